@@ -1,0 +1,53 @@
+"""Fine structure under neural collapse: train on coarse labels, find the fine ones again.
+
+    import nclib
+
+    run = nclib.get_run("digits", seed=0)
+    pseudo = nclib.reconstruct_labels(run.features("train").h, run.features("train").coarse)
+
+Importing nclib loads nothing heavy: torch and scikit-learn come with the first function that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name: module that holds it
+    "get_run": "runs",
+    "Run": "run",
+    "recipe_config": "config",
+    "recipe_names": "config",
+    "RunConfig": "config",
+    "FeatureSet": "features",
+    "extract": "features",
+    "ClassMoments": "moments",
+    "Moments": "moments",
+    "collapse_metrics": "collapse",
+    "class_distances": "structure",
+    "msdr": "structure",
+    "reconstruct_labels": "structure",
+    "match_labels": "structure",
+    "linear_probe": "probe",
+    "tsne": "embed",
+}
+_MODULES = ("bench", "config", "data", "notebook", "plots", "report")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"nclib.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"nclib.{name}")
+    else:
+        raise AttributeError(f"module 'nclib' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

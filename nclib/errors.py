@@ -1,0 +1,21 @@
+"""The errors that nclib raises on purpose. Each message names the value, the reason and what would work."""
+
+
+class NclibError(Exception):
+    """Base of every error below; the command line prints it without a traceback."""
+
+
+class ConfigError(NclibError, ValueError):
+    """An unknown recipe or field, or a field of the wrong type or outside its range."""
+
+
+class DataError(NclibError):
+    """A data set that is absent, truncated or altered."""
+
+
+class TrainingError(NclibError):
+    """Training that cannot go on, for example because the loss is not finite."""
+
+
+class StoreError(NclibError):
+    """A store that cannot be written, or a run that is not what its manifest says."""

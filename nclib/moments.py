@@ -1,0 +1,218 @@
+"""Class moments: the sufficient statistics of every measure of collapse and of fine structure.
+
+    m = ClassMoments(num_classes, dim)
+    for h, y in batches:
+        m.update(h, y)
+    m.merge(from_another_machine).summary()
+
+``ClassMoments`` accumulates one pass over a stream and merges; ``Moments`` is the small summary
+(C x D and C x C numbers, no D x D matrix) that a run keeps for every epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from nclib.arrays import ArrayLike, as_labels, as_samples, float64_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What remains of N features in C classes; all float64, counts int64.
+
+    Attributes
+    ----------
+    counts : (C,) samples per class, none of them zero.
+    means : (C, D) class means, in feature units.
+    scatter : (C,) biased within-class scatter, the class mean of ||h - mu_c||^2.
+    projected : (C, C) M Sigma_W M^T: the pooled within-class covariance, averaged over all samples,
+        in the coordinates of M, the class means minus their unweighted mean.
+    """
+
+    counts: Tensor
+    means: Tensor
+    scatter: Tensor
+    projected: Tensor
+
+    @classmethod
+    def of(cls, h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> Moments:
+        """Moments of (N, D) features with (N,) labels in [0, C), in two passes.
+
+        Raises
+        ------
+        ValueError : features or labels that ``as_samples`` refuses, or a class without samples.
+
+        Notes
+        -----
+        With Z the features minus their class means, M Sigma_W M^T = (Z M^T)^T (Z M^T) / N: O(N D C)
+        operations, a few megabytes, no D x D matrix. Subtracting the means before squaring keeps
+        every digit of a scatter that is tiny beside the distance from the origin.
+        """
+        h, y, num_classes = as_samples(h, y, num_classes)
+        counts, means = class_means(h, y, num_classes)
+        require_samples(counts)
+        axes = centred(means)  # (C, D)
+        squares = means.new_zeros(num_classes)
+        projected = means.new_zeros(num_classes, num_classes)
+        for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
+            squares.index_add_(0, labels, z.square().sum(dim=1))
+            shadow = z @ axes.T  # (n, C)
+            projected.addmm_(shadow.T, shadow)
+        return cls(counts, means, squares / counts, projected / len(h))
+
+    def grouped(self, group: ArrayLike) -> Moments:
+        """Moments of the coarse classes that join these, exactly, without a look at the features.
+
+        Parameters
+        ----------
+        group : (C,) coarse label of every class; every label in [0, G) must occur.
+
+        Returns
+        -------
+        Moments of G classes.
+
+        Notes
+        -----
+        Coarse means are A mu, A the (G, C) shares of classes in groups. Rows of B = A - mean_g A
+        sum to zero, so the centred coarse means are B M. The coarse within-class covariance adds to
+        Sigma_W the scatter of the gaps d_c = mu_c - mu_group(c); in the coordinates of B M it is
+        B (M Sigma_W M^T) B^T + sum_c (n_c / N) (B M d_c) (B M d_c)^T.
+        """
+        group = as_labels(group, len(self.counts)).to(self.counts.device)
+        sizes = self.counts.to(torch.float64)  # (C,)
+        joins = torch.nn.functional.one_hot(group).T.to(torch.float64)  # (G, C)
+        counts = joins @ sizes  # (G,)
+        require_samples(counts)
+        share = joins * sizes / counts[:, None]  # (G, C), rows sum to one
+        axes = centred(share)
+        means = share @ self.means  # (G, D)
+        gaps = self.means - means[group]  # (C, D)
+        shadow = gaps @ (axes @ centred(self.means)).T  # (C, G)
+        between = shadow.T @ (shadow * sizes[:, None]) / sizes.sum()  # (G, G)
+        scatter = share @ (self.scatter + gaps.square().sum(dim=1))
+        projected = axes @ self.projected @ axes.T + between
+        return Moments(counts.to(torch.int64), means, scatter, projected)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The four arrays by name, as safetensors keeps them."""
+        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Moments:
+        """The inverse of ``tensors``."""
+        return cls(**{field.name: tensors[field.name] for field in fields(cls)})
+
+
+class ClassMoments:
+    """Moments of a stream of features, one pass, float64, mergeable in any order.
+
+    Parameters
+    ----------
+    num_classes, dim : C and D.
+    device : where batches are accumulated.
+
+    Attributes
+    ----------
+    counts : (C,) int64. Classes may be empty until ``summary``; their mean and scatter read zero.
+    means : (C, D) class means.
+
+    Notes
+    -----
+    Joining n_a and n_b samples whose means differ by d adds d d^T n_a n_b / (n_a + n_b) to their
+    squares around the mean: Chan, Golub and LeVeque (1983). Only differences of means are squared.
+    """
+
+    def __init__(self, num_classes: int, dim: int, device: str | torch.device = "cpu") -> None:
+        self.counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
+        self.means = torch.zeros(num_classes, dim, dtype=torch.float64, device=device)
+        self._squares = torch.zeros_like(self.means[:, 0])  # (C,) sums
+        self._products = torch.zeros(dim, dim, dtype=torch.float64, device=device)  # (D, D) sum
+
+    @classmethod
+    def of(cls, h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> ClassMoments:
+        """Moments of (N, D) features with (N,) labels in [0, C), on the features' device."""
+        h, y, num_classes = as_samples(h, y, num_classes)
+        return cls(num_classes, h.shape[1], h.device).update(h, y)
+
+    @property
+    def scatter(self) -> Tensor:
+        """(C,) biased within-class scatter, the class mean of ||h - mu_c||^2."""
+        return self._squares / self.counts.clamp(min=1)
+
+    @property
+    def within(self) -> Tensor:
+        """(D, D) pooled within-class covariance Sigma_W, an average over all samples."""
+        return self._products / self.counts.sum().clamp(min=1)
+
+    def update(self, h: ArrayLike, y: ArrayLike) -> ClassMoments:
+        """Add (N, D) features with (N,) labels in [0, C); returns the accumulator itself."""
+        num_classes, dim = self.means.shape
+        h, y, _ = as_samples(h, y, num_classes)
+        if h.shape[1] != dim:
+            raise ValueError(f"features must have dimension {dim} here; got {h.shape[1]}")
+        h, y = h.to(self.means.device), y.to(self.means.device)
+        batch = ClassMoments(num_classes, dim, self.means.device)
+        batch.counts, batch.means = class_means(h, y, num_classes)
+        for labels, z in residual_rows(h, y, batch.means):  # (n,), (n, D)
+            batch._squares.index_add_(0, labels, z.square().sum(dim=1))
+            batch._products.addmm_(z.T, z)
+        return self.merge(batch)
+
+    def merge(self, other: ClassMoments) -> ClassMoments:
+        """Become the moments of both streams joined; ``other`` is not changed. Returns itself."""
+        if self.means.shape != other.means.shape:
+            mine, theirs = tuple(self.means.shape), tuple(other.means.shape)
+            raise ValueError(f"only moments of equal (C, D) merge; got {mine} and {theirs}")
+        device = self.means.device
+        counts = self.counts + other.counts.to(device)
+        share = other.counts.to(self.means) / counts.clamp(min=1)  # (C,) n_b / (n_a + n_b)
+        gaps = other.means.to(device) - self.means  # (C, D)
+        mass = (self.counts * share)[:, None]  # (C, 1) n_a n_b / (n_a + n_b)
+        self._squares += other._squares.to(device) + (mass * gaps.square()).sum(dim=1)
+        self._products += other._products.to(device) + gaps.T @ (mass * gaps)
+        self.means += share[:, None] * gaps
+        self.counts = counts
+        return self
+
+    def summary(self) -> Moments:
+        """The moments that measures need. Raises ValueError where a class has no sample."""
+        require_samples(self.counts)
+        axes = centred(self.means)
+        projected = axes @ self.within @ axes.T
+        return Moments(self.counts.clone(), self.means.clone(), self.scatter, projected)
+
+
+def class_means(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Samples per class (C,) and class means (C, D) in float64, zero where a class is empty."""
+    counts = torch.bincount(y, minlength=num_classes)
+    sums = torch.zeros(num_classes, h.shape[1], dtype=torch.float64, device=h.device)
+    for rows, x in float64_rows(h):
+        sums.index_add_(0, y[rows], x)
+    return counts, sums / counts.clamp(min=1)[:, None]
+
+
+def residual_rows(h: Tensor, y: Tensor, means: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Walk over the samples in order: labels (n,), float64 features minus class means (n, D)."""
+    for rows, x in float64_rows(h):
+        z = means[y[rows]]
+        yield y[rows], torch.sub(x, z, out=z)
+
+
+def centred(points: Tensor) -> Tensor:
+    """Rows minus their mean."""
+    return points - points.mean(dim=0)
+
+
+def require_samples(counts: Tensor, at_least: int = 1) -> None:
+    """Raise ValueError if a class has fewer samples than a measure needs."""
+    short = (counts < at_least).nonzero().flatten()
+    if len(short):
+        label = int(short[0])
+        raise ValueError(
+            f"each of the {len(counts)} classes needs {at_least} samples or more; "
+            f"class {label} has {int(counts[label])}"
+        )

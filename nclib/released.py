@@ -1,0 +1,105 @@
+"""Released runs: small, self-contained results that travel with the book.
+
+    book/released/NAME/run.json             configuration, provenance, history, results
+    book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; test features
+    book/released/NAME/manifest.json        SHA-256 and length of both
+
+A released run answers the same questions as one in the store, except for train features and weights.
+Its test features are residuals from the coarse-class means, in two bytes each; ``run.json`` states the error.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nclib import store
+from nclib.config import RunConfig
+from nclib.errors import StoreError
+from nclib.features import FeatureSet
+from nclib.files import read_tensors
+from nclib.models import Classifier
+from nclib.paths import RELEASED
+from nclib.run import Run
+
+FEATURES = "features/test/"
+
+
+class ReleasedRun(Run):
+    """A run that was published with the book; ``results`` holds the numbers of ``nclib.report``."""
+
+    released = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.results: dict[str, Any] = record["results"]
+
+    @cached_property
+    def _arrays(self) -> dict[str, Tensor]:
+        return read_tensors(self.folder / "arrays.safetensors")[0]
+
+    @cached_property
+    def snapshots(self) -> dict[str, Tensor]:
+        return {name: t for name, t in self._arrays.items() if not name.startswith(FEATURES)}
+
+    def features(self, split: str) -> FeatureSet:
+        """Features of the test split, exact to about a thousandth of their within-class spread."""
+        if split != "test" or FEATURES + "residual" not in self._arrays:
+            raise self._lacks(f"{split} features")
+        residual, means, scale, fine = (
+            self._arrays[FEATURES + part] for part in ("residual", "means", "scale", "fine")
+        )
+        fine = fine.long()
+        coarse = self.grouping.coarse(fine)
+        weight, bias = self.head()
+        h = means[coarse] + residual.float() * scale
+        return FeatureSet(h, fine, coarse, weight, bias)
+
+    def model(self) -> Classifier:
+        """Not released: the weights are not part of a released run."""
+        raise self._lacks("weights")
+
+    def _lacks(self, what: str) -> StoreError:
+        return StoreError(
+            f"the released run {self.folder.name} holds no {what}. get_run(..., released=False) trains it "
+            f"again; that took {self.provenance['seconds'] / 60:.0f} minutes on {self.provenance['device']}."
+        )
+
+
+def released_runs() -> list[ReleasedRun]:
+    """All released runs, by name; each is verified before it is read."""
+    return [_verified(path.parent) for path in sorted(RELEASED.glob("*/run.json"))]
+
+
+def find_released(config: RunConfig) -> ReleasedRun | None:
+    """The released run of exactly this configuration, or None."""
+    for path in sorted(RELEASED.glob("*/run.json")):
+        if RunConfig(**json.loads(path.read_text(encoding="utf-8"))["config"]) == config:
+            return _verified(path.parent)
+    return None
+
+
+def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:
+    """Test features as half-precision residuals, and their largest error in units of the spread."""
+    means = torch.stack([f.h[f.coarse == c].mean(0) for c in range(len(f.weight))])  # (C, D)
+    residual = f.h - means[f.coarse]  # (N, D)
+    scale = residual.square().mean().sqrt()
+    half = (residual / scale).half()
+    error = float((half.float() * scale - residual).abs().max() / scale)
+    parts = {"residual": half, "means": means, "scale": scale, "fine": f.fine.to(torch.uint8)}
+    return {FEATURES + name: tensor for name, tensor in parts.items()}, error
+
+
+def _verified(folder: Path) -> ReleasedRun:
+    problem = store.damage(folder)
+    if problem:
+        raise StoreError(
+            f"the released run {folder} is damaged: {problem}. Restore it with git checkout."
+        )
+    return ReleasedRun(folder)

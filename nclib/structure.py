@@ -1,0 +1,208 @@
+"""Structure that survives inside collapsed classes: class distances, MSDR, reconstructed labels.
+
+Yang, Steinhardt and Hu (2023), arXiv 2306.17105: Section 4.1 class distances, Section 4.3
+reconstruction by clustering, Appendix B the mean square distance ratio. The formulas here are our
+definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from nclib.arrays import ArrayLike, as_features, as_labels
+from nclib.embed import tsne
+from nclib.moments import Moments, require_samples
+
+
+def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
+    """Mean squared Euclidean distance between the samples of every pair of classes.
+
+    Parameters
+    ----------
+    h : (N, D) features, any float dtype; measured in float64.
+    y : (N,) integer labels in [0, C).
+
+    Returns
+    -------
+    (C, C) float64, symmetric, in squared feature units. Entry (i, j) averages ||h - h'||^2 over h
+    in class i and h' in class j; the diagonal averages over distinct pairs.
+
+    Raises
+    ------
+    ValueError : a class with fewer than two samples, or a feature that is not finite.
+    """
+    return distances_of(Moments.of(h, y))
+
+
+def distances_of(moments: Moments) -> Tensor:
+    """``class_distances`` from class moments, (C, C) float64.
+
+    Notes
+    -----
+    Write h - h' = (h - mu_i) + (mu_i - mu_j) + (mu_j - h'). Averaged over all pairs the mixed terms
+    vanish, so D_ij = S_i + S_j + ||mu_i - mu_j||^2 with S the biased scatter. Inside one class the
+    n of n^2 pairs that join a sample with itself count zero: D_ii = 2 S_i n / (n - 1) over distinct
+    pairs.
+    """
+    counts, means, scatter = moments.counts, moments.means, moments.scatter
+    require_samples(counts, at_least=2)
+    # differences, not the expansion by inner products: it would lose the digits of close means
+    gaps = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = scatter[:, None] + scatter[None, :] + gaps**2  # (C, C)
+    distances.diagonal().copy_(2 * scatter * counts / (counts - 1))
+    return distances
+
+
+def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
+    """Mean square distance ratio of every fine class: distance to siblings over distance within.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    fine : (N,) fine labels in [0, C).
+    coarse : (N,) coarse labels; all samples of one fine class share one.
+
+    Returns
+    -------
+    (C,) float64 without unit. 1 means no structure: siblings are as far as the class is wide. Not a
+    number for a class without siblings.
+
+    Raises
+    ------
+    ValueError : as ``class_distances``, or a fine class with two coarse labels.
+    """
+    return msdr_of(Moments.of(h, fine), coarse_of_fine(fine, coarse))
+
+
+def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
+    """``msdr`` from the moments of the fine classes and the coarse label of each, (C,)."""
+    distances = distances_of(moments)
+    group = as_labels(group, len(distances)).to(distances.device)
+    siblings = (group[:, None] == group[None, :]).fill_diagonal_(False)  # (C, C)
+    to_siblings = (distances * siblings).sum(dim=1) / siblings.sum(dim=1)
+    return to_siblings / distances.diagonal()
+
+
+def coarse_of_fine(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
+    """The coarse label of every fine class, (C,) int64, from labels (N,) of both levels.
+
+    Raises ValueError for a fine class with several coarse labels, or with no sample.
+    """
+    fine = as_labels(fine)
+    coarse = as_labels(coarse, len(fine)).to(fine.device)
+    group = coarse.new_full((int(fine.max()) + 1,), -1).scatter_(0, fine, coarse)
+    stray = (group[fine] != coarse).nonzero().flatten()
+    if len(stray):
+        label = int(fine[stray[0]])
+        parents = coarse[fine == label].unique().tolist()
+        raise ValueError(f"fine class {label} must lie in one coarse class; it lies in {parents}")
+    require_samples(torch.bincount(fine))
+    return group
+
+
+def reconstruct_labels(
+    h: ArrayLike,
+    coarse: ArrayLike,
+    k: int | Sequence[int] = 2,
+    method: str = "tsne-kmeans",
+    seed: int = 0,
+) -> np.ndarray:
+    """Find fine labels by clustering the features inside every coarse class.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    coarse : (N,) coarse labels in [0, G).
+    k : clusters per coarse class, one number or one for each of the G classes.
+    method : "kmeans" on the features, or "tsne-kmeans" on their t-SNE embedding.
+    seed : of clustering and embedding.
+
+    Returns
+    -------
+    (N,) int64 pseudo labels: cluster number plus the clusters of all lower coarse classes, that is
+    coarse * k + cluster for one k. Which cluster comes first is arbitrary: see ``match_labels``.
+
+    Raises
+    ------
+    ValueError : an unknown method, a coarse class with fewer samples than clusters, or a k that is
+        not positive.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    h = as_features(h)
+    coarse = as_labels(coarse, len(h)).to(h.device)
+    clusters = _clusters_per_class(k, int(coarse.max()) + 1)
+    labels = np.empty(len(h), dtype=np.int64)
+    for group in coarse.unique().tolist():
+        rows = (coarse == group).nonzero().flatten()  # (n,)
+        if len(rows) < clusters[group]:
+            sizes = f"{len(rows)} samples for {clusters[group]} clusters"
+            raise ValueError(f"coarse class {group} has {sizes}; choose a smaller k")
+        members = h[rows].to(torch.float64)
+        members = (members - members.mean(dim=0)).cpu().numpy()  # (n, D)
+        found = METHODS[method](members, clusters[group], seed)
+        labels[rows.cpu().numpy()] = sum(clusters[:group]) + found
+    return labels
+
+
+def _clusters_per_class(k: int | Sequence[int], num_coarse: int) -> list[int]:
+    clusters = [int(each) for each in (k if np.ndim(k) else [k] * num_coarse)]
+    if len(clusters) != num_coarse or min(clusters) < 1:
+        needed = f"one for all or one for each of {num_coarse} coarse classes"
+        raise ValueError(f"k must be positive, {needed}; got {k}")
+    return clusters
+
+
+def _kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return KMeans(k, n_init=10, random_state=seed).fit_predict(h)
+
+
+def _tsne_kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return _kmeans(tsne(h, seed=seed) if k > 1 else h, k, seed)
+
+
+METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "kmeans": _kmeans,
+    "tsne-kmeans": _tsne_kmeans,
+}
+
+
+class Match(NamedTuple):
+    """Pseudo labels in the names of the true ones.
+
+    Attributes
+    ----------
+    labels : (N,) int64 relabelled pseudo labels, -1 where the pseudo label has no partner.
+    accuracy : share of samples whose relabelled pseudo label is the true one.
+    mapping : (P,) int64 true label of every pseudo label, -1 without partner.
+    """
+
+    labels: np.ndarray
+    accuracy: float
+    mapping: np.ndarray
+
+
+def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
+    """Best one-to-one relabelling of pseudo labels by the Hungarian method; both are (N,).
+
+    Notes
+    -----
+    Maximises the agreement with the true labels (Kuhn, 1955). There may be more pseudo labels than
+    true ones, or fewer; those left over stay without partner and count as errors.
+    """
+    pseudo = as_labels(pseudo).cpu().numpy()
+    true = as_labels(true, len(pseudo)).cpu().numpy()
+    agreement = np.zeros((pseudo.max() + 1, true.max() + 1), dtype=np.int64)
+    np.add.at(agreement, (pseudo, true), 1)
+    rows, columns = linear_sum_assignment(agreement, maximize=True)
+    mapping = np.full(len(agreement), -1, dtype=np.int64)
+    mapping[rows] = columns
+    labels = mapping[pseudo]
+    return Match(labels, float((labels == true).mean()), mapping)

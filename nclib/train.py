@@ -1,0 +1,354 @@
+"""One training loop, for CPU and CUDA.
+
+    trained = train(recipe_config("digits"))
+
+Images stay on the device as uint8; each epoch draws one permutation, its crops and its mirrorings there,
+from a generator seeded by (seed, epoch). A resumed run therefore needs no generator state: killed at any
+moment and started again, it ends with the weights of a run that was never killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from nclib.config import RunConfig
+from nclib.data import ImageSet, Splits, load
+from nclib.errors import TrainingError
+from nclib.features import FeatureSet, features_of
+from nclib.files import read_tensors, write_tensors
+from nclib.grouping import Grouping, make_grouping
+from nclib.losses import LOSSES
+from nclib.models import Classifier, build_model
+from nclib.moments import Moments
+
+CROP_PADDING = 4  # pixels on every side
+WARM_UP = 0.15  # share of the steps in which "one-cycle" rises
+MEASURED_EPOCHS = 10  # about so many, log-spaced, besides the untrained network
+LOOK_EVERY = 32  # steps between two looks at the loss; each look waits for the device
+CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints, after the first
+
+
+@dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes
+    ----------
+    model : the network, on the CPU.
+    grouping : fine classes and coarse labels.
+    image_shape : (C, H, W).
+    history : a record per epoch; epoch 0 is the untrained network. "epoch"; "lr" at its end, "loss" and
+        "running_accuracy" while the weights change; at measured epochs also "{train,test}_loss",
+        "_accuracy" and "_nc4". Labels are coarse.
+    snapshots : tensors by name: "EPOCH/train/means" and so on, the fine-class moments at measured
+        epochs, and "EPOCH/weight", "EPOCH/bias" of the head.
+    features : features of "train" and "test".
+    seconds : wall-clock time of training and measuring, over all attempts.
+    """
+
+    model: Classifier
+    grouping: Grouping
+    image_shape: tuple[int, ...]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, FeatureSet] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def default_device() -> torch.device:
+    """``NCLIB_DEVICE``, else CUDA where there is one, else the CPU."""
+    chosen = os.environ.get("NCLIB_DEVICE")
+    return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def measured_epochs(epochs: int) -> list[int]:
+    """The untrained network, the last epoch, and log-spaced ones between."""
+    spaced = np.geomspace(1, epochs, MEASURED_EPOCHS).round().astype(int)
+    return sorted({0, *spaced.tolist()})
+
+
+def train(
+    config: RunConfig, checkpoint: Path | None = None, device: torch.device | None = None
+) -> Trained:
+    """Train a network on coarse labels and measure it on the way.
+
+    Parameters
+    ----------
+    config : what to train.
+    checkpoint : file to resume from if it is there, and to keep up to date.
+    device : by default ``default_device()``.
+
+    Raises
+    ------
+    TrainingError : the loss is not finite; the message names epoch, step and learning rate, and the
+        last checkpoint stays.
+    DataError, ConfigError : the data set or the grouping cannot be had.
+    StoreError : the checkpoint cannot be written.
+    """
+    device = device or default_device()
+    splits = load(config.dataset)
+    grouping = make_grouping(config.grouping, config.dataset, splits.train)
+    if config.batch_size > len(splits.train):
+        raise TrainingError(
+            f"batch_size={config.batch_size}, but only {len(splits.train)} training images"
+        )
+    with deterministic_kernels(config.deterministic):
+        return _Training(config, splits, grouping, device, checkpoint).run()
+
+
+class _Training:
+    """State of one training: the result so far, the optimiser, and what both are made from."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        splits: Splits,
+        grouping: Grouping,
+        device: torch.device,
+        checkpoint: Path | None,
+    ) -> None:
+        self.config, self.splits, self.device, self.checkpoint = config, splits, device, checkpoint
+        initial = initial_model(config, splits.train.images, grouping.num_coarse)
+        self.result = Trained(initial.to(device), grouping, tuple(splits.train.images.shape[1:]))
+        self.model = self.result.model.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=device.type == "cuda",
+        )
+        self.batches = Batches(splits.train, grouping, config, device)
+        self.saved_at = -math.inf  # when the last checkpoint was written
+
+    def run(self) -> Trained:
+        self._resume()
+        start = time.perf_counter() - self.result.seconds
+        first = len(self.result.history)
+        with progress_bar(self.config, first, self.batches.steps) as bar:
+            for epoch in range(first, self.config.epochs + 1):
+                record = self._train_epoch(epoch, bar) if epoch else {"epoch": 0}
+                if epoch in measured_epochs(self.config.epochs):
+                    record |= self._measure(epoch)
+                self.result.history.append(record)
+                self.result.seconds = time.perf_counter() - start
+                self._save()
+        if not self.result.features:  # resumed after the last epoch
+            self._measure(self.config.epochs)
+        self.model.to("cpu", memory_format=torch.contiguous_format).eval()
+        return self.result
+
+    def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
+        steps, objective = self.batches.steps, LOSSES[self.config.loss]
+        losses = torch.zeros(steps, device=self.device)
+        correct = torch.zeros((), device=self.device, dtype=torch.long)
+        self.model.train()
+        for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
+            lr = learning_rate(self.config, (epoch - 1) * steps + step, steps)
+            self.optimizer.param_groups[0]["lr"] = lr
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+            ):
+                logits = self.model(images)
+            loss = objective(logits.float(), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            losses[step] = loss.detach()
+            correct += (logits.argmax(1) == labels).sum()
+            if (step + 1) % LOOK_EVERY == 0 or step + 1 == steps:
+                self._refuse_non_finite(losses[: step + 1], epoch)
+                seen = (step + 1) * self.config.batch_size
+                bar.set_postfix_str(
+                    f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False
+                )
+                bar.update(step % LOOK_EVERY + 1)
+        accuracy = int(correct) / (steps * self.config.batch_size)
+        mean_loss = float(losses.double().mean())
+        return {"epoch": epoch, "lr": lr, "loss": mean_loss, "running_accuracy": accuracy}
+
+    def _refuse_non_finite(self, losses: Tensor, epoch: int) -> None:
+        bad = torch.nonzero(~torch.isfinite(losses)).flatten()
+        if len(bad):
+            step = int(bad[0])
+            lr = learning_rate(
+                self.config, (epoch - 1) * self.batches.steps + step, self.batches.steps
+            )
+            kept = f" The last checkpoint stays at {self.checkpoint}." if self.checkpoint else ""
+            raise TrainingError(
+                f"the loss is {float(losses[step])} at epoch {epoch}, step {step}, learning rate "
+                f"{lr:.3g}. A smaller lr or precision=fp32 may help.{kept}"
+            )
+
+    def _measure(self, epoch: int) -> dict[str, float]:
+        """Features, moments and accuracies of both splits, as they are now."""
+        grouping, result = self.result.grouping, self.result
+        head = self.model.head
+        weight, bias = (p.detach().float().cpu().clone() for p in (head.weight, head.bias))
+        result.snapshots |= {f"{epoch}/weight": weight, f"{epoch}/bias": bias}
+        record: dict[str, float] = {}
+        for name, split in zip(("train", "test"), self.splits, strict=True):
+            fine = split.labels
+            f = FeatureSet(
+                features_of(self.model, split.images), fine, grouping.coarse(fine), weight, bias
+            )
+            moments = Moments.of(f.h, fine, len(grouping.fine_names))
+            tensors = moments.tensors().items()
+            result.snapshots |= {f"{epoch}/{name}/{key}": tensor for key, tensor in tensors}
+            if name == "train":  # the class means that NC4 compares with, on both splits
+                means = moments.grouped(grouping.fine_to_coarse).means
+            record |= {f"{name}_{key}": value for key, value in self._scores(f, means).items()}
+            result.features[name] = f
+        return record
+
+    def _scores(self, f: FeatureSet, means: Tensor) -> dict[str, float]:
+        logits = f.logits()
+        return {
+            "loss": float(LOSSES[self.config.loss](logits.double(), f.coarse)),
+            "accuracy": float((logits.argmax(1) == f.coarse).double().mean()),
+            "nc4": f.nearest_mean_disagreement(means),
+        }
+
+    def _save(self) -> None:
+        if self.checkpoint is None or time.perf_counter() - self.saved_at < CHECKPOINT_SECONDS:
+            return
+        model = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        momentum = {
+            f"momentum/{name}": self.optimizer.state[p]["momentum_buffer"]
+            for name, p in self.model.named_parameters()
+            if self.optimizer.state.get(p)
+        }
+        snapshots = {f"snapshot/{name}": tensor for name, tensor in self.result.snapshots.items()}
+        state = {"history": self.result.history, "seconds": self.result.seconds}
+        write_tensors(self.checkpoint, model | momentum | snapshots, {"state": json.dumps(state)})
+        self.saved_at = time.perf_counter()
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        tensors, metadata = read_tensors(self.checkpoint)
+        state = json.loads(metadata["state"])
+        self.result.history, self.result.seconds = state["history"], state["seconds"]
+        self.result.snapshots = _under("snapshot/", tensors)
+        self.model.load_state_dict(_under("model/", tensors))
+        for name, buffer in _under("momentum/", tensors).items():
+            parameter = self.model.get_parameter(name)
+            # the layout of the parameter: sums are then taken in the order of an unbroken run
+            copy = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(buffer)
+            self.optimizer.state[parameter]["momentum_buffer"] = copy
+
+
+class Batches:
+    """A training split on the device, served in augmented batches.
+
+    ``epoch(e)`` yields (images, labels): (B, C, H, W) uint8, channels last, and (B,) int64 coarse labels.
+    """
+
+    def __init__(
+        self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.steps = len(split) // config.batch_size
+        self.labels = grouping.coarse(split.labels).to(device)
+        self.height, self.breadth = split.images.shape[2:]
+        padding = 0 if config.augment == "none" else CROP_PADDING
+        padded = F.pad(split.images, [padding] * 4)
+        self.images = padded.permute(0, 2, 3, 1).contiguous().to(device)  # (N, H, W, C)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.labels), generator=generator, device=self.device)
+        for index in order[: self.steps * self.config.batch_size].split(self.config.batch_size):
+            yield self._images(index, generator).permute(0, 3, 1, 2), self.labels[index]
+
+    def _images(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Augmented images, (B, H, W, C)."""
+        if self.config.augment == "none":
+            return self.images[index]
+        rows = self._windows(index, self.height, generator)
+        columns = self._windows(index, self.breadth, generator)
+        if self.config.augment == "crop-flip":
+            mirrored = torch.rand(len(index), generator=generator, device=self.device) < 0.5
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        return self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def _windows(self, index: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Pixel positions of a random crop per image. (B,) -> (B, size)."""
+        offsets = torch.randint(
+            2 * CROP_PADDING + 1, (len(index), 1), generator=generator, device=self.device
+        )
+        return offsets + torch.arange(size, device=self.device)
+
+
+def initial_model(config: RunConfig, images: Tensor, num_coarse: int) -> Classifier:
+    """The untrained network of a configuration, normalising with the mean and spread of these images.
+
+    The same seed gives the same network; torch's global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        channels, *size = images.shape[1:]
+        model = build_model(config.arch, config.width, channels, tuple(size), num_coarse)
+    levels = torch.arange(256).double() / 255
+    for channel, values in enumerate(images.transpose(0, 1).flatten(1)):  # (N H W,) each
+        share = torch.bincount(values, minlength=256).double() / values.numel()
+        mean = (share * levels).sum()
+        model.mean[channel] = mean
+        model.std[channel] = (share * (levels - mean) ** 2).sum().sqrt()
+    return model
+
+
+def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of a step, counted from the start of training."""
+    progress = step / (config.epochs * steps_per_epoch)
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "step":
+        return config.lr * 0.1 ** sum(progress >= boundary for boundary in (1 / 3, 2 / 3))
+    if progress < WARM_UP:
+        return config.lr * (0.04 + 0.96 * progress / WARM_UP)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def progress_bar(config: RunConfig, first_epoch: int, steps: int) -> tqdm:
+    """A bar over the training steps; ``TQDM_DISABLE=1`` hides it."""
+    return tqdm(
+        desc=f"{config.dataset}, {config.arch}, seed {config.seed}",
+        total=config.epochs * steps,
+        initial=max(first_epoch - 1, 0) * steps,
+        unit="step",
+        mininterval=0.5,
+    )
+
+
+@contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Ask torch for deterministic algorithms inside the block."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.deterministic = before[1]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
