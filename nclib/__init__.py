@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name: module that holds it
     "get_run": "runs",
     "Run": "run",
+    "released_runs": "released",
     "recipe_config": "config",
     "recipe_names": "config",
     "RunConfig": "config",

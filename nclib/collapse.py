@@ -103,7 +103,7 @@ def frame_measures(vectors: Tensor, name: str) -> dict[str, float]:
 
 
 def self_duality(weight: Tensor, means: Tensor) -> float:
-    """NC3: squared Frobenius distance of classifier and centred class means (C, D), both of norm one."""
+    """NC3: squared distance of classifier and centred means, (C, D), both of Frobenius norm one."""
     return float((weight / weight.norm() - means / means.norm()).square().sum())
 
 

@@ -125,10 +125,10 @@ def recipe_config(recipe: str, **overrides: Any) -> RunConfig:
     ConfigError : an unknown recipe or field, or a value that the field does not allow.
     """
     if recipe not in recipe_names():
-        raise ConfigError(_unknown("recipe", recipe, recipe_names()))
+        raise ConfigError(unknown("recipe", recipe, recipe_names()))
     for name in overrides:
         if name not in field_names():
-            raise ConfigError(_unknown("field", name, field_names()))
+            raise ConfigError(unknown("field", name, field_names()))
     chosen = {name: value for name, value in overrides.items() if value is not None}
     return RunConfig(**(_recipes()[recipe] | chosen))
 
@@ -139,7 +139,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(f"{text!r} is not of the form field=value, for example epochs=20")
     if name not in field_names():
-        raise ConfigError(_unknown("field", name, field_names()))
+        raise ConfigError(unknown("field", name, field_names()))
     return name, _parsed(name, value)
 
 
@@ -164,7 +164,7 @@ def _checked(name: str, value: Any) -> Any:
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
     if name in CHOICES and value not in CHOICES[name]:
-        raise ConfigError(_unknown(name, value, CHOICES[name]))
+        raise ConfigError(unknown(name, value, CHOICES[name]))
     if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:  # also refuses nan
         raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
     return value
@@ -175,9 +175,7 @@ def _checked_grouping(value: Any) -> str | tuple[int, ...]:
         return value
     if isinstance(value, list | tuple) and len(value) > 1:
         labels = tuple(value)
-        if all(type(label) is int for label in labels) and set(labels) == set(
-            range(max(labels) + 1)
-        ):
+        if all(type(label) is int for label in labels) and set(labels) == set(range(max(labels) + 1)):
             return labels
         raise ConfigError(f"grouping={value!r}: coarse labels must be 0, 1, ... with none left out")
     raise ConfigError(f"grouping={value!r}: expected {GROUPING_HELP}")
@@ -191,7 +189,7 @@ def _expected(name: str) -> str:
     return kind if low is None else f"{kind} from {low:g} to {high:g}"
 
 
-def _unknown(what: str, value: str, allowed: Iterable[str]) -> str:
+def unknown(what: str, value: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""

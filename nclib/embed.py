@@ -44,7 +44,7 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0) -> np.ndarray:
         perplexity=min(perplexity, (len(h) - 1) / 3),
         initialization="pca",
         negative_gradient_method="fft" if len(h) >= GRID_FROM else "bh",
-        n_jobs=2,
+        n_jobs=1,  # threads that wait for each other every iteration crawl on a shared machine
         random_state=seed,
     ).fit(h.numpy())
     return np.array(embedding, dtype=np.float64)

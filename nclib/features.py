@@ -42,11 +42,6 @@ class FeatureSet:
         """(N, C) float32."""
         return self.h @ self.weight.T + self.bias
 
-    def nearest_mean_disagreement(self, means: Tensor) -> float:
-        """Share of samples that the head and the nearest of (C, D) class means decide differently (NC4)."""
-        nearest = torch.cdist(self.h.double(), means.double()).argmin(1)  # (N,)
-        return float((self.logits().argmax(1) != nearest).double().mean())
-
 
 def features_of(model: Classifier, images: Tensor) -> Tensor:
     """Features of uint8 images. (N, C, H, W) -> (N, D) float32 on the CPU; the model stays in its mode."""
@@ -95,15 +90,11 @@ def extract(
     if h.ndim != 2 or len(h) != len(fine):
         raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
     bias = torch.zeros(head.out_features) if head.bias is None else head.bias
-    return FeatureSet(
-        h, fine, fine, head.weight.detach().float().cpu(), bias.detach().float().cpu()
-    )
+    return FeatureSet(h, fine, fine, head.weight.detach().float().cpu(), bias.detach().float().cpu())
 
 
 def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
-    linear = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    }
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if not linear:
         raise ValueError("the model has no torch.nn.Linear layer")
     if layer is None:

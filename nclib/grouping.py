@@ -84,9 +84,7 @@ def make_grouping(rule: str | tuple[int, ...], dataset: str, images: ImageSet) -
     elif rule == "superclass":
         names = images.superclass_names
     else:
-        members = [
-            torch.nonzero(coarse == label).flatten().tolist() for label in range(coarse.max() + 1)
-        ]
+        members = [torch.nonzero(coarse == label).flatten().tolist() for label in range(coarse.max() + 1)]
         names = tuple(_joined([images.names[fine] for fine in group]) for group in members)
     return Grouping(coarse, images.names, tuple(names))
 
@@ -105,9 +103,7 @@ def _coarse_labels(rule: str | tuple[int, ...], dataset: str, images: ImageSet) 
         return list(range(num_fine))
     if rule == "superclass":
         if images.superclass is None:
-            raise ConfigError(
-                f"grouping='superclass': {dataset} has no super-classes, only cifar100 does"
-            )
+            raise ConfigError(f"grouping='superclass': {dataset} has no super-classes, only cifar100 does")
         return list(images.superclass)
     if rule == "semantic":
         return _semantic(dataset)
@@ -124,9 +120,7 @@ def _coarse_labels(rule: str | tuple[int, ...], dataset: str, images: ImageSet) 
 
 def _semantic(dataset: str) -> list[int]:
     if dataset not in SEMANTIC:
-        raise ConfigError(
-            f"grouping='semantic' is defined for {', '.join(SEMANTIC)}, not for {dataset}"
-        )
+        raise ConfigError(f"grouping='semantic' is defined for {', '.join(SEMANTIC)}, not for {dataset}")
     groups = SEMANTIC[dataset]
     label_of = {fine: label for label, group in enumerate(groups) for fine in group}
     return [label_of[fine] for fine in range(len(label_of))]

@@ -99,7 +99,5 @@ def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:
 def _verified(folder: Path) -> ReleasedRun:
     problem = store.damage(folder)
     if problem:
-        raise StoreError(
-            f"the released run {folder} is damaged: {problem}. Restore it with git checkout."
-        )
+        raise StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
     return ReleasedRun(folder)

@@ -1,4 +1,4 @@
-"""The numbers of a run that the chapters state: one function from a run to plain, JSON-ready results.
+"""The numbers that chapters state, as functions of runs.
 
     results(run)["reconstruction"]["tsne-kmeans"]["train"]      # accuracy of the reconstructed labels
 
@@ -8,51 +8,59 @@ A released run carries its results; for a run of the store they are computed fro
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
+from nclib.collapse import collapse_of
+from nclib.data import load
 from nclib.features import FeatureSet
 from nclib.probe import linear_probe
 from nclib.run import Run
-from nclib.structure import match_labels, reconstruct_labels
+from nclib.structure import match_labels, msdr_of, reconstruct_labels
 
 METHODS = ("kmeans", "tsne-kmeans")
-METHOD_NAMES = {"kmeans": "2-means", "tsne-kmeans": "t-SNE + 2-means"}
+METHOD_NAMES = {"kmeans": "k-means", "tsne-kmeans": "t-SNE + k-means"}
+PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
 
 
-def results(run: Run, k: int | None = None, seed: int = 0) -> dict[str, Any]:
+def results(run: Run, k: int = 0, seed: int = 0) -> dict[str, Any]:
     """Reconstruction and probes of a run.
 
     Parameters
     ----------
-    run : of the store, or released; a released run answers only for its own ``k``.
-    k : clusters inside each super-class; by default as many as it has fine classes.
+    run : of the store, or a released one, which carries its results.
+    k : clusters inside each super-class; 0 means as many as it has fine classes.
     seed : of the clustering and of t-SNE.
 
     Returns
     -------
-    dict : "reconstruction" gives per method the share of samples whose reconstructed label is right,
-    "train" and "test", each split clustered by itself inside its true coarse labels and matched
-    one to one; "probe", the test accuracy on true fine labels of a linear probe trained on the
-    labels reconstructed on train; "confusion", the (C, C) counts of true against reconstructed
-    labels on train. "probe" and "probe_per_class" are those of a linear probe trained on true labels.
-    "chance" is the accuracy of reconstructed labels drawn at random. "seconds" is the time all this took.
+    dict, JSON-ready. All accuracies are shares of samples.
+    "reconstruction" : per method, "train" and "test": each split clustered by itself inside its true
+        coarse labels, then matched one to one; "probe": accuracy on the true fine labels of test of a
+        linear probe trained on the labels that were reconstructed on train; "confusion": (C, C) counts
+        of true (rows) against matched labels on train.
+    "pixels" : per method, accuracy on train of clustering 50 principal components of the pixels.
+    "probe", "probe_per_class" : of a linear probe trained on the true fine labels, on test.
+    "chance" : accuracy of labels drawn at random inside each super-class, after the same matching.
+    "seconds" : that all this took.
     """
-    if run.released and k is None:
+    if run.released and k == 0:
         return run.results
     start = time.perf_counter()
     train, test = run.features("train"), run.features("test")
     clusters = k or fine_per_coarse(run)
     probe = linear_probe(train.h, train.fine)
     return {
-        "reconstruction": {
-            method: _reconstruction(train, test, clusters, method, seed) for method in METHODS
-        },
+        "reconstruction": {m: _reconstruction(train, test, clusters, m, seed) for m in METHODS},
+        "pixels": {m: _pixel_accuracy(run, train, clusters, m, seed) for m in METHODS},
         "probe": probe.accuracy(test.h, test.fine),
-        "probe_per_class": [float(a) for a in probe.per_class_accuracy(test.h, test.fine)],
+        "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
         "chance": chance_accuracy(train, clusters, seed),
         "seconds": time.perf_counter() - start,
     }
@@ -66,8 +74,8 @@ def fine_per_coarse(run: Run) -> list[int]:
 def chance_accuracy(f: FeatureSet, k: int | Sequence[int], seed: int = 0) -> float:
     """Accuracy of labels drawn at random inside each super-class, after the same matching."""
     clusters = np.broadcast_to(k, len(f.weight))
-    random = np.random.default_rng(seed).random(len(f.h))
     offset = np.concatenate([[0], np.cumsum(clusters)[:-1]])
+    random = np.random.default_rng(seed).random(len(f.h))
     coarse = f.coarse.numpy()
     pseudo = offset[coarse] + (random * clusters[coarse]).astype(np.int64)
     return match_labels(pseudo, f.fine).accuracy
@@ -77,14 +85,101 @@ def _reconstruction(
     train: FeatureSet, test: FeatureSet, k: int | Sequence[int], method: str, seed: int
 ) -> dict[str, Any]:
     on_train, on_test = (
-        match_labels(reconstruct_labels(f.h, f.coarse, k, method, seed), f.fine)
-        for f in (train, test)
+        match_labels(reconstruct_labels(f.h, f.coarse, k, method, seed), f.fine) for f in (train, test)
     )
     named = on_train.labels >= 0  # clusters beyond the number of classes have no name
-    probe = linear_probe(train.h[named], on_train.labels[named])
+    probe = linear_probe(train.h[torch.as_tensor(named)], on_train.labels[named])
+    fine = np.arange(int(train.fine.max()) + 1)
     return {
         "train": on_train.accuracy,
         "test": on_test.accuracy,
         "probe": probe.accuracy(test.h, test.fine),
-        "confusion": confusion_matrix(train.fine, on_train.labels).tolist(),
+        "confusion": confusion_matrix(train.fine, on_train.labels, labels=fine).tolist(),
     }
+
+
+def _pixel_accuracy(run: Run, f: FeatureSet, k: int | Sequence[int], method: str, seed: int) -> float:
+    pixels = load(run.config.dataset).train.images.flatten(1).float() / 255  # (N, C H W)
+    components = PCA(min(PIXEL_COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels.numpy())
+    return match_labels(reconstruct_labels(components, f.coarse, k, method, seed), f.fine).accuracy
+
+
+def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
+    """Reconstruction accuracies by data and method; several results of one name are seeds.
+
+    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    """
+    rows = []
+    for name, seeds in results_of.items():
+        for method in METHODS:
+            found = [r["reconstruction"][method] for r in seeds]
+            rows.append(
+                {
+                    "data": name,
+                    "method": METHOD_NAMES[method],
+                    "found again, train": over_seeds(r["train"] for r in found),
+                    "found again, test": over_seeds(r["test"] for r in found),
+                    "probe on found labels": over_seeds(r["probe"] for r in found),
+                    "probe on true labels": over_seeds(r["probe"] for r in seeds),
+                    "pixels, train": over_seeds(r["pixels"][method] for r in seeds),
+                    "chance": over_seeds(r["chance"] for r in seeds),
+                }
+            )
+    return pd.DataFrame(rows).set_index(["data", "method"])
+
+
+def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Coarse accuracy, NC1 of coarse labels and mean MSDR of fine classes at the end of training."""
+    rows = []
+    for name, runs in runs_of.items():
+        last = [run.history[-1] for run in runs]
+        row = {"data": name}
+        for split in ("train", "test"):
+            row[f"coarse accuracy, {split}"] = over_seeds(record[f"{split}_accuracy"] for record in last)
+        row["NC1 of coarse labels, train"] = over_seeds((coarse_nc1(run) for run in runs), "{:.2g}")
+        for split in ("train", "test"):
+            row[f"MSDR, {split}"] = over_seeds((mean_msdr(run, split) for run in runs), "{:.2f}")
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("data")
+
+
+def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:
+    """NC1 of the coarse labels at a measured epoch."""
+    return collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse))["nc1"]
+
+
+def mean_msdr(run: Run, split: str = "train", epoch: int = -1) -> float:
+    """MSDR at a measured epoch, averaged over the fine classes that have siblings."""
+    return float(torch.nanmean(msdr_of(run.moments(split, epoch), run.grouping.fine_to_coarse)))
+
+
+def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Where the numbers of a chapter come from."""
+    rows = []
+    for name, runs in runs_of.items():
+        c, made = runs[0].config, runs[0].provenance
+        n_train, n_test = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
+        rows.append(
+            {
+                "data": name,
+                "n train / test": f"{n_train:,} / {n_test:,}",
+                "network": f"{c.arch}, width {c.width}",
+                "epochs": c.epochs,
+                "augmentation": c.augment,
+                "seeds": ", ".join(str(run.config.seed) for run in runs),
+                "minutes a run": f"{np.mean([run.provenance['seconds'] for run in runs]) / 60:.1f}",
+                "device": made["device"],
+                "torch": made["torch"],
+                "commit": made["commit"][:10] + ("-dirty" if made["commit"].endswith("-dirty") else ""),
+            }
+        )
+    return pd.DataFrame(rows).set_index("data").T
+
+
+def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
+    """Mean of some values, with the lowest and the highest where there are several."""
+    values = list(values)
+    mean = form.format(np.mean(values))
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"

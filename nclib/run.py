@@ -65,9 +65,7 @@ class Run:
         """Fine-class moments of a split ("train" or "test") at a measured epoch; -1 is the last."""
         prefix = f"{self._measured(epoch)}/{_checked_split(split)}/"
         names = [name for name in self.snapshots if name.startswith(prefix)]
-        return Moments.from_tensors(
-            {name.removeprefix(prefix): self.snapshots[name] for name in names}
-        )
+        return Moments.from_tensors({name.removeprefix(prefix): self.snapshots[name] for name in names})
 
     def head(self, epoch: int = -1) -> tuple[Tensor, Tensor]:
         """Weight (C, D) and bias (C,) of the last layer at a measured epoch."""
@@ -95,9 +93,7 @@ class Run:
         if epoch == -1:
             return allowed[-1]
         if epoch not in allowed:
-            raise ValueError(
-                f"epoch {epoch} was not measured; measured: {', '.join(map(str, allowed))}"
-            )
+            raise ValueError(f"epoch {epoch} was not measured; measured: {', '.join(map(str, allowed))}")
         return epoch
 
 

@@ -87,9 +87,7 @@ def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:
 
 def _write(folder: Path, record: dict[str, Any], trained: Trained) -> None:
     features = {
-        f"{split}/{part}": getattr(f, part)
-        for split, f in trained.features.items()
-        for part in ("h", "fine")
+        f"{split}/{part}": getattr(f, part) for split, f in trained.features.items() for part in ("h", "fine")
     }
     write_json(folder / "run.json", record)
     write_tensors(folder / "model.safetensors", trained.model.state_dict())

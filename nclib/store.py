@@ -33,6 +33,7 @@ from nclib.paths import PACKAGE, home
 
 TRAINING_SOURCES = (
     "arrays.py",
+    "collapse.py",
     "data.py",
     "features.py",
     "grouping.py",
@@ -74,7 +75,7 @@ def contains(key: str) -> bool:
     return run_folder(key).is_dir()
 
 
-def keys() -> list[str]:
+def stored_keys() -> list[str]:
     """Keys of all finished runs, oldest first."""
     folders = (home() / "runs").glob("*/" + MANIFEST)
     return [path.parent.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
@@ -169,7 +170,7 @@ def writing(key: str) -> Iterator[None]:
 
 def leftovers() -> list[Path]:
     """What may be deleted without losing a run: partial and damaged folders, orphaned checkpoints."""
-    finished = set(keys())
+    finished = set(stored_keys())
     checkpoints = (home() / "checkpoints").glob("*")
     return [
         *(home() / "partial").glob("*"),

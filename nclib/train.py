@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from nclib.collapse import nearest_mean_disagreement
 from nclib.config import RunConfig
 from nclib.data import ImageSet, Splits, load
 from nclib.errors import TrainingError
@@ -81,9 +82,7 @@ def measured_epochs(epochs: int) -> list[int]:
     return sorted({0, *spaced.tolist()})
 
 
-def train(
-    config: RunConfig, checkpoint: Path | None = None, device: torch.device | None = None
-) -> Trained:
+def train(config: RunConfig, checkpoint: Path | None = None, device: torch.device | None = None) -> Trained:
     """Train a network on coarse labels and measure it on the way.
 
     Parameters
@@ -103,14 +102,12 @@ def train(
     splits = load(config.dataset)
     grouping = make_grouping(config.grouping, config.dataset, splits.train)
     if config.batch_size > len(splits.train):
-        raise TrainingError(
-            f"batch_size={config.batch_size}, but only {len(splits.train)} training images"
-        )
+        raise TrainingError(f"batch_size={config.batch_size}, but only {len(splits.train)} training images")
     with deterministic_kernels(config.deterministic):
-        return _Training(config, splits, grouping, device, checkpoint).run()
+        return Training(config, splits, grouping, device, checkpoint).run()
 
 
-class _Training:
+class Training:
     """State of one training: the result so far, the optimiser, and what both are made from."""
 
     def __init__(
@@ -141,7 +138,7 @@ class _Training:
         first = len(self.result.history)
         with progress_bar(self.config, first, self.batches.steps) as bar:
             for epoch in range(first, self.config.epochs + 1):
-                record = self._train_epoch(epoch, bar) if epoch else {"epoch": 0}
+                record = self.train_epoch(epoch, bar) if epoch else {"epoch": 0}
                 if epoch in measured_epochs(self.config.epochs):
                     record |= self._measure(epoch)
                 self.result.history.append(record)
@@ -152,7 +149,7 @@ class _Training:
         self.model.to("cpu", memory_format=torch.contiguous_format).eval()
         return self.result
 
-    def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
+    def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
         steps, objective = self.batches.steps, LOSSES[self.config.loss]
         losses = torch.zeros(steps, device=self.device)
         correct = torch.zeros((), device=self.device, dtype=torch.long)
@@ -160,9 +157,7 @@ class _Training:
         for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
             lr = learning_rate(self.config, (epoch - 1) * steps + step, steps)
             self.optimizer.param_groups[0]["lr"] = lr
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-            ):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 logits = self.model(images)
             loss = objective(logits.float(), labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -173,9 +168,7 @@ class _Training:
             if (step + 1) % LOOK_EVERY == 0 or step + 1 == steps:
                 self._refuse_non_finite(losses[: step + 1], epoch)
                 seen = (step + 1) * self.config.batch_size
-                bar.set_postfix_str(
-                    f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False
-                )
+                bar.set_postfix_str(f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False)
                 bar.update(step % LOOK_EVERY + 1)
         accuracy = int(correct) / (steps * self.config.batch_size)
         mean_loss = float(losses.double().mean())
@@ -185,9 +178,7 @@ class _Training:
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
             step = int(bad[0])
-            lr = learning_rate(
-                self.config, (epoch - 1) * self.batches.steps + step, self.batches.steps
-            )
+            lr = learning_rate(self.config, (epoch - 1) * self.batches.steps + step, self.batches.steps)
             kept = f" The last checkpoint stays at {self.checkpoint}." if self.checkpoint else ""
             raise TrainingError(
                 f"the loss is {float(losses[step])} at epoch {epoch}, step {step}, learning rate "
@@ -203,9 +194,7 @@ class _Training:
         record: dict[str, float] = {}
         for name, split in zip(("train", "test"), self.splits, strict=True):
             fine = split.labels
-            f = FeatureSet(
-                features_of(self.model, split.images), fine, grouping.coarse(fine), weight, bias
-            )
+            f = FeatureSet(features_of(self.model, split.images), fine, grouping.coarse(fine), weight, bias)
             moments = Moments.of(f.h, fine, len(grouping.fine_names))
             tensors = moments.tensors().items()
             result.snapshots |= {f"{epoch}/{name}/{key}": tensor for key, tensor in tensors}
@@ -220,7 +209,7 @@ class _Training:
         return {
             "loss": float(LOSSES[self.config.loss](logits.double(), f.coarse)),
             "accuracy": float((logits.argmax(1) == f.coarse).double().mean()),
-            "nc4": f.nearest_mean_disagreement(means),
+            "nc4": nearest_mean_disagreement(f.h, means, weight=f.weight, bias=f.bias),
         }
 
     def _save(self) -> None:
@@ -258,9 +247,7 @@ class Batches:
     ``epoch(e)`` yields (images, labels): (B, C, H, W) uint8, channels last, and (B,) int64 coarse labels.
     """
 
-    def __init__(
-        self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device
-    ) -> None:
+    def __init__(self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.steps = len(split) // config.batch_size
         self.labels = grouping.coarse(split.labels).to(device)

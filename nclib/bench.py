@@ -1,0 +1,57 @@
+"""Measuring how fast this machine trains."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from nclib.arrays import ArrayLike, as_labels, as_tensor
+from nclib.config import RunConfig
+from nclib.data import ImageSet, Splits
+from nclib.grouping import Grouping
+from nclib.train import Training, default_device, progress_bar
+
+
+def training_throughput(
+    images: ArrayLike, labels: ArrayLike, arch: str = "resnet18", width: int = 64, batch_size: int = 512
+) -> float:
+    """Training speed of one warm epoch, with crop, mirroring and bf16.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) uint8.
+    labels : (N,) integer labels.
+    arch, width, batch_size : as in ``RunConfig``.
+
+    Returns
+    -------
+    float, images per second on ``nclib.train.default_device()``; the epoch before is not counted.
+
+    Raises
+    ------
+    ValueError : images that are not uint8 of rank 4, or fewer of them than one batch.
+    """
+    images, device = as_tensor(images).cpu(), default_device()
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise ValueError(f"images must be (N, C, H, W) uint8; got {images.dtype} {tuple(images.shape)}")
+    if len(images) < batch_size:
+        raise ValueError(f"{len(images)} images do not fill one batch of {batch_size}")
+    labels = as_labels(labels, len(images)).cpu()
+    names = tuple(str(c) for c in range(int(labels.max()) + 1))
+    config = RunConfig(arch=arch, width=width, batch_size=batch_size, augment="crop-flip", epochs=2)
+    split = ImageSet(images, labels, names)
+    grouping = Grouping(torch.arange(len(names)), names, names)
+    training = Training(config, Splits(split, split), grouping, device, checkpoint=None)
+    with progress_bar(config, 1, training.batches.steps) as bar:
+        training.train_epoch(1, bar)
+        _wait(device)
+        start = time.perf_counter()
+        training.train_epoch(2, bar)
+        _wait(device)
+    return training.batches.steps * batch_size / (time.perf_counter() - start)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

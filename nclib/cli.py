@@ -1,0 +1,202 @@
+"""The command line: ``nclib train | get | ls | verify | gc | release | run | bench | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nclib import __version__, config
+from nclib.errors import NclibError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 1 with the reason on stderr."""
+    options = _parser().parse_args(arguments)
+    # Idle OpenMP threads that spin slow training down on a shared machine; read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        return options.command(options) or 0
+    except NclibError as error:
+        print(f"nclib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nclib", description="Fine structure under neural collapse.")
+    parser.add_argument("--version", action="version", version=f"nclib {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    for name, function, text in (
+        ("train", _train, "train a run into the store, resuming an interrupted one"),
+        ("get", _get, "show a run: from the store, else released, else trained now"),
+        ("release", _release, "publish a run of the store under book/released"),
+    ):
+        command = _add(commands, name, function, text)
+        command.add_argument("recipe", metavar="RECIPE", help=", ".join(config.recipe_names()))
+        command.add_argument(
+            "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override fields"
+        )
+        command.add_argument("--json", action="store_true", help="print the last line as JSON")
+
+    ls = _add(commands, "ls", _ls, "list the runs in the store and the released ones")
+    ls.add_argument("--json", action="store_true", help="one JSON object a line")
+    verify = _add(commands, "verify", _verify, "compare every stored file with its checksum")
+    verify.add_argument("key", nargs="*", metavar="KEY", help="keys or their beginnings (default: all)")
+    gc = _add(commands, "gc", _gc, "delete what interrupted or damaged runs left behind")
+    gc.add_argument("--stale", action="store_true", help="also runs that other versions of the code made")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+
+    run = _add(commands, "run", _run, "execute a chapter with other parameters")
+    run.add_argument("notebook", metavar="NOTEBOOK", help="for example 05_label_reconstruction, or 05")
+    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument("--output", type=Path, metavar="FILE", help="where to write the executed .ipynb")
+    run.add_argument("--html", type=Path, metavar="FILE", help="where to write it as one HTML page")
+
+    _add(commands, "bench", _bench, "measure how fast this machine trains")
+    _add(commands, "doctor", _doctor, "say what is installed and found, and what to do about each lack")
+    return parser
+
+
+def _add(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(command=function)
+    return command
+
+
+def _config(options: argparse.Namespace) -> config.RunConfig:
+    overrides = dict(config.parse_override(text) for text in options.set)
+    return config.recipe_config(options.recipe, **overrides)
+
+
+def _train(options: argparse.Namespace) -> None:
+    chosen = _config(options)
+    from nclib.runs import find_run, train_run
+
+    run = find_run(chosen, released=False) or train_run(chosen)
+    _say_where(run, options)
+
+
+def _get(options: argparse.Namespace) -> None:
+    chosen = _config(options)
+    from nclib.runs import find_run, train_run
+
+    run = find_run(chosen) or train_run(chosen)
+    last = run.history[-1]
+    print(run)
+    print(f"coarse accuracy: train {last['train_accuracy']:.4f}, test {last['test_accuracy']:.4f}")
+    made = run.provenance
+    print(f"made in {made['seconds']:.0f} s on {made['device']}, commit {made['commit'][:12]}")
+    _say_where(run, options)
+
+
+def _release(options: argparse.Namespace) -> None:
+    chosen = _config(options)
+    from nclib.publish import release
+    from nclib.runs import find_run
+
+    run = find_run(chosen, released=False)
+    if run is None:
+        raise NclibError("the store has no such run; `nclib train` makes it")
+    changed = [text for text in options.set if not text.startswith("seed=")]
+    name = "-".join([options.recipe, *(text.replace("=", "-") for text in changed), f"seed{chosen.seed}"])
+    print(release(run, name))
+
+
+def _say_where(run: Any, options: argparse.Namespace) -> None:
+    where = {"key": run.key, "folder": str(run.folder)}
+    print(json.dumps(where) if options.json else f"{run.key} {run.folder}")
+
+
+def _ls(options: argparse.Namespace) -> None:
+    from nclib import store
+    from nclib.released import released_runs
+    from nclib.run import Run
+
+    for run in [*(Run(store.run_folder(key)) for key in store.stored_keys()), *released_runs()]:
+        c, last = run.config, run.history[-1]
+        if options.json:
+            print(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
+            continue
+        print(
+            f"{run.key[:12]}  {'released' if run.released else 'stored':8}  {c.dataset:8} {c.grouping!s:10} "
+            f"{c.arch} width {c.width}, {c.loss}, {c.epochs} epochs, seed {c.seed}: "
+            f"coarse test accuracy {last['test_accuracy']:.3f}"
+        )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from nclib import store
+
+    wanted = tuple(options.key) or ("",)
+    keys = [key for key in store.stored_keys() if key.startswith(wanted)]
+    failures = 0
+    for key in keys:
+        try:
+            store.verified(key)
+        except NclibError as error:
+            failures += 1
+            print(error)
+    print(f"{len(keys)} runs verified, {failures} damaged")
+    return 1 if failures or (options.key and not keys) else 0
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from nclib import store
+    from nclib.run import Run
+
+    doomed = store.leftovers()
+    if options.stale:
+        folders = [store.run_folder(key) for key in store.stored_keys()]
+        doomed += [f for f in folders if store.run_key(Run(f).config) != f.name]
+    for path in doomed:
+        print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
+        if not options.dry_run:
+            store.delete(path)
+    if not doomed:
+        print("nothing to delete")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from nclib import notebook
+
+    values = {name: notebook.read_value(name, text) for name, text in options.p}
+    source = notebook.find_notebook(options.notebook)
+    with tempfile.TemporaryDirectory() as scratch:
+        keep = options.output or (None if options.html else Path(f"out_{source.stem}.ipynb"))
+        executed = keep or Path(scratch) / source.name
+        notebook.execute(source, executed, values)
+        if options.html:
+            notebook.write_html(executed, options.html)
+    print("wrote", ", ".join(str(path) for path in (keep, options.html) if path))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    import torch
+
+    from nclib.bench import training_throughput
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2048, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(2048) % 5
+    speed = training_throughput(images, labels, "resnet18", width=16, batch_size=128)
+    print(f"ResNet-18 of width 16 on 3 x 32 x 32 images, batch 128: {speed:.0f} training images/s")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from nclib.doctor import diagnose
+
+    return diagnose()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""What notebooks need besides the story: checked parameters, and executed copies.
+
+Every chapter has one cell tagged ``parameters``; the first code cell after it is
+
+    choice = nclib.notebook.parameters(globals())
+
+An unknown name or value stops there, before torch is imported, with a list of what is allowed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nclib import config
+from nclib.errors import ConfigError, NclibError
+from nclib.paths import NOTEBOOKS, REPOSITORY
+
+OWN_RANGES = {  # whole-number parameters of chapters that are no configuration fields
+    "k": (0, 1000),
+    "seeds": (0, 1000),
+}
+QUICK_SEEDS = 3  # seeds that a chapter trains by itself on the quick tier; elsewhere one
+INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
+MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
+
+
+def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Check a notebook's parameters and return those that choose its run.
+
+    Parameters
+    ----------
+    namespace : the notebook's ``globals()``.
+
+    Returns
+    -------
+    dict : keyword arguments of ``nclib.get_run``; fields that are None are as in the recipe.
+
+    Raises
+    ------
+    ConfigError : an unknown parameter, or a value that it does not allow.
+    """
+    cells = [cell for cell in namespace.get("In", []) if cell]
+    injected = [name for cell in cells if cell.startswith(INJECTED) for name in _assigned(cell)]
+    declared = _assigned(cells[0]) if cells else []
+    check_names(injected, declared)
+    known = ("recipe", *config.field_names())
+    choice = {name: namespace[name] for name in known if name in namespace}
+    own = {name: namespace[name] for name in OWN_RANGES if name in namespace}
+    check_values(choice | own)
+    return choice
+
+
+def seeds_of(choice: dict[str, Any], seeds: int = 0) -> range:
+    """The seeds that a chapter runs: ``seeds`` of them from ``choice["seed"]``; 0 lets the tier decide."""
+    first = choice.get("seed") or 0
+    return range(first, first + (seeds or (QUICK_SEEDS if choice["recipe"] == "digits" else 1)))
+
+
+def check_names(given: Iterable[str], declared: Iterable[str]) -> None:
+    """Refuse parameters that are neither declared by the notebook nor fields of a configuration."""
+    allowed = list(dict.fromkeys(["recipe", *declared, *config.field_names()]))
+    for name in given:
+        if name not in allowed:
+            raise ConfigError(config.unknown("parameter", name, allowed))
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Refuse values that a parameter does not allow."""
+    fields = {name: value for name, value in values.items() if name in config.field_names()}
+    config.recipe_config(values.get("recipe", "digits"), **fields)
+    for name, (low, high) in OWN_RANGES.items():
+        value = values.get(name, low)
+        if type(value) is not int or not low <= value <= high:
+            raise ConfigError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+
+
+def find_notebook(name: str) -> Path:
+    """The .ipynb of a chapter, by its name or its number, or any notebook by its path.
+
+    Raises
+    ------
+    NclibError : no such notebook; the message lists the chapters.
+    """
+    chapters = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    stem = name.removesuffix(".ipynb").removesuffix(".md")
+    for path in chapters:
+        if stem in (path.stem, path.stem.partition("_")[0]):
+            return path
+    if Path(name).is_file() and name.endswith(".ipynb"):
+        return Path(name)
+    raise NclibError(f"no notebook {name!r}; chapters: {', '.join(path.stem for path in chapters)}")
+
+
+def read_value(name: str, text: str) -> Any:
+    """The value of a parameter as the command line gives it."""
+    if name in config.field_names():
+        return config.parse_override(f"{name}={text}")[1]
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
+
+
+def execute(source: Path, output: Path, values: dict[str, Any]) -> None:
+    """Run a notebook with other parameters, showing its progress, and write the executed copy.
+
+    Parameters
+    ----------
+    source : .ipynb with a cell tagged ``parameters``.
+    output : .ipynb to write.
+    values : parameters by name.
+
+    Raises
+    ------
+    ConfigError : an unknown parameter or value; nothing is executed or written.
+    papermill.PapermillExecutionError : a cell failed; the copy shows where.
+    """
+    import nbformat
+    import papermill
+
+    cells = nbformat.read(source, as_version=4).cells
+    declared = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+    check_names(values, [name for cell in declared for name in _assigned(cell)])
+    check_values(values)
+    papermill.execute_notebook(
+        source, output, parameters=values, kernel_name="python3", stderr_file=sys.stderr
+    )
+
+
+def write_html(executed: Path, output: Path) -> None:
+    """Turn an executed notebook into one HTML file that needs no network."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain_markdown(cell.source)
+        else:  # progress bars
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    page, _ = exporter.from_notebook_node(notebook)
+    setting = "MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}};"
+    scripts = f"<script>{setting}</script>\n<script>{MATHJAX.read_text(encoding='utf-8')}</script>\n</head>"
+    page = re.sub(r'<script[^>]*src=""[^>]*></script>', "", page)
+    output.write_text(page.replace("</head>", scripts, 1), encoding="utf-8")
+
+
+def plain_markdown(text: str) -> str:
+    """Markdown without MyST's directives and roles, for readers outside the book."""
+    text = re.sub(r"^:{3,}\{[\w-]+\} *(.*)$", r"**\1**", text, flags=re.MULTILINE)
+    text = re.sub(r"^(:{3,}|:[\w-]+:.*|\*{4})$\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\([\w-]+\)=$\n?", "", text, flags=re.MULTILINE)
+    return re.sub(r"\{[\w:]+\}`([^`<]+?)(?: *<[^`>]*>)?`", r"\1", text)
+
+
+def _assigned(cell: str) -> list[str]:
+    """Names that a cell of plain assignments gives a value."""
+    targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
