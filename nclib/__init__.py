@@ -11,9 +11,15 @@ Importing nclib loads nothing heavy: torch and scikit-learn come with the first 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# OpenMP threads that spin while they wait slow training down up to twofold on a shared machine. Read once,
+# when torch loads its runtime; set one of them yourself to have it otherwise.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOME = {  # public name: module that holds it
     "get_run": "runs",

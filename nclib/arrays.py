@@ -87,9 +87,7 @@ def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None
     return labels
 
 
-def as_samples(
-    h: ArrayLike, y: ArrayLike, num_classes: int | None = None
-) -> tuple[Tensor, Tensor, int]:
+def as_samples(h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> tuple[Tensor, Tensor, int]:
     """Features (N, D), their labels (N,) on the same device, and C.
 
     C is the largest label plus one unless it is given. Raises what the two functions above raise.

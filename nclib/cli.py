@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,13 +13,12 @@ from typing import Any
 from nclib import __version__, config
 from nclib.errors import NclibError
 
+UNREADABLE = (OSError, ValueError, TypeError, KeyError)  # a run of another version, or damaged
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 1 with the reason on stderr."""
     options = _parser().parse_args(arguments)
-    # Idle OpenMP threads that spin slow training down on a shared machine; read when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return options.command(options) or 0
     except NclibError as error:
@@ -122,7 +120,13 @@ def _ls(options: argparse.Namespace) -> None:
     from nclib.released import released_runs
     from nclib.run import Run
 
-    for run in [*(Run(store.run_folder(key)) for key in store.stored_keys()), *released_runs()]:
+    found = []
+    for key in store.stored_keys():
+        try:
+            found.append(Run(store.run_folder(key)))
+        except UNREADABLE as error:
+            print(f"{key[:12]}  unreadable: {error!r}", file=sys.stderr)
+    for run in [*found, *released_runs()]:
         c, last = run.config, run.history[-1]
         if options.json:
             print(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
@@ -152,18 +156,27 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _gc(options: argparse.Namespace) -> None:
     from nclib import store
-    from nclib.run import Run
 
     doomed = store.leftovers()
     if options.stale:
-        folders = [store.run_folder(key) for key in store.stored_keys()]
-        doomed += [f for f in folders if store.run_key(Run(f).config) != f.name]
+        doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key)]
     for path in doomed:
         print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
         if not options.dry_run:
             store.delete(path)
     if not doomed:
         print("nothing to delete")
+
+
+def _stale(key: str) -> bool:
+    """Whether another version of the code made a run."""
+    from nclib import store
+    from nclib.run import Run
+
+    try:
+        return store.run_key(Run(store.run_folder(key)).config) != key
+    except UNREADABLE:
+        return True
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -62,7 +62,8 @@ class RunConfig:
     lr, schedule : peak learning rate, and its course: "one-cycle" (linear up over 15 % of the steps,
         cosine down), "step" (times 0.1 at 1/3 and 2/3 of the epochs), "constant".
     momentum, weight_decay : of SGD; the decay acts on every parameter.
-    augment : "crop" pads by four pixels and crops at random, "crop-flip" also mirrors every second image.
+    augment : "crop" pads by an eighth of the height (four pixels of 32) and crops at random, "crop-flip"
+        also mirrors every second image.
     precision : of training. Features are always extracted in float32.
     deterministic : ask torch for deterministic kernels; matters on a GPU, where they cost time.
     seed : of initialisation, order and augmentation.
@@ -159,7 +160,7 @@ def _checked(name: str, value: Any) -> Any:
     kind = type(_DEFAULTS[name])
     if name == "grouping":
         return _checked_grouping(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
@@ -175,7 +176,7 @@ def _checked_grouping(value: Any) -> str | tuple[int, ...]:
         return value
     if isinstance(value, list | tuple) and len(value) > 1:
         labels = tuple(value)
-        if all(type(label) is int for label in labels) and set(labels) == set(range(max(labels) + 1)):
+        if all(type(label) is int for label in labels) and set(labels) == set(range(max(1, *labels) + 1)):
             return labels
         raise ConfigError(f"grouping={value!r}: coarse labels must be 0, 1, ... with none left out")
     raise ConfigError(f"grouping={value!r}: expected {GROUPING_HELP}")

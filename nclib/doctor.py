@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 
-from nclib.data import dataset_names, missing_files
+from nclib import config
 from nclib.paths import data_root, home
 
 PACKAGES = {  # distribution: what needs it, and how to install it
@@ -25,10 +25,10 @@ def diagnose() -> int:
     print(f"Python {platform.python_version()} on {platform.platform()}")
     present = {name: _package(name) for name in PACKAGES}
     works = present["torch"] and present["scikit-learn"] and _store()
-    if present["torch"]:
+    if present["torch"] and present["scikit-learn"]:
         _device()
-    for name in dataset_names():
-        _dataset(name)
+        for name in config.CHOICES["dataset"]:
+            _dataset(name)
     return 0 if works else 1
 
 
@@ -68,6 +68,8 @@ def _device() -> None:
 
 
 def _dataset(name: str) -> None:
+    from nclib.data import missing_files  # needs torch
+
     missing = missing_files(name)
     remedy = (
         f"downloaded to {data_root()} at first use when there is a network; or set NCLIB_DATA to a folder "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nclib.errors import StoreError
@@ -51,9 +51,17 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    """Tensors and metadata of a safetensors file.
+
+    Raises
+    ------
+    StoreError : a file that is no longer safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise StoreError(f"{path} is damaged ({error}). Delete it and try again.") from error
 
 
 def sha256(path: Path) -> str:

@@ -158,5 +158,10 @@ def plain_markdown(text: str) -> str:
 
 def _assigned(cell: str) -> list[str]:
     """Names that a cell of plain assignments gives a value."""
-    targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
+    targets: list[ast.expr] = []
+    for node in ast.parse(cell).body:
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets.append(node.target)
     return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -101,21 +101,29 @@ def collapse_and_structure(runs: Sequence[Run], axes: Axes | None = None, title:
     return _described(axes, text)
 
 
-def embeddings(points: Sequence[ArrayLike], labels: Sequence[ArrayLike], grouping: Grouping) -> Axes:
-    """t-SNE of every super-class in a panel of its own, coloured by fine class."""
+def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping) -> Axes:
+    """An embedding in the plane, one panel for each coarse label, coloured by fine class.
+
+    Parameters
+    ----------
+    points : (N, 2), for example of ``nclib.report.tsne_inside``.
+    fine : (N,) fine labels.
+    """
+    points, fine = np.asarray(points), np.asarray(fine)
     figure, panels = plt.subplots(
-        1, len(points), figsize=(2.3 * len(points), 2.9), squeeze=False, layout="constrained"
+        1, grouping.num_coarse, figsize=(2 * grouping.num_coarse, 2.9), squeeze=False, layout="constrained"
     )
-    for coarse, (panel, xy, fine) in enumerate(zip(panels[0], points, labels, strict=True)):
-        xy, fine = np.asarray(xy), np.asarray(fine)
+    for coarse, panel in enumerate(panels[0]):
         for member in grouping.members(coarse):
             at = fine == member
-            panel.scatter(*xy[at].T, s=4, lw=0, label=grouping.fine_names[member], rasterized=True)
+            panel.scatter(*points[at].T, s=3, lw=0, label=grouping.fine_names[member])
         panel.set(xticks=[], yticks=[])
         panel.set_title(f"label {coarse}", fontsize="medium")
         panel.legend(fontsize="x-small", markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.02))
-    figure.suptitle("One label each for the network; the colours it was never shown")
-    return _described(panels[0, 0], "t-SNE of the features inside each super-class, coloured by fine class.")
+    figure.suptitle("One label each for the network; the colours are classes it was never told")
+    named = "; ".join(grouping.coarse_names)
+    text = f"t-SNE of features, a panel for each coarse label, coloured by fine class: {named}."
+    return _described(panels[0, 0], text)
 
 
 def reconstruction_accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:

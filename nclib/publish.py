@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from nclib import report, store
 from nclib.files import write_json, write_tensors
 from nclib.paths import RELEASED
-from nclib.released import encode_features
+from nclib.released import EMBEDDING, encode_features
 from nclib.run import Run
+from nclib.structure import distances_of
 
 
 def release(run: Run, name: str, with_features: bool = True) -> Path:
@@ -25,7 +28,10 @@ def release(run: Run, name: str, with_features: bool = True) -> Path:
     -------
     Folder that was written.
     """
-    arrays, results = dict(run.snapshots), report.results(run)
+    arrays = run.snapshots | {EMBEDDING: torch.as_tensor(report.embedding(run)).float()}
+    results = report.results(run) | {"measures": report.measures(run)}
+    for split in ("train", "test"):
+        results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()
     if with_features:
         encoded, results["feature_error"] = encode_features(run.features("test"))
         arrays |= encoded

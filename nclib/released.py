@@ -1,7 +1,8 @@
 """Released runs: small, self-contained results that travel with the book.
 
     book/released/NAME/run.json             configuration, provenance, history, results
-    book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; test features
+    book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; t-SNE of the
+                                            test features; for one run a data set, these features
     book/released/NAME/manifest.json        SHA-256 and length of both
 
 A released run answers the same questions as one in the store, except for train features and weights.
@@ -15,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +29,8 @@ from nclib.models import Classifier
 from nclib.paths import RELEASED
 from nclib.run import Run
 
-FEATURES = "features/test/"
+FEATURES = "features/test/"  # where the test features lie among the arrays
+EMBEDDING = "tsne/test"
 
 
 class ReleasedRun(Run):
@@ -46,7 +49,12 @@ class ReleasedRun(Run):
 
     @cached_property
     def snapshots(self) -> dict[str, Tensor]:
-        return {name: t for name, t in self._arrays.items() if not name.startswith(FEATURES)}
+        return {name: t for name, t in self._arrays.items() if name[0].isdigit()}  # "EPOCH/..."
+
+    @property
+    def embedding(self) -> np.ndarray:
+        """t-SNE of the test features inside each super-class, (N, 2)."""
+        return self._arrays[EMBEDDING].numpy()
 
     def features(self, split: str) -> FeatureSet:
         """Features of the test split, exact to about a thousandth of their within-class spread."""
@@ -79,10 +87,7 @@ def released_runs() -> list[ReleasedRun]:
 
 def find_released(config: RunConfig) -> ReleasedRun | None:
     """The released run of exactly this configuration, or None."""
-    for path in sorted(RELEASED.glob("*/run.json")):
-        if RunConfig(**json.loads(path.read_text(encoding="utf-8"))["config"]) == config:
-            return _verified(path.parent)
-    return None
+    return next((run for run in released_runs() if run.config == config), None)
 
 
 def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:

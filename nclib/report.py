@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix
 
 from nclib.collapse import collapse_of
 from nclib.data import load
+from nclib.embed import tsne
 from nclib.features import FeatureSet
 from nclib.probe import linear_probe
 from nclib.run import Run
@@ -81,6 +82,20 @@ def chance_accuracy(f: FeatureSet, k: int | Sequence[int], seed: int = 0) -> flo
     return match_labels(pseudo, f.fine).accuracy
 
 
+def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndarray:
+    """t-SNE of each super-class by itself. (N, 2) float64, in the order of ``f``."""
+    points = np.empty((len(f.h), 2))
+    for coarse in f.coarse.unique():
+        rows = f.coarse == coarse
+        points[rows.numpy()] = tsne(f.h[rows], perplexity, seed)
+    return points
+
+
+def embedding(run: Run) -> np.ndarray:
+    """``tsne_inside`` of the test features, as released or computed now."""
+    return run.embedding if run.released else tsne_inside(run.features("test"))
+
+
 def _reconstruction(
     train: FeatureSet, test: FeatureSet, k: int | Sequence[int], method: str, seed: int
 ) -> dict[str, Any]:
@@ -141,6 +156,23 @@ def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             row[f"MSDR, {split}"] = over_seeds((mean_msdr(run, split) for run in runs), "{:.2f}")
         rows.append(row)
     return pd.DataFrame(rows).set_index("data")
+
+
+def measures(run: Run) -> list[dict[str, Any]]:
+    """Neural collapse of the coarse labels and MSDR of the fine classes, over training.
+
+    Returns
+    -------
+    list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
+    ``nclib.collapse.collapse_of``, and "msdr", the mean over fine classes that have siblings.
+    """
+    return [
+        {"epoch": epoch, "split": split}
+        | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
+        | {"msdr": mean_msdr(run, split, epoch)}
+        for epoch in run.measured_epochs
+        for split in ("train", "test")
+    ]
 
 
 def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:

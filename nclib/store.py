@@ -77,8 +77,8 @@ def contains(key: str) -> bool:
 
 def stored_keys() -> list[str]:
     """Keys of all finished runs, oldest first."""
-    folders = (home() / "runs").glob("*/" + MANIFEST)
-    return [path.parent.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+    folders = (home() / "runs").glob("*")
+    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
 
 
 def add(key: str, write: Callable[[Path], None]) -> Path:
@@ -169,14 +169,30 @@ def writing(key: str) -> Iterator[None]:
 
 
 def leftovers() -> list[Path]:
-    """What may be deleted without losing a run: partial and damaged folders, orphaned checkpoints."""
+    """What may be deleted without losing a run: partial and damaged folders, orphaned checkpoints.
+
+    Nothing of a run that a process is working on now.
+    """
     finished = set(stored_keys())
     checkpoints = (home() / "checkpoints").glob("*")
-    return [
+    unfinished = [
         *(home() / "partial").glob("*"),
-        *(home() / "damaged").glob("*"),
         *(path for path in checkpoints if path.stem in finished or path.suffix != ".safetensors"),
     ]
+    busy = [path.name for path in (home() / "locks").glob("*") if _held(path)]
+    return [
+        *(home() / "damaged").glob("*"),
+        *(path for path in unfinished if not any(key in path.name for key in busy)),
+    ]
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process holds this lock."""
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def delete(path: Path) -> int:

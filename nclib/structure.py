@@ -181,12 +181,10 @@ class Match(NamedTuple):
     ----------
     labels : (N,) int64 relabelled pseudo labels, -1 where the pseudo label has no partner.
     accuracy : share of samples whose relabelled pseudo label is the true one.
-    mapping : (P,) int64 true label of every pseudo label, -1 without partner.
     """
 
     labels: np.ndarray
     accuracy: float
-    mapping: np.ndarray
 
 
 def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
@@ -205,4 +203,4 @@ def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
     mapping = np.full(len(agreement), -1, dtype=np.int64)
     mapping[rows] = columns
     labels = mapping[pseudo]
-    return Match(labels, float((labels == true).mean()), mapping)
+    return Match(labels, float((labels == true).mean()))

@@ -36,7 +36,7 @@ from nclib.losses import LOSSES
 from nclib.models import Classifier, build_model
 from nclib.moments import Moments
 
-CROP_PADDING = 4  # pixels on every side
+CROP_SHARE = 8  # crops move by up to an eighth of the image: four pixels of 32
 WARM_UP = 0.15  # share of the steps in which "one-cycle" rises
 MEASURED_EPOCHS = 10  # about so many, log-spaced, besides the untrained network
 LOOK_EVERY = 32  # steps between two looks at the loss; each look waits for the device
@@ -178,12 +178,16 @@ class Training:
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
             step = int(bad[0])
-            lr = learning_rate(self.config, (epoch - 1) * self.batches.steps + step, self.batches.steps)
-            kept = f" The last checkpoint stays at {self.checkpoint}." if self.checkpoint else ""
-            raise TrainingError(
-                f"the loss is {float(losses[step])} at epoch {epoch}, step {step}, learning rate "
-                f"{lr:.3g}. A smaller lr or precision=fp32 may help.{kept}"
-            )
+            raise self._diverged(f"the loss is {float(losses[step])}", epoch, step)
+
+    def _diverged(self, what: str, epoch: int, step: int) -> TrainingError:
+        steps = self.batches.steps
+        lr = learning_rate(self.config, max(epoch - 1, 0) * steps + step, steps)
+        kept = f" The last checkpoint stays at {self.checkpoint}." if self.checkpoint else ""
+        return TrainingError(
+            f"{what} at epoch {epoch}, step {step}, learning rate {lr:.3g}. "
+            f"A smaller lr or precision=fp32 may help.{kept}"
+        )
 
     def _measure(self, epoch: int) -> dict[str, float]:
         """Features, moments and accuracies of both splits, as they are now."""
@@ -195,6 +199,8 @@ class Training:
         for name, split in zip(("train", "test"), self.splits, strict=True):
             fine = split.labels
             f = FeatureSet(features_of(self.model, split.images), fine, grouping.coarse(fine), weight, bias)
+            if not torch.isfinite(f.logits()).all():
+                raise self._diverged("outputs are not finite", epoch, self.batches.steps - 1 if epoch else 0)
             moments = Moments.of(f.h, fine, len(grouping.fine_names))
             tensors = moments.tensors().items()
             result.snapshots |= {f"{epoch}/{name}/{key}": tensor for key, tensor in tensors}
@@ -252,8 +258,8 @@ class Batches:
         self.steps = len(split) // config.batch_size
         self.labels = grouping.coarse(split.labels).to(device)
         self.height, self.breadth = split.images.shape[2:]
-        padding = 0 if config.augment == "none" else CROP_PADDING
-        padded = F.pad(split.images, [padding] * 4)
+        self.shift = 0 if config.augment == "none" else self.height // CROP_SHARE
+        padded = F.pad(split.images, [self.shift] * 4)
         self.images = padded.permute(0, 2, 3, 1).contiguous().to(device)  # (N, H, W, C)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -275,9 +281,7 @@ class Batches:
 
     def _windows(self, index: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """Pixel positions of a random crop per image. (B,) -> (B, size)."""
-        offsets = torch.randint(
-            2 * CROP_PADDING + 1, (len(index), 1), generator=generator, device=self.device
-        )
+        offsets = torch.randint(2 * self.shift + 1, (len(index), 1), generator=generator, device=self.device)
         return offsets + torch.arange(size, device=self.device)
 
 
@@ -295,7 +299,7 @@ def initial_model(config: RunConfig, images: Tensor, num_coarse: int) -> Classif
         share = torch.bincount(values, minlength=256).double() / values.numel()
         mean = (share * levels).sum()
         model.mean[channel] = mean
-        model.std[channel] = (share * (levels - mean) ** 2).sum().sqrt()
+        model.std[channel] = (share * (levels - mean) ** 2).sum().sqrt() or 1.0  # a constant channel
     return model
 
 

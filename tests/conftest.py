@@ -1,0 +1,107 @@
+"""What tests share: a store of their own, and one tiny run that many of them read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["NCLIB_DEVICE"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+
+TINY = {"arch": "mlp", "width": 32, "epochs": 3, "deterministic": True}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_home(tmp_path_factory):
+    """No test touches the reader's own store or data."""
+    home = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCLIB_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Configuration of ``tiny_run``: digits, an MLP, three epochs."""
+    from nclib.config import recipe_config
+
+    return recipe_config("digits", **TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(session_home, tiny_config):
+    """A finished run; to be read only."""
+    from nclib.runs import train_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCLIB_HOME", str(session_home))
+        return train_run(tiny_config)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty store, at a path with a space."""
+    folder = tmp_path / "a store"
+    monkeypatch.setenv("NCLIB_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def stored(home, tiny_run):
+    """A copy of ``tiny_run`` in the store ``home``; may be damaged."""
+    from nclib.run import Run
+
+    return Run(Path(shutil.copytree(tiny_run.folder, home / "runs" / tiny_run.key)))
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch) -> Path:
+    """An empty folder in the place of book/released."""
+    from nclib import publish
+    from nclib import released as released_module
+
+    folder = tmp_path / "released"
+    monkeypatch.setattr(released_module, "RELEASED", folder)
+    monkeypatch.setattr(publish, "RELEASED", folder)
+    return folder
+
+
+@pytest.fixture
+def no_training(monkeypatch) -> None:
+    """Training fails the test."""
+    from nclib import runs
+
+    def train(*_):
+        raise AssertionError("trained, although the run was there")
+
+    monkeypatch.setattr(runs, "train", train)
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen]:
+    """Start Python in a process of its own; those still alive at the end of the test are killed."""
+    started = []
+
+    def start(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=os.environ | environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()

@@ -1,0 +1,80 @@
+"""What is let in, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nclib import arrays
+from nclib.arrays import as_features, as_labels, as_samples, float64_rows
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_keep_dtype_and_memory(self, dtype):
+        h = torch.ones(3, 2, dtype=dtype)
+        assert as_features(h).data_ptr() == h.data_ptr()
+        assert as_features(h).dtype == dtype
+
+    def test_share_memory_with_numpy(self):
+        h = np.ones((3, 2), dtype=np.float32)
+        assert as_features(h).data_ptr() == h.ctypes.data
+
+    def test_read_only_and_foreign_arrays_pass_without_warning(self, recwarn):
+        h = np.arange(6.0).reshape(3, 2)
+        h.flags.writeable = False
+        for view in (h, h[::-1], h.astype(">f4"), h.astype(int), h.tolist()):
+            assert as_features(view).tolist() == np.asarray(view, dtype=float).tolist()
+        assert not recwarn
+
+    def test_drop_the_gradient(self):
+        assert not as_features(torch.ones(3, 2, requires_grad=True)).requires_grad
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_name_the_first_bad_row(self, bad):
+        h = np.zeros((9, 4), dtype=np.float32)
+        h[[3, 7], 1] = bad
+        with pytest.raises(ValueError, match=r"features must be finite; row 3 "):
+            as_features(h)
+
+    @pytest.mark.parametrize("h", [np.zeros(3), np.zeros((0, 2)), np.zeros((2, 2), dtype=complex)])
+    def test_refuse_other_shapes(self, h):
+        with pytest.raises(ValueError, match=r"real \(N, D\) array"):
+            as_features(h)
+
+
+class TestLabels:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
+    def test_become_int64(self, dtype):
+        labels = as_labels(np.array([0, 2, 1], dtype=dtype))
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [0, 2, 1]
+
+    @pytest.mark.parametrize(
+        ("y", "message"),
+        [
+            ([0, -1], "not be negative; label 1 is -1"),
+            ([0.0, 1.5], "be integers; label 1 is 1.5"),
+            ([0.0, np.nan], "be integers; label 1 is nan"),
+            ([3, 0], "below the class count 3; label 0 is 3"),
+            ([0, 1, 2], r"shape \(2,\), one per sample; got \(3,\)"),
+            ([[0, 1]], r"got \(1, 2\)"),
+        ],
+    )
+    def test_refuse_with_position(self, y, message):
+        with pytest.raises(ValueError, match=message):
+            as_labels(y, n=2, num_classes=3)
+
+    def test_class_count_follows_the_largest_label(self):
+        h = np.zeros((3, 2))
+        assert as_samples(h, [0, 4, 1])[2] == 5
+        assert as_samples(h, [0, 4, 1], 7)[2] == 7
+
+
+def test_chunks_join_to_the_whole(monkeypatch):
+    monkeypatch.setattr(arrays, "CHUNK", 10)
+    h = torch.arange(21, dtype=torch.float32).reshape(7, 3)
+    chunks = [x for _, x in float64_rows(h)]
+    assert [len(x) for x in chunks] == [3, 3, 1]
+    assert torch.equal(torch.cat(chunks), h.double())

@@ -1,0 +1,272 @@
+"""The command line: exit codes, last lines for scripts, and no torch before it is needed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+
+import nbformat
+import pytest
+from conftest import TINY
+
+from nclib import __version__, cli, doctor, notebook, store
+from nclib.run import Run
+
+SET = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
+
+
+def damage(run: Run) -> None:
+    path = run.folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+class TestGetAndTrain:
+    @pytest.mark.parametrize("command", ["train", "get"])
+    def test_last_line_says_where_as_json(self, stored, no_training, capsys, command):
+        assert cli.main([command, "digits", *SET, "--json"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert json.loads(last) == {"key": stored.key, "folder": str(stored.folder)}
+
+    def test_last_line_says_where_in_words(self, stored, no_training, capsys):
+        assert cli.main(["get", "digits", *SET]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == f"{stored.key} {stored.folder}"
+        assert f"test {stored.history[-1]['test_accuracy']:.4f}" in lines[1]
+
+    def test_train_trains(self, home, tiny_run, capsys):
+        assert cli.main(["train", "digits", *SET, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["key"] == tiny_run.key
+        assert Run(home / "runs" / tiny_run.key).history == tiny_run.history
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [(["digit"], "did you mean 'digits'"), (["digits", "--set", "epoch=3"], "did you mean 'epochs'"),
+         (["digits", "--set", "lr=nan"], "from 1e-08 to 100"), (["digits", "--set", "lr"], "field=value")],
+    )  # fmt: skip
+    def test_bad_input_is_one_line_and_writes_nothing(self, home, capsys, arguments, message):
+        assert cli.main(["train", *arguments]) == 1
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith("nclib: ")
+        assert message in err
+        assert not home.exists()
+
+    def test_damaged_run_fails_once_and_is_then_recomputed(self, stored, capsys):
+        damage(stored)
+        assert cli.main(["train", "digits", *SET]) == 1
+        assert "model.safetensors has a changed content" in capsys.readouterr().err
+        assert cli.main(["train", "digits", *SET]) == 0
+        assert store.damage(stored.folder) is None
+
+    def test_interruption_says_that_nothing_is_lost(self, home, capsys, monkeypatch):
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("nclib.runs.train_run", interrupted)
+        assert cli.main(["train", "digits", *SET]) == 130
+        assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+    def test_release_of_a_run_that_is_not_there(self, home, released, capsys):
+        assert cli.main(["release", "digits", *SET]) == 1
+        assert "nclib train" in capsys.readouterr().err
+        assert not released.exists()
+
+
+class TestLs:
+    def test_json_lines(self, stored, released, capsys):
+        assert cli.main(["ls", "--json"]) == 0
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+            {"key": stored.key, "folder": str(stored.folder), "released": False}
+        ]
+
+    def test_in_words(self, stored, released, capsys):
+        assert cli.main(["ls"]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"{stored.key[:12]}  stored")
+        assert f"seed 0: coarse test accuracy {stored.history[-1]['test_accuracy']:.3f}" in line
+
+    def test_empty(self, home, released, capsys):
+        assert cli.main(["ls"]) == 0
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize("content", [b"{", b'{"config": {"a": 1}}'])
+    def test_unreadable_run_is_named_and_does_not_stop_it(self, stored, released, capsys, content):
+        (stored.folder / "run.json").write_bytes(content)
+        assert cli.main(["ls"]) == 0
+        assert f"{stored.key[:12]}  unreadable" in capsys.readouterr().err
+
+
+class TestVerify:
+    def test_intact(self, stored, capsys):
+        assert cli.main(["verify"]) == 0
+        assert capsys.readouterr().out == "1 runs verified, 0 damaged\n"
+
+    @pytest.mark.parametrize("how", ["changed", "no manifest"])
+    def test_damaged(self, stored, capsys, how):
+        if how == "changed":
+            damage(stored)
+        else:
+            (stored.folder / "manifest.json").unlink()
+        assert cli.main(["verify"]) == 1
+        out = capsys.readouterr().out
+        assert {"changed": "model.safetensors", "no manifest": "manifest.json"}[how] in out
+        assert out.endswith("1 runs verified, 1 damaged\n")
+        assert not stored.folder.exists()
+
+    def test_by_the_beginning_of_the_key(self, stored):
+        assert cli.main(["verify", stored.key[:8]]) == 0
+        assert cli.main(["verify", "nosuchkey"]) == 1
+
+
+class TestGc:
+    @pytest.fixture
+    def leftover(self, stored, home):
+        path = home / "damaged" / "x" / "a"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"1")
+        return path
+
+    def test_dry_run_deletes_nothing(self, leftover, capsys):
+        assert cli.main(["gc", "--dry-run"]) == 0
+        assert capsys.readouterr().out == f"would delete {leftover.parent}\n"
+        assert leftover.exists()
+
+    def test_deletes_leftovers_only(self, leftover, stored, capsys):
+        assert cli.main(["gc"]) == 0
+        assert not leftover.exists()
+        assert store.damage(stored.folder) is None
+        assert cli.main(["gc"]) == 0
+        assert "nothing to delete" in capsys.readouterr().out
+
+    def test_stale_runs_only_when_asked(self, stored, monkeypatch):
+        assert cli.main(["gc", "--stale"]) == 0
+        assert stored.folder.exists()  # made by this version
+        monkeypatch.setattr(store, "source_fingerprint", lambda: "another version")
+        assert cli.main(["gc"]) == 0
+        assert stored.folder.exists()
+        assert cli.main(["gc", "--stale"]) == 0
+        assert not stored.folder.exists()
+
+    def test_run_with_fields_of_another_version_is_stale(self, stored):
+        record = json.loads((stored.folder / "run.json").read_text())
+        record["config"]["depth"] = 3
+        (stored.folder / "run.json").write_text(json.dumps(record))
+        assert cli.main(["gc", "--stale"]) == 0
+        assert not stored.folder.exists()
+
+
+class TestRunNotebook:
+    @pytest.fixture
+    def chapter(self, home, tmp_path, monkeypatch):
+        """A notebook with two parameters, in the folder where the command runs."""
+        code, tag = nbformat.v4.new_code_cell, {"tags": ["parameters"]}
+        cells = [code('recipe = "digits"\nk: int = 2', metadata=tag),
+                 code("import nclib\nchoice = nclib.notebook.parameters(globals())"),
+                 code("print('the answer is', 21 * k)"),
+                 nbformat.v4.new_markdown_cell("So $x^2$.")]  # fmt: skip
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        monkeypatch.chdir(tmp_path)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "my.ipynb")
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [("kk", "3", "allowed: recipe, k, "), ("epochz", "3", "did you mean 'epochs'"),
+         ("k", "-1", "from 0 to 1000"), ("k", "three", "whole number"), ("epochs", "0", "from 1 to 100000"),
+         ("recipe", "x", "allowed: digits")],
+    )  # fmt: skip
+    def test_bad_parameter_does_nothing(self, chapter, monkeypatch, capsys, name, value, message):
+        before = sorted(chapter.rglob("*"))
+        monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("executed"))
+        assert cli.main(["run", "my.ipynb", "-p", name, value]) == 1
+        assert message in capsys.readouterr().err
+        assert sorted(chapter.rglob("*")) == before
+
+    def test_unknown_notebook(self, chapter, capsys):
+        assert cli.main(["run", "99_nothing"]) == 1
+        assert "no notebook '99_nothing'" in capsys.readouterr().err
+
+    @pytest.mark.slow
+    def test_executes_into_one_page(self, chapter, start):
+        command = ["-m", "nclib.cli", "run", "my.ipynb", "-p", "k", "3", "--html", "out.html"]
+        process = start(*command, TQDM_DISABLE="")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        page = (chapter / "out.html").read_text(encoding="utf-8")
+        assert "the answer is 63" in page
+        assert notebook.MATHJAX.read_text(encoding="utf-8")[:200] in page
+        assert 'src="http' not in page
+        assert "Executing" in err  # the progress bar
+        assert not (chapter / "out_my.ipynb").exists()
+
+
+class TestDoctor:
+    def test_all_well(self, home, capsys):
+        assert cli.main(["doctor"]) == 0
+        out = capsys.readouterr().out
+        assert f"[ok] store {home} can be written" in out
+        assert "[ok] data set digits: found" in out
+
+    def test_lacks_come_with_remedies(self, home, capsys, monkeypatch):
+        monkeypatch.setenv("NCLIB_DATA", str(home / "none"))
+        monkeypatch.setitem(doctor.PACKAGES, "no-such-package", ("nothing", "pip install it"))
+        assert cli.main(["doctor"]) == 0  # none of this stops the quick tier
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        lacks = [i for i, line in enumerate(lines) if line.startswith("[--]")]
+        assert "pip install it" in lines
+        assert any(f"data set svhn: lacks {home / 'none'}" in lines[i] for i in lacks)
+        assert not any(lines[i + 1].startswith("[") for i in lacks)
+
+    def test_store_that_cannot_be_written(self, tmp_path, monkeypatch, capsys):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("NCLIB_HOME", str(tmp_path / "file"))
+        assert cli.main(["doctor"]) == 1
+        assert "set NCLIB_HOME" in capsys.readouterr().out
+
+    def test_runs_without_torch(self, home, start):
+        code = f"""
+import sys, importlib.metadata as m
+sys.modules["torch"] = None
+found = m.version
+def version(name):
+    if name == "torch":
+        raise m.PackageNotFoundError(name)
+    return found(name)
+m.version = version
+sys.path.insert(0, {str(cli.__file__.rpartition("/nclib/")[0])!r})
+from nclib.cli import main
+sys.exit(main(["doctor"]))
+"""
+        out, err = (process := start("-c", code)).communicate(timeout=100)
+        assert process.returncode == 1, err
+        assert "torch is not installed" in out
+        assert "pip install ." in out
+
+
+def test_nothing_heavy_before_it_is_needed(home, start):
+    code = """
+import sys, nclib, nclib.cli
+from nclib.errors import NclibError
+for words in (["--help"], ["--version"], ["train", "digit"], ["get", "digits", "--set", "lr=-1"],
+              ["run", "99"], ["run", "05", "-p", "epochs", "x"], ["nonsense"]):
+    try:
+        nclib.cli.main(words)
+    except SystemExit:
+        pass
+try:
+    nclib.notebook.parameters({"recipe": "digit"})
+except NclibError as error:
+    assert "did you mean" in str(error)
+else:
+    raise AssertionError
+print(*{"torch", "numpy", "sklearn", "matplotlib", "papermill", "IPython"} & set(sys.modules))
+"""
+    out, err = (process := start("-c", code)).communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == ""
+    assert all(word in out for word in ("train", "doctor", __version__))
+    assert not home.exists()
+
+
+def test_version_is_the_packages():
+    assert importlib.metadata.version("nclib") == __version__

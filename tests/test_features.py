@@ -1,0 +1,110 @@
+"""Feature extraction: the right layer, in float32, leaving the model as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nclib.features import extract, features_of
+from nclib.models import build_model
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3))
+
+
+def loader(n: int = 10, size: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    x = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
+    return list(zip(x.split(size), (torch.arange(n) % 3).split(size), strict=True))
+
+
+def inputs() -> torch.Tensor:
+    return torch.cat([x for x, _ in loader()])
+
+
+class TestExtract:
+    def test_is_the_input_of_the_last_linear_layer(self):
+        model = network()
+        f = extract(model, loader())
+        torch.testing.assert_close(f.h, torch.relu(inputs() @ model[0].weight.T + model[0].bias).detach())
+        assert f.fine.tolist() == [i % 3 for i in range(10)]
+        assert torch.equal(f.weight, model[3].weight)
+
+    def test_logits_are_the_models(self):
+        model = network()
+        torch.testing.assert_close(extract(model, loader()).logits(), model.eval()(inputs()).detach())
+
+    def test_named_layer(self):
+        f = extract(network(), loader(), layer="0")
+        assert torch.equal(f.h, inputs())
+        assert f.weight.shape == (5, 6)
+
+    def test_unknown_layer_lists_the_linear_ones(self):
+        with pytest.raises(ValueError, match="no linear layer '1'; the model has: 0, 3"):
+            extract(network(), loader(), layer="1")
+
+    def test_no_linear_layer(self):
+        with pytest.raises(ValueError, match=r"no torch\.nn\.Linear"):
+            extract(nn.Sequential(nn.Conv1d(1, 1, 1)), loader())
+
+    def test_no_bias_reads_as_zero(self):
+        assert extract(nn.Linear(6, 3, bias=False), loader()).bias.tolist() == [0, 0, 0]
+
+    def test_features_of_higher_rank_are_refused(self):
+        with pytest.raises(ValueError, match=r"shape \(10, 1, 6\) for 10 labels"):
+            extract(nn.Linear(6, 3), [(x[:, None], y) for x, y in loader()])
+
+    def test_model_is_left_as_it_was(self):
+        model = network().train()
+        extract(model, loader())
+        assert model.training
+        assert not model[3]._forward_pre_hooks
+        assert all(p.grad is None for p in model.parameters())
+
+    def test_hook_goes_even_when_the_model_fails(self):
+        model = network()
+        with pytest.raises(RuntimeError):
+            extract(model, [(torch.zeros(2, 7), torch.zeros(2))])
+        assert not model[3]._forward_pre_hooks
+
+
+class TestFloat32:
+    def test_autocast_around_it_changes_nothing(self):
+        model = network()
+        plain = extract(model, loader())
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = extract(model, loader())
+        assert inside.h.dtype == torch.float32
+        assert torch.equal(plain.h, inside.h)
+
+    def test_reduced_matmul_precision_around_it_changes_nothing(self):
+        model = network()
+        plain = extract(model, loader())
+        torch.set_float32_matmul_precision("medium")
+        try:
+            assert torch.equal(extract(model, loader()).h, plain.h)
+            assert torch.get_float32_matmul_precision() == "medium"
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    def test_float64_model_gives_float32(self):
+        f = extract(network().double(), [(x.double(), y) for x, y in loader()])
+        assert f.h.dtype == f.weight.dtype == f.bias.dtype == torch.float32
+
+
+class TestFeaturesOf:
+    def test_batches_do_not_matter(self):
+        model = build_model("resnet18", 2, 1, (8, 8), 5).train()
+        images = torch.randint(256, (300, 1, 8, 8), dtype=torch.uint8)  # more than one batch
+        h = features_of(model, images)
+        assert model.training
+        with torch.no_grad():
+            torch.testing.assert_close(h, model.eval().features(images), rtol=1e-4, atol=1e-5)
+
+    def test_running_statistics_are_not_touched(self):
+        model = build_model("resnet18", 2, 1, (8, 8), 5).train()
+        before = [t.clone() for t in model.state_dict().values()]
+        features_of(model, torch.randint(256, (9, 1, 8, 8), dtype=torch.uint8))
+        assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))

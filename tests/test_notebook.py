@@ -1,0 +1,106 @@
+"""What notebooks lean on: parameters that are checked, chapters that are found, readable copies."""
+
+from __future__ import annotations
+
+import pytest
+
+from nclib import notebook
+from nclib.config import field_names
+from nclib.errors import ConfigError, NclibError
+from nclib.notebook import find_notebook, parameters, plain_markdown, read_value
+
+DECLARED = 'recipe = "digits"  # which experiment\nseed: int = 0\nk: int = 2\n'
+
+
+def namespace(injected: str = "", **changed) -> dict:
+    """A notebook's globals when its check runs: the parameters cell first, then what was injected."""
+    cells = ["", DECLARED, *([f"# Parameters\n{injected}\n"] if injected else []), "import nclib"]
+    return {"In": cells, "recipe": "digits", "seed": 0, "k": 2} | changed
+
+
+class TestParameters:
+    def test_returns_what_chooses_the_run(self):
+        assert parameters(namespace()) == {"recipe": "digits", "seed": 0}
+
+    def test_injected_field_that_the_notebook_does_not_declare(self):
+        choice = parameters(namespace("seed = 3\nepochs = 2", seed=3, epochs=2))
+        assert choice == {"recipe": "digits", "seed": 3, "epochs": 2}
+
+    def test_injected_parameter_of_its_own(self):
+        assert "k" not in parameters(namespace("k = 3", k=3))
+
+    def test_unknown_name_lists_all(self):
+        with pytest.raises(ConfigError, match=r"unknown parameter 'sed' \(did you mean 'seed'\?\)") as caught:
+            parameters(namespace("sed = 3", sed=3))
+        assert all(name in str(caught.value) for name in ("recipe", "k", *field_names()))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("recipe", "digit"), ("recipe", 3), ("seed", -1), ("seed", "0"), ("epochs", 0), ("lr", float("nan")),
+         ("k", -1), ("k", 1001), ("k", 2.0), ("k", True), ("k", None)],
+    )  # fmt: skip
+    def test_bad_value_is_named(self, name, value):
+        with pytest.raises(ConfigError, match=name):
+            parameters(namespace(**{name: value}))
+
+    def test_none_means_as_in_the_recipe(self):
+        assert parameters(namespace(epochs=None)) == {"recipe": "digits", "seed": 0, "epochs": None}
+
+    def test_outside_of_a_notebook(self):
+        assert parameters({"recipe": "digits", "x": 3}) == {"recipe": "digits"}
+
+
+class TestFindNotebook:
+    @pytest.fixture(autouse=True)
+    def chapters(self, tmp_path, monkeypatch):
+        for name in ("02_coarse_labels.ipynb", "05_label_reconstruction.ipynb", "scratch.ipynb"):
+            (tmp_path / name).touch()
+        monkeypatch.setattr(notebook, "NOTEBOOKS", tmp_path)
+        return tmp_path
+
+    @pytest.mark.parametrize("name", ["05", "05_label_reconstruction", "05_label_reconstruction.ipynb",
+                                      "05_label_reconstruction.md"])  # fmt: skip
+    def test_by_number_or_name(self, chapters, name):
+        assert find_notebook(name) == chapters / "05_label_reconstruction.ipynb"
+
+    def test_by_path(self, chapters):
+        assert find_notebook(str(chapters / "scratch.ipynb")) == chapters / "scratch.ipynb"
+
+    @pytest.mark.parametrize("name", ["5x", "", "_", "scratch", "label_reconstruction"])
+    def test_unknown_lists_the_chapters(self, name):
+        with pytest.raises(NclibError, match=r"chapters: 02_coarse_labels, 05_label_reconstruction$"):
+            find_notebook(name)
+
+
+class TestReadValue:
+    @pytest.mark.parametrize(
+        ("name", "text", "value"),
+        [("epochs", "3", 3), ("lr", "1", 1.0), ("k", "4", 4), ("k", "-4", -4), ("recipe", "x", "x")],
+    )
+    def test_as_the_parameter_wants(self, name, text, value):
+        read = read_value(name, text)
+        assert (read, type(read)) == (value, type(value))
+
+    def test_bad_field(self):
+        with pytest.raises(ConfigError, match="epochs=x: expected a whole number"):
+            read_value("epochs", "x")
+
+
+class TestPlainMarkdown:
+    @pytest.mark.parametrize(
+        ("myst", "plain"),
+        [
+            ("(sec-one)=\n# One", "# One"),
+            (":::{admonition} Think first\n:class: tip\nWhat?\n:::", "**Think first**\nWhat?\n"),
+            ("see {doc}`the chapter <05_x>` and {term}`MSDR`", "see the chapter and MSDR"),
+            ("{cite:p}`yang2023`", "yang2023"),
+            ("$x_{1}$ and `code` and **bold**", "$x_{1}$ and `code` and **bold**"),
+            ("# Title: a story\n\n* item", "# Title: a story\n\n* item"),
+        ],
+    )
+    def test_keeps_the_words(self, myst, plain):
+        assert plain_markdown(myst) == plain
+
+    def test_nested_directives_leave_no_colons(self):
+        text = "::::{exercise} Try\n:label: ex-1\n:::{dropdown}\nhint\n:::\n::::\n"
+        assert plain_markdown(text) == "**Try**\nhint\n"

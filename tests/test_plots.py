@@ -1,0 +1,149 @@
+"""Figures: what is drawn is what was given, and every figure says in words what it shows."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import nclib
+from nclib import plots
+from nclib.data import ImageSet
+from nclib.grouping import Grouping
+
+GROUPING = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b + d"))
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def one_result(kmeans: float, tsne: float, chance: float = 0.5) -> dict:
+    parts = {"kmeans": {"train": kmeans, "test": kmeans}, "tsne-kmeans": {"train": tsne, "test": tsne}}
+    return {"reconstruction": parts, "chance": chance}
+
+
+class TestExampleImages:
+    def test_draws_the_first_images_of_each_class(self):
+        labels = torch.arange(12) % 4
+        pixels = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 1, 3, 3)
+        axes = plots.example_images(ImageSet(pixels, labels, GROUPING.fine_names), GROUPING, per_class=2)
+        drawn = np.asarray(axes.images[0].get_array())
+        assert drawn.shape == (2 * 5, 4 * 5)  # two rows of four tiles, each with a margin of one
+        assert drawn[2::5, 2::5].tolist() == [[0, 4, 2, 6], [1, 5, 3, 7]]
+
+    def test_rows_are_named(self):
+        pixels = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+        axes = plots.example_images(ImageSet(pixels, torch.arange(4), GROUPING.fine_names), GROUPING)
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a +\nc", "b +\nd"]
+        assert "a + c, b + d" in plots.alt_text(axes)
+
+
+class TestCollapseAndStructure:
+    def test_lines_are_the_measures(self, tiny_run):
+        axes = plots.collapse_and_structure([tiny_run])
+        lines = {line.get_label(): line for line in axes.lines}
+        f = tiny_run.features("train")
+        nc1 = lines["NC1 of coarse labels"]
+        assert nc1.get_xdata().tolist() == [0, 1, 2, 3]
+        expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)["nc1"]
+        assert nc1.get_ydata()[-1] == pytest.approx(expected, rel=1e-6)
+        msdr = nclib.msdr(f.h, f.fine, f.coarse).mean()
+        assert lines["MSDR of fine classes"].get_ydata()[-1] == pytest.approx(float(msdr), rel=1e-6)
+
+    def test_words_state_the_ends(self, tiny_run):
+        axes = plots.collapse_and_structure([tiny_run], title="A title")
+        ends = [line.get_ydata()[-1] for line in axes.lines[:2]]
+        assert f"to {ends[0]:.3g}, while" in plots.alt_text(axes)
+        assert f"to {ends[1]:.2f}" in plots.alt_text(axes)
+        assert axes.get_title() == "A title"
+
+    def test_draws_on_given_axes_one_line_a_run(self, tiny_run):
+        given = plt.subplots()[1]
+        assert plots.collapse_and_structure([tiny_run, tiny_run], given) is given
+        assert sum(len(line.get_xdata()) == 4 for line in given.lines) == 4
+        assert len(given.get_legend().get_texts()) == 3
+
+
+def test_embeddings_show_every_point_in_the_panel_of_its_label():
+    points, fine = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 4
+    axes = plots.embeddings(points, fine, GROUPING)
+    panels = axes.figure.axes
+    assert len(panels) == 2
+    for coarse, panel in enumerate(panels):
+        for member, drawn in zip(GROUPING.members(coarse), panel.collections, strict=True):
+            assert np.array_equal(drawn.get_offsets(), points[fine == member])
+            assert drawn.get_label() == GROUPING.fine_names[member]
+    assert "a + c; b + d" in plots.alt_text(axes)
+
+
+RESULTS = {
+    "digits": [one_result(0.8, 0.9), one_result(0.7, 1.0)],
+    "fashion": [one_result(0.6, 0.7, 0.4)],
+}
+
+
+class TestReconstructionAccuracy:
+    def test_points_are_means_over_seeds(self):
+        axes = plots.reconstruction_accuracy(RESULTS)
+        drawn = {round(float(x), 6) for line in axes.lines for x in line.get_xdata() if np.isfinite(x)}
+        assert {0.75, 0.95, 0.6, 0.7} <= drawn
+
+    def test_chance_is_drawn_beside_each(self):
+        axes = plots.reconstruction_accuracy(RESULTS)
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_xdata()) for line in dotted] == [[0.5, 0.5], [0.4, 0.4]]
+
+    def test_words_state_the_numbers(self):
+        text = plots.alt_text(plots.reconstruction_accuracy(RESULTS))
+        assert "digits: " in text
+        assert "0.900" in text
+        assert "fashion: " in text
+
+
+class TestConfusion:
+    matrix = np.array([[8, 0, 2, 0], [0, 5, 0, 5], [4, 0, 16, 0], [0, 1, 0, 3]])
+
+    def test_rows_are_shares_ordered_by_super_class(self):
+        axes = plots.confusion(self.matrix, GROUPING)
+        drawn = np.asarray(axes.collections[0].get_array()).reshape(4, 4)
+        expected = [[0.8, 0.2, 0, 0], [0.2, 0.8, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.25, 0.75]]
+        assert np.allclose(drawn, expected)
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
+
+    def test_words_name_the_worst(self):
+        assert "worst is b, 0.50" in plots.alt_text(plots.confusion(self.matrix, GROUPING))
+
+
+class TestShow:
+    @pytest.fixture
+    def shown(self, monkeypatch) -> list[str]:
+        pages = []
+        monkeypatch.setattr("IPython.display.display", lambda page: pages.append(page.data))
+        return pages
+
+    def test_a_figure_with_words_and_a_caption(self, shown):
+        axes = plots.confusion(TestConfusion.matrix, GROUPING)
+        plots.show(axes, "Counts of one seed")
+        (page,) = shown
+        assert f'alt="{plots.alt_text(axes)}"' in page
+        assert "<figcaption>Counts of one seed</figcaption>" in page
+        image = base64.b64decode(re.search(r'base64,([^"]*)"', page)[1])
+        assert image.startswith(b"\x89PNG")
+        assert not plt.fignum_exists(axes.figure.number)
+
+    def test_text_is_escaped(self, shown):
+        names = ('"><script>', "b", "c", "d")
+        axes = plots.confusion(
+            np.eye(4)[::-1], Grouping(GROUPING.fine_to_coarse, names, GROUPING.coarse_names)
+        )
+        plots.show(axes, "p < 0.05 & <b>more</b>")
+        assert "<script>" not in shown[0]
+        assert 'alt="Confusion matrix; the class found worst is &quot;&gt;&lt;script&gt;' in shown[0]
+        assert "p &lt; 0.05 &amp; &lt;b&gt;more&lt;/b&gt;" in shown[0]

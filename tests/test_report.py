@@ -1,0 +1,146 @@
+"""The numbers of the chapters, on a tiny run; and on features whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import nclib
+from nclib import report
+from nclib.features import FeatureSet
+
+
+def features(labels: np.ndarray, spread: float = 0.01, seed: int = 0) -> FeatureSet:
+    """Ten fine classes at corners of their own, joined by five."""
+    fine = torch.as_tensor(labels)
+    h = 3 * torch.eye(10)[fine] + spread * torch.randn(
+        len(fine), 10, generator=torch.Generator().manual_seed(seed)
+    )
+    return FeatureSet(h, fine, fine % 5, torch.zeros(5, 10), torch.zeros(5))
+
+
+@pytest.fixture(scope="module")
+def found(tiny_run) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "METHODS", ("kmeans",))  # t-SNE: see test_clusters_that_are_apart
+        return report.results(tiny_run)
+
+
+class TestResults:
+    def test_is_plain_json(self, found):
+        assert json.loads(json.dumps(found)) == found
+
+    def test_accuracies_lie_between_chance_and_one(self, found):
+        method = found["reconstruction"]["kmeans"]
+        accuracies = [method["train"], method["test"], found["pixels"]["kmeans"], found["probe"]]
+        assert all(found["chance"] < a <= 1 for a in accuracies)
+        assert found["seconds"] > 0
+
+    def test_probe_per_class_averages_to_the_probe(self, found, tiny_run):
+        counts = torch.bincount(tiny_run.features("test").fine).double()
+        mean = (torch.tensor(found["probe_per_class"]) * counts).sum() / counts.sum()
+        assert found["probe"] == pytest.approx(float(mean))
+
+    def test_confusion_counts_every_sample_and_its_diagonal_is_the_accuracy(self, found, tiny_run):
+        method, fine = found["reconstruction"]["kmeans"], tiny_run.features("train").fine
+        counts = np.array(method["confusion"])
+        assert counts.shape == (10, 10)
+        assert counts.sum(1).tolist() == torch.bincount(fine).tolist()
+        assert counts.trace() / counts.sum() == pytest.approx(method["train"])
+
+    def test_labels_never_leave_their_super_class(self, found):
+        counts = np.array(found["reconstruction"]["kmeans"]["confusion"])
+        true, given = np.nonzero(counts)
+        assert (true % 5 == given % 5).all()
+
+    @pytest.mark.parametrize("k", [1, 3])
+    def test_other_numbers_of_clusters(self, tiny_run, monkeypatch, k):
+        monkeypatch.setattr(report, "METHODS", ("kmeans",))
+        counts = np.array(report.results(tiny_run, k=k)["reconstruction"]["kmeans"]["confusion"])
+        assert counts.shape == (10, 10)
+        true, given = np.nonzero(counts)
+        assert (true % 5 == given % 5).all()
+        assert counts.sum() == 1437 if k == 1 else counts.sum() < 1437  # a third cluster has no partner
+
+    def test_released_run_answers_itself(self):
+        carried = {"probe": 0.5}
+        assert report.results(SimpleNamespace(released=True, results=carried)) is carried
+
+    @pytest.mark.parametrize("method", ["kmeans", "tsne-kmeans"])
+    def test_clusters_that_are_apart(self, method):
+        f, g = (features(np.arange(n) % 10, seed=n) for n in (150, 100))
+        result = report._reconstruction(f, g, [2] * 5, method, seed=0)
+        assert (result["train"], result["test"], result["probe"]) == (1, 1, 1)
+        assert np.array_equal(result["confusion"], 15 * np.eye(10))
+
+
+class TestChance:
+    def test_of_pairs_is_a_half_and_what_the_best_naming_adds(self):
+        # a pair: the better of x and n - x, x binomial (n, 1/2): 1/2 + sqrt(2 / pi / n) / 2 on average
+        f = features(np.arange(4000) % 10)
+        expected = 0.5 + np.sqrt(2 / np.pi / 800) / 2
+        drawn = [report.chance_accuracy(f, [2] * 5, seed) for seed in range(20)]
+        assert np.mean(drawn) == pytest.approx(expected, abs=4 * 0.011 / np.sqrt(100))
+        assert min(drawn) >= 0.5
+
+    def test_of_one_cluster_each_is_the_larger_class(self):
+        f = features(np.repeat(np.arange(10), [30] * 5 + [10] * 5))
+        assert report.chance_accuracy(f, 1) == pytest.approx(0.75)
+
+    def test_of_uneven_super_classes(self):
+        f = features(np.arange(3000) % 10)
+        f = FeatureSet(f.h, f.fine, (f.fine >= 7).long(), torch.zeros(2, 10), torch.zeros(2))
+        # a seventh of 70 % of the samples and a third of the others, and a little for the best naming
+        assert report.chance_accuracy(f, [7, 3]) == pytest.approx(0.7 / 7 + 0.3 / 3, abs=0.05)
+
+
+class TestMeasures:
+    def test_last_is_that_of_the_features(self, tiny_run):
+        rows = report.measures(tiny_run)
+        f = tiny_run.features("test")
+        expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)
+        expected["msdr"] = float(nclib.msdr(f.h, f.fine, f.coarse).mean())
+        last = rows[-1]
+        assert (last["epoch"], last["split"]) == (3, "test")
+        for name in set(last) - {"epoch", "split"}:
+            assert last[name] == pytest.approx(expected[name], rel=1e-6), name
+
+    def test_one_for_each_epoch_and_split(self, tiny_run):
+        rows = report.measures(tiny_run)
+        assert [(row["epoch"], row["split"]) for row in rows] == [
+            (epoch, split) for epoch in range(4) for split in ("train", "test")
+        ]
+
+
+class TestTables:
+    def test_over_seeds(self):
+        assert report.over_seeds([0.5]) == "0.500"
+        assert report.over_seeds([0.25, 0.5, 0.9]) == "0.550 (0.250 to 0.900)"
+
+    def test_collapse_table_states_the_accuracy(self, tiny_run):
+        table = report.collapse_table({"digits": [tiny_run]})
+        assert table.loc["digits", "coarse accuracy, test"] == f"{tiny_run.history[-1]['test_accuracy']:.3f}"
+
+    def test_reconstruction_table(self, found):
+        both = found | {part: dict.fromkeys(report.METHODS, found[part]["kmeans"]) for part in
+                        ("reconstruction", "pixels")}  # fmt: skip
+        table = report.reconstruction_table({"digits": [both, both]})
+        a = f"{found['reconstruction']['kmeans']['test']:.3f}"
+        assert table.loc[("digits", "k-means"), "found again, test"] == f"{a} ({a} to {a})"
+
+    def test_provenance_table(self, tiny_run):
+        column = report.provenance_table({"digits": [tiny_run]})["digits"]
+        assert column["n train / test"] == "1,437 / 360"
+        assert column["network"] == "mlp, width 32"
+
+
+def test_tsne_inside_is_that_of_each_super_class():
+    f = features(np.arange(60) % 10)
+    points = report.tsne_inside(f)
+    rows = f.coarse == 3
+    assert points.shape == (60, 2)
+    assert np.array_equal(points[rows.numpy()], nclib.tsne(f.h[rows]))

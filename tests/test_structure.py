@@ -1,0 +1,206 @@
+"""Distances against all pairs, the ratio against its closed form, clusters against the truth."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nclib.moments import Moments
+from nclib.structure import (
+    METHODS,
+    class_distances,
+    coarse_of_fine,
+    distances_of,
+    match_labels,
+    msdr,
+    msdr_of,
+    reconstruct_labels,
+)
+
+
+def classes(counts, dim=5, seed=0):
+    """Gaussian classes of the given sizes with means and widths of their own: h, y."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    means, widths = rng.normal(size=(len(counts), dim)), rng.uniform(0.5, 2, len(counts))
+    return means[y] + widths[y, None] * rng.normal(size=(len(y), dim)), y
+
+
+def all_pairs(h, y):
+    """Mean squared distance per pair of classes, one pair of samples after the other."""
+    total, pairs = np.zeros((2, y.max() + 1, y.max() + 1))
+    for i, j in itertools.permutations(range(len(h)), 2):
+        total[y[i], y[j]] += ((h[i] - h[j]) ** 2).sum()
+        pairs[y[i], y[j]] += 1
+    return total / pairs
+
+
+def superclasses(gap, n=600, dim=10, seed=0):
+    """Three far coarse classes, each of two fine ones ``gap`` apart: h, fine, coarse."""
+    rng = np.random.default_rng(seed)
+    fine = rng.integers(6, size=n)
+    h = rng.normal(size=(n, dim))
+    h[np.arange(n), fine % 3] += 50
+    h[:, 9] += gap * (fine // 3)
+    return h + 1000, fine, fine % 3
+
+
+class TestDistances:
+    @settings(max_examples=10, deadline=None)
+    @given(counts=st.lists(st.integers(2, 12), min_size=1, max_size=5), seed=st.integers(0, 999))
+    def test_all_pairs(self, counts, seed):
+        h, y = classes(counts, seed=seed)
+        np.testing.assert_allclose(class_distances(h, y), all_pairs(h, y), rtol=1e-10)
+
+    def test_many_close_classes_keep_their_digits(self):
+        y = np.repeat(np.arange(40), 2)  # more classes than cdist expands without being told
+        h = 2.0**20 + 2.0**-20 * y[:, None]
+        expected = 2.0**-40 * np.subtract.outer(np.arange(40), np.arange(40)) ** 2
+        np.testing.assert_allclose(class_distances(h, y), expected, rtol=1e-6, atol=0)
+
+    def test_symmetry_and_dtype(self):
+        distances = class_distances(*(torch.tensor(a) for a in classes([5, 6, 7])))
+        assert distances.dtype == torch.float64
+        torch.testing.assert_close(distances, distances.T, rtol=0, atol=0)
+
+    def test_two_samples_are_needed(self):
+        with pytest.raises(ValueError, match="needs 2 samples or more; class 1 has 1"):
+            class_distances(*classes([4, 1, 3]))
+
+    def test_refuses_what_is_not_finite(self):
+        h, y = classes([3, 3])
+        h[4, 0] = np.nan
+        with pytest.raises(ValueError, match="row 4 "):
+            class_distances(h, y)
+
+
+class TestRatio:
+    def test_closed_form_of_gaussians(self):
+        # means a apart, variances s_i^2 in dim directions: D_ij = dim (s_i^2 + s_j^2) + a^2
+        rng = np.random.default_rng(0)
+        fine = np.arange(60_000) % 2
+        width = np.array([1.0, 2.0])
+        h = width[fine, None] * rng.normal(size=(60_000, 4))
+        h[:, 0] += 3.0 * fine
+        between = 4 * (1 + 4) + 9
+        expected = [between / (2 * 4 * 1), between / (2 * 4 * 4)]
+        np.testing.assert_allclose(msdr(h, fine, 0 * fine), expected, rtol=0.02)
+
+    def test_one_on_average_where_siblings_share_a_distribution(self):
+        rng = np.random.default_rng(0)
+        fine = np.repeat(np.arange(3), [4, 8, 30])  # small classes: a biased diagonal would show
+        ratios = [msdr(rng.normal(size=(42, 300)), fine, 0 * fine) for _ in range(300)]
+        np.testing.assert_allclose(np.mean(ratios, axis=0), 1, atol=0.01)
+
+    def test_averages_over_siblings_only(self):
+        h, fine = classes([6, 7, 8, 9, 5])
+        coarse = np.array([0, 1, 0, 0, 1])
+        d = all_pairs(h, fine)
+        expected = [
+            (d[0, 2] + d[0, 3]) / 2 / d[0, 0],
+            d[1, 4] / d[1, 1],
+            (d[2, 0] + d[2, 3]) / 2 / d[2, 2],
+            (d[3, 0] + d[3, 2]) / 2 / d[3, 3],
+            d[4, 1] / d[4, 4],
+        ]
+        np.testing.assert_allclose(msdr(h, fine, coarse[fine]), expected, rtol=1e-10)
+        np.testing.assert_allclose(msdr_of(Moments.of(h, fine), coarse), expected, rtol=1e-10)
+
+    def test_only_child_is_not_a_number(self):
+        h, fine = classes([6, 7, 8])
+        assert msdr(h, fine, np.array([0, 1, 0])[fine]).isnan().tolist() == [False, True, False]
+
+    def test_distances_follow_from_merged_moments(self):
+        h, y = classes([9, 20, 4, 6])
+        group = np.array([0, 1, 1, 0])
+        merged = distances_of(Moments.of(h, y).grouped(group))
+        np.testing.assert_allclose(merged, all_pairs(h, group[y]), rtol=1e-10)
+
+    def test_one_fine_class_in_two_coarse_ones(self):
+        with pytest.raises(ValueError, match=r"fine class 1 .* lies in \[0, 2\]"):
+            coarse_of_fine([0, 1, 1, 2], [0, 0, 2, 2])
+        with pytest.raises(ValueError, match="class 1 has 0"):
+            coarse_of_fine([0, 2], [0, 0])
+
+
+class TestReconstruction:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_separated_clusters_are_found_exactly(self, method):
+        h, fine, coarse = superclasses(gap=20, n=240)
+        pseudo = reconstruct_labels(h, coarse, method=method)
+        assert pseudo.dtype == np.int64
+        np.testing.assert_array_equal(pseudo // 2, coarse)
+        assert match_labels(pseudo, fine).accuracy == 1
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_one_blob_gives_chance(self, method):
+        h, fine, coarse = superclasses(gap=0, n=600)
+        accuracy = match_labels(reconstruct_labels(h, coarse, method=method), fine).accuracy
+        assert 0.5 <= accuracy < 0.6
+
+    def test_distance_and_units_do_not_matter(self):
+        h, _, coarse = superclasses(gap=5)
+        moved = reconstruct_labels(1e-3 * h + 7 * coarse[:, None], coarse, method="kmeans")
+        accuracy = match_labels(moved, reconstruct_labels(h, coarse, method="kmeans")).accuracy
+        assert accuracy == 1
+
+    def test_clusters_per_class_shift_the_numbers(self):
+        h, _, coarse = superclasses(gap=20)
+        pseudo = reconstruct_labels(torch.tensor(h), coarse, k=[2, 1, 3], method="kmeans")
+        found = [sorted(set(pseudo[coarse == c].tolist())) for c in range(3)]
+        assert found == [[0, 1], [2], [3, 4, 5]]
+
+    def test_a_seed_gives_one_answer(self):
+        h, _, coarse = superclasses(gap=1, n=120)
+        np.testing.assert_array_equal(
+            reconstruct_labels(h, coarse, seed=4), reconstruct_labels(h, coarse, seed=4)
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"method": "magic"}, "'magic'; choose one of kmeans, tsne-kmeans"),
+            ({"k": 0}, "k must be positive"),
+            ({"k": [2, 2]}, "one for each of 3 coarse classes; got"),
+            ({"k": 500}, "coarse class 0 has .* samples for 500 clusters"),
+        ],
+    )
+    def test_refusals(self, options, message):
+        h, _, coarse = superclasses(gap=1)
+        with pytest.raises(ValueError, match=message):
+            reconstruct_labels(h, coarse, **options)
+
+
+class TestMatching:
+    @settings(max_examples=20, deadline=None)
+    @given(seed=st.integers(0, 9_999), names=st.integers(1, 5), noise=st.floats(0, 1))
+    def test_best_of_all_permutations(self, seed, names, noise):
+        rng = np.random.default_rng(seed)
+        true = rng.integers(names, size=50)
+        pseudo = np.where(rng.random(50) < noise, rng.integers(names, size=50), names - 1 - true)
+        best = max(
+            np.mean(np.array(order)[pseudo] == true)
+            for order in itertools.permutations(range(names))
+        )
+        match = match_labels(pseudo, true)
+        assert match.accuracy == pytest.approx(best)
+        assert match.accuracy == pytest.approx(np.mean(match.labels == true))
+
+    def test_more_clusters_than_classes(self):
+        match = match_labels([0, 0, 0, 1, 1, 2], [1, 1, 1, 0, 0, 0])
+        assert match.labels.tolist() == [1, 1, 1, 0, 0, -1]
+        assert match.accuracy == pytest.approx(5 / 6)
+
+    def test_fewer_clusters_than_classes(self):
+        match = match_labels([0, 0, 1, 1], [2, 2, 0, 1])
+        assert match.labels[:2].tolist() == [2, 2]
+        assert match.accuracy == pytest.approx(3 / 4)
+
+    def test_lengths_must_agree(self):
+        with pytest.raises(ValueError, match="one per sample"):
+            match_labels([0, 1], [0, 1, 1])

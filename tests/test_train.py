@@ -1,0 +1,295 @@
+"""Training: schedules, augmentation, failure, and resuming as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import time
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nclib import train as training
+from nclib.config import RunConfig, recipe_config
+from nclib.data import ImageSet, load
+from nclib.errors import TrainingError
+from nclib.files import read_tensors
+from nclib.grouping import Grouping
+from nclib.runs import train_run
+from nclib.store import checkpoint_file, run_folder, run_key
+from nclib.train import Batches, Training, learning_rate, measured_epochs, train
+
+
+class TestLearningRate:
+    def test_one_cycle(self):
+        c = RunConfig(schedule="one-cycle", lr=2.0, epochs=10)  # 1000 steps: peak at 150, then a cosine
+        at = {0: 0.08, 75: 1.04, 150: 2.0, 575: 1.0, 1000: 0.0}
+        assert {step: learning_rate(c, step, 100) for step in at} == pytest.approx(at)
+
+    def test_one_cycle_never_rises_after_its_peak(self):
+        c = RunConfig(schedule="one-cycle", epochs=3)
+        rates = [learning_rate(c, step, 7) for step in range(21)]
+        peak = rates.index(max(rates))
+        assert rates[: peak + 1] == sorted(rates[: peak + 1])
+        assert rates[peak:] == sorted(rates[peak:], reverse=True)
+        assert min(rates) > 0
+
+    def test_step(self):
+        c = RunConfig(schedule="step", lr=0.1, epochs=6)
+        at = {0: 0.1, 19: 0.1, 20: 0.01, 39: 0.01, 40: 0.001, 59: 0.001}
+        assert {step: learning_rate(c, step, 10) for step in at} == pytest.approx(at)
+
+    def test_constant(self):
+        c = RunConfig(schedule="constant", lr=0.3, epochs=5)
+        assert {learning_rate(c, step, 4) for step in range(20)} == {0.3}
+
+
+class TestMeasuredEpochs:
+    def test_paper_schedule(self):  # 350 ** (i / 9), rounded
+        assert measured_epochs(350) == [0, 1, 2, 4, 7, 14, 26, 50, 95, 183, 350]
+
+    @pytest.mark.parametrize("epochs", [1, 2, 3, 8, 30, 1000])
+    def test_untrained_first_and_last(self, epochs):
+        chosen = measured_epochs(epochs)
+        assert {0, 1, epochs} <= set(chosen) <= set(range(epochs + 1))
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) <= 11
+
+
+def batches(augment: str, n: int = 400) -> tuple[Batches, torch.Tensor]:
+    """Batches of one image, and it: channels hold row, column and label, counted from one."""
+    labels, position = torch.arange(n) % 4, torch.arange(1, 33, dtype=torch.uint8)
+    images = torch.empty(n, 3, 32, 32, dtype=torch.uint8)
+    images[:, 0], images[:, 1] = position[:, None], position[None, :]
+    images[:, 2] = (labels + 1)[:, None, None]
+    names = tuple("abcd")
+    config = RunConfig(augment=augment, batch_size=100)
+    grouping = Grouping(torch.arange(4), names, names)
+    return Batches(ImageSet(images, labels, names), grouping, config, torch.device("cpu")), images[0, :2]
+
+
+def windows(image: torch.Tensor) -> set[bytes]:
+    """All crops of a 32 x 32 image that was padded by four zeros."""
+    padded = F.pad(image, [4] * 4)
+    return {padded[:, i : i + 32, j : j + 32].numpy().tobytes() for i in range(9) for j in range(9)}
+
+
+def drawn(source: Batches) -> list[bytes]:
+    """Row and column channels of everything that three epochs serve."""
+    return [x[:2].numpy().tobytes() for e in range(3) for xs, _ in source.epoch(e) for x in xs]
+
+
+class TestBatches:
+    def test_crops_are_windows_of_the_padded_image(self):
+        source, image = batches("crop")
+        seen = set(drawn(source))
+        assert seen <= windows(image)
+        assert len(seen) > 70  # of 81, from 1200 draws
+
+    def test_half_of_the_images_are_mirrored(self):
+        source, image = batches("crop-flip")
+        seen, mirrored = drawn(source), windows(image.flip(2))
+        assert set(seen) <= windows(image) | mirrored
+        share = sum(x in mirrored for x in seen) / len(seen)
+        assert abs(share - 0.5) < 4 * math.sqrt(0.25 / len(seen))
+
+    @pytest.mark.parametrize("augment", ["none", "crop", "crop-flip"])
+    def test_every_image_once_with_its_own_label(self, augment):
+        source, _ = batches(augment)
+        served = [(x, int(y)) for xs, ys in source.epoch(1) for x, y in zip(xs, ys, strict=True)]
+        assert all(int(x[2].max()) == label + 1 for x, label in served)
+        assert sorted(label for _, label in served) == sorted(list(range(4)) * 100)
+
+    def test_epoch_decides_the_draw(self):
+        source, _ = batches("crop-flip")
+        first, again, other = (torch.cat([x for x, _ in source.epoch(e)]) for e in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+    def test_incomplete_batch_is_dropped(self):
+        source, _ = batches("none", n=390)
+        assert [len(y) for _, y in source.epoch(1)] == [100] * 3
+
+    def test_bytes_stay_bytes(self):
+        source, _ = batches("crop-flip")
+        assert next(source.epoch(1))[0].dtype == torch.uint8
+
+
+class TestResult:
+    def test_history(self, tiny_run):
+        assert [record["epoch"] for record in tiny_run.history] == [0, 1, 2, 3]
+        assert tiny_run.measured_epochs == [0, 1, 2, 3]
+        assert tiny_run.history[-1]["train_accuracy"] > tiny_run.history[0]["train_accuracy"] + 0.2
+
+    def test_losses_and_accuracies_are_those_of_the_final_weights(self, tiny_run):
+        for name, split in zip(("train", "test"), load("digits"), strict=True):
+            with torch.no_grad():
+                logits = tiny_run.model()(split.images).double()
+            coarse, last = split.labels % 5, tiny_run.history[-1]
+            wrong = int((logits.argmax(1) != coarse).sum())
+            assert last[f"{name}_accuracy"] == pytest.approx(1 - wrong / len(split))
+            picked = logits.log_softmax(1)[torch.arange(len(split)), coarse]
+            assert last[f"{name}_loss"] == pytest.approx(-float(picked.mean()), rel=1e-5)
+
+    def test_moments_are_those_of_the_features(self, tiny_run):
+        f, m = tiny_run.features("test"), tiny_run.moments("test")
+        for fine in range(10):
+            members = f.h[f.fine == fine].double()
+            torch.testing.assert_close(m.means[fine], members.mean(0))
+            spread = (members - members.mean(0)).square().sum(1).mean()
+            torch.testing.assert_close(m.scatter[fine], spread)
+
+    def test_nc4_of_both_splits_uses_the_train_means(self, tiny_run):
+        f, g = tiny_run.features("train"), tiny_run.features("test")
+        means = torch.stack([f.h[f.coarse == c].double().mean(0) for c in range(5)])
+        nearest = torch.cdist(g.h.double(), means).argmin(1)
+        decided = (g.h.double() @ g.weight.double().T + g.bias.double()).argmax(1)
+        assert tiny_run.history[-1]["test_nc4"] == pytest.approx(float((nearest != decided).double().mean()))
+
+    def test_trains_in_bf16_and_extracts_in_float32(self):
+        result = train(RunConfig(arch="resnet18", width=4, epochs=2, precision="bf16", lr=0.05))
+        h = result.features["train"].h
+        assert result.history[2]["loss"] < result.history[1]["loss"]
+        assert h.dtype == torch.float32
+        assert (h.bfloat16().float() != h).double().mean() > 0.3
+        assert all(p.dtype == torch.float32 for p in result.model.parameters())
+
+    def test_mean_squared_error(self):
+        result = train(RunConfig(arch="mlp", width=16, epochs=2, loss="mse", precision="fp32"))
+        assert result.history[2]["train_loss"] < result.history[0]["train_loss"]
+
+    def test_global_generator_is_left_alone(self):
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        train(RunConfig(arch="mlp", width=4, epochs=1, augment="crop-flip"))
+        assert torch.equal(before, torch.get_rng_state())
+
+
+class TestFailure:
+    # The decay multiplies the weights by 1 - lr = -99 at every step: infinite after about twenty.
+    config = RunConfig(arch="mlp", width=8, precision="fp32", lr=100.0, weight_decay=1.0, momentum=0.0,
+                       schedule="constant", epochs=60)  # fmt: skip
+
+    def test_names_epoch_step_and_rate_and_keeps_the_checkpoint(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        file = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(TrainingError, match=r"epoch \d+, step \d+, learning rate 100") as caught:
+            train(self.config, file)
+        assert str(file) in str(caught.value)
+        tensors, _ = read_tensors(file)
+        assert all(torch.isfinite(t).all() for t in tensors.values())
+
+    @pytest.mark.parametrize("epochs", [4, 5])
+    def test_last_step_of_an_epoch_overflows(self, epochs, tmp_path, monkeypatch):
+        # One step an epoch. After the fourth the outputs overflow, which no loss of its steps shows.
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        file = tmp_path / "checkpoint.safetensors"
+        config = dataclasses.replace(self.config, batch_size=1437, epochs=epochs)
+        with pytest.raises(
+            TrainingError, match="outputs are not finite at epoch 4, step 0, learning rate 100"
+        ):
+            train(config, file)
+        assert len(json.loads(read_tensors(file)[1]["state"])["history"]) == 4
+
+    def test_batch_larger_than_the_split(self):
+        with pytest.raises(TrainingError, match="batch_size=1438, but only 1437 training images"):
+            train(RunConfig(batch_size=1438))
+
+
+def assert_same(a, b) -> None:
+    assert a.history == b.history
+    for mine, other in ((a.model.state_dict(), b.model.state_dict()), (a.snapshots, b.snapshots)):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert all(torch.equal(a.features[split].h, b.features[split].h) for split in ("train", "test"))
+
+
+class TestResume:
+    mlp = RunConfig(arch="mlp", width=8, epochs=4, precision="fp32", deterministic=True)
+    resnet = RunConfig(arch="resnet18", width=2, epochs=3, augment="crop-flip", deterministic=True)
+
+    @pytest.fixture
+    def attempt(self, tmp_path, monkeypatch):
+        """Train until an epoch begins, or to the end; epochs that were trained."""
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        whole = Training.train_epoch
+
+        def attempt(config, dies_in=None):
+            trained = []
+
+            def train_epoch(self, epoch, bar):
+                record = whole(self, epoch, bar)
+                if epoch == dies_in:  # the weights have changed, nothing was saved
+                    raise KeyboardInterrupt
+                trained.append(epoch)
+                return record
+
+            monkeypatch.setattr(Training, "train_epoch", train_epoch)
+            try:
+                return train(config, tmp_path / "checkpoint.safetensors"), trained
+            except KeyboardInterrupt:
+                return None, trained
+
+        return attempt
+
+    @pytest.mark.parametrize("config", [mlp, resnet], ids=["mlp", "resnet18-bf16"])
+    def test_interrupted_twice_equals_uninterrupted(self, config, attempt):
+        assert attempt(config, dies_in=2)[1] == [1]
+        assert attempt(config, dies_in=3)[1] == [2]
+        resumed, trained = attempt(config)
+        assert trained == list(range(3, config.epochs + 1))
+        assert_same(resumed, train(config))
+
+    def test_after_the_last_epoch(self, attempt):
+        finished, _ = attempt(self.mlp)
+        again, trained = attempt(self.mlp)
+        assert trained == []
+        assert_same(again, finished)
+
+    def test_seconds_add_up(self, attempt):
+        first, _ = attempt(self.mlp)
+        again, _ = attempt(self.mlp)
+        assert again.seconds >= first.seconds > 0
+
+
+# `nclib train`, but with a checkpoint after every epoch, so that there is something to kill between
+EAGER = "import sys, nclib.train as t; t.CHECKPOINT_SECONDS = 0; import nclib.cli; sys.exit(nclib.cli.main())"
+
+
+def saved_epoch(file) -> int:
+    return len(json.loads(read_tensors(file)[1]["state"])["history"]) - 1 if file.exists() else -1
+
+
+@pytest.mark.slow
+def test_killed_process_ends_with_the_same_bytes(home, tmp_path, monkeypatch, start):
+    overrides = {"arch": "mlp", "width": 32, "epochs": 200, "deterministic": True}
+    config = recipe_config("digits", **overrides)
+    key, draw = run_key(config), random.Random(0)
+    command = ["-c", EAGER, "train", "digits", "--set", *(f"{n}={v}" for n, v in overrides.items())]
+    reached = -1
+    for _ in range(2):
+        process, target = start(*command), reached + draw.randint(5, 30)
+        while process.poll() is None and saved_epoch(checkpoint_file(key)) <= target:
+            assert saved_epoch(checkpoint_file(key)) >= reached, "it began anew"
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.05))
+        process.kill()
+        assert process.wait() == -9, process.stderr.read()
+        reached = saved_epoch(checkpoint_file(key))
+        assert target < reached < 200
+        assert not run_folder(key).exists()
+    process = start(*command)
+    assert process.wait(500) == 0, process.stderr.read()
+    assert not checkpoint_file(key).exists()
+    parts = [f"{part}.safetensors" for part in ("model", "features", "moments")]
+    killed = {part: (run_folder(key) / part).read_bytes() for part in parts}
+    history = json.loads((run_folder(key) / "run.json").read_text())["history"]
+
+    monkeypatch.setenv("NCLIB_HOME", str(tmp_path / "never killed"))
+    whole = train_run(config)
+    assert whole.history == history
+    for part, content in killed.items():
+        assert (whole.folder / part).read_bytes() == content, part
