@@ -6,14 +6,14 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nclib import __version__, config
 from nclib.errors import NclibError
 
-UNREADABLE = (OSError, ValueError, TypeError, KeyError)  # a run of another version, or damaged
+UNREADABLE = (NclibError, OSError, ValueError, TypeError, KeyError)  # a run of another version, or damaged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = _add(commands, "verify", _verify, "compare every stored file with its checksum")
     verify.add_argument("key", nargs="*", metavar="KEY", help="keys or their beginnings (default: all)")
     gc = _add(commands, "gc", _gc, "delete what interrupted or damaged runs left behind")
-    gc.add_argument("--stale", action="store_true", help="also runs that other versions of the code made")
+    gc.add_argument("--stale", action="store_true", help="also what other versions of the code made")
     gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
     run = _add(commands, "run", _run, "execute a chapter with other parameters")
@@ -159,7 +159,9 @@ def _gc(options: argparse.Namespace) -> None:
 
     doomed = store.leftovers()
     if options.stale:
-        doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key)]
+        doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key, _run_config)]
+        unfinished = [path for path in store.checkpoints() if path not in doomed]
+        doomed += [path for path in unfinished if _stale(path.stem, _checkpoint_config)]
     for path in doomed:
         print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
         if not options.dry_run:
@@ -168,15 +170,28 @@ def _gc(options: argparse.Namespace) -> None:
         print("nothing to delete")
 
 
-def _stale(key: str) -> bool:
-    """Whether another version of the code made a run."""
+def _stale(key: str, config_of: Callable[[str], config.RunConfig]) -> bool:
+    """Whether another version of the code made what the store has under a key."""
+    from nclib import store
+
+    try:
+        return store.run_key(config_of(key)) != key
+    except UNREADABLE:
+        return True
+
+
+def _run_config(key: str) -> config.RunConfig:
     from nclib import store
     from nclib.run import Run
 
-    try:
-        return store.run_key(Run(store.run_folder(key)).config) != key
-    except UNREADABLE:
-        return True
+    return Run(store.run_folder(key)).config
+
+
+def _checkpoint_config(key: str) -> config.RunConfig:
+    from nclib import store
+    from nclib.files import read_tensors
+
+    return config.RunConfig(**json.loads(read_tensors(store.checkpoint_file(key))[1]["config"]))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -184,6 +199,9 @@ def _run(options: argparse.Namespace) -> None:
 
     values = {name: notebook.read_value(name, text) for name, text in options.p}
     source = notebook.find_notebook(options.notebook)
+    for path in (options.output, options.html):
+        if path and not path.parent.is_dir():
+            raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.output or (None if options.html else Path(f"out_{source.stem}.ipynb"))
         executed = keep or Path(scratch) / source.name

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -44,10 +45,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write tensors as safetensors, with a checksum of them all among the metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = (metadata or {}) | {"checksum": checksum(tensors)}
     # save() and not save_file(): a failed write is then an OSError that says why
-    write_bytes(path, safetensors.torch.save(contiguous, metadata))
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -55,13 +57,26 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises
     ------
-    StoreError : a file that is no longer safetensors.
+    StoreError : a file that is no longer safetensors, or holds other tensors than were written.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and try again.") from error
+    if metadata.get("checksum") != checksum(tensors):
+        raise StoreError(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
+    return tensors, metadata
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of contiguous CPU tensors and their names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

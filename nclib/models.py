@@ -83,7 +83,8 @@ def build_model(
 
     Parameters
     ----------
-    arch : "resnet18", "resnet34", "resnet50" or "mlp" (two hidden layers of ``width`` units).
+    arch : "resnet18", "resnet34", "resnet50" or "mlp" (two hidden layers of ``width`` units, with batch
+        normalisation).
     width : channels of the first stage; the feature dimension is 8 x width for ResNet-18 and -34,
         32 x width for ResNet-50, width for the MLP.
     channels, image_size : of the images.
@@ -98,9 +99,10 @@ def build_model(
 
 
 def _mlp(inputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
-    )
+    layers: list[nn.Module] = [nn.Flatten()]
+    for units in (inputs, width):
+        layers += [nn.Linear(units, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 def _resnet(

@@ -24,7 +24,7 @@ OWN_RANGES = {  # whole-number parameters of chapters that are no configuration 
     "k": (0, 1000),
     "seeds": (0, 1000),
 }
-QUICK_SEEDS = 3  # seeds that a chapter trains by itself on the quick tier; elsewhere one
+QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
 MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
 from nclib.collapse import collapse_of
+from nclib.config import RunConfig
 from nclib.data import load
 from nclib.embed import tsne
 from nclib.features import FeatureSet
+from nclib.grouping import make_grouping
 from nclib.probe import linear_probe
 from nclib.run import Run
 from nclib.structure import match_labels, msdr_of, reconstruct_labels
@@ -55,11 +59,11 @@ def results(run: Run, k: int = 0, seed: int = 0) -> dict[str, Any]:
         return run.results
     start = time.perf_counter()
     train, test = run.features("train"), run.features("test")
-    clusters = k or fine_per_coarse(run)
+    clusters = k or tuple(fine_per_coarse(run))
     probe = linear_probe(train.h, train.fine)
     return {
         "reconstruction": {m: _reconstruction(train, test, clusters, m, seed) for m in METHODS},
-        "pixels": {m: _pixel_accuracy(run, train, clusters, m, seed) for m in METHODS},
+        "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in METHODS},
         "probe": probe.accuracy(test.h, test.fine),
         "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
         "chance": chance_accuracy(train, clusters, seed),
@@ -113,10 +117,13 @@ def _reconstruction(
     }
 
 
-def _pixel_accuracy(run: Run, f: FeatureSet, k: int | Sequence[int], method: str, seed: int) -> float:
-    pixels = load(run.config.dataset).train.images.flatten(1).float() / 255  # (N, C H W)
-    components = PCA(min(PIXEL_COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels.numpy())
-    return match_labels(reconstruct_labels(components, f.coarse, k, method, seed), f.fine).accuracy
+@cache  # the images of all seeds are the same
+def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, seed: int) -> float:
+    images = load(config.dataset).train
+    coarse = make_grouping(config.grouping, config.dataset, images).coarse(images.labels)
+    pixels = images.images.flatten(1).float().numpy() / 255  # (N, C H W)
+    components = PCA(min(PIXEL_COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels)
+    return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy
 
 
 def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
@@ -183,6 +190,14 @@ def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:
 def mean_msdr(run: Run, split: str = "train", epoch: int = -1) -> float:
     """MSDR at a measured epoch, averaged over the fine classes that have siblings."""
     return float(torch.nanmean(msdr_of(run.moments(split, epoch), run.grouping.fine_to_coarse)))
+
+
+def msdr_table(run: Run, split: str = "test") -> pd.DataFrame:
+    """MSDR of every fine class at the end of training, siblings side by side."""
+    group = run.grouping.fine_to_coarse
+    columns = {"label": group.tolist(), f"MSDR, {split}": msdr_of(run.moments(split), group).tolist()}
+    table = pd.DataFrame(columns, index=pd.Index(run.grouping.fine_names, name="class"))
+    return table.sort_values("label", kind="stable").round(2).T
 
 
 def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:

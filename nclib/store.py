@@ -168,16 +168,21 @@ def writing(key: str) -> Iterator[None]:
         lock.release()
 
 
+def checkpoints() -> list[Path]:
+    """Checkpoints of unfinished runs."""
+    return sorted((home() / "checkpoints").glob("*.safetensors"))
+
+
 def leftovers() -> list[Path]:
     """What may be deleted without losing a run: partial and damaged folders, orphaned checkpoints.
 
     Nothing of a run that a process is working on now.
     """
     finished = set(stored_keys())
-    checkpoints = (home() / "checkpoints").glob("*")
+    every = (home() / "checkpoints").glob("*")
     unfinished = [
         *(home() / "partial").glob("*"),
-        *(path for path in checkpoints if path.stem in finished or path.suffix != ".safetensors"),
+        *(path for path in every if path.stem in finished or path.suffix != ".safetensors"),
     ]
     busy = [path.name for path in (home() / "locks").glob("*") if _held(path)]
     return [

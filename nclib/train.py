@@ -229,7 +229,8 @@ class Training:
         }
         snapshots = {f"snapshot/{name}": tensor for name, tensor in self.result.snapshots.items()}
         state = {"history": self.result.history, "seconds": self.result.seconds}
-        write_tensors(self.checkpoint, model | momentum | snapshots, {"state": json.dumps(state)})
+        metadata = {"config": self.config.canonical_json(), "state": json.dumps(state)}
+        write_tensors(self.checkpoint, model | momentum | snapshots, metadata)
         self.saved_at = time.perf_counter()
 
     def _resume(self) -> None:

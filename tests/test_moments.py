@@ -55,9 +55,7 @@ def textbook(h, y):
 
 def assert_same(left, right, rtol=1e-10):
     for name in NAMES:
-        torch.testing.assert_close(
-            getattr(left, name), getattr(right, name), rtol=rtol, atol=rtol, msg=name
-        )
+        torch.testing.assert_close(getattr(left, name), getattr(right, name), rtol=rtol, atol=rtol, msg=name)
 
 
 class TestMoments:
@@ -114,9 +112,7 @@ class TestGrouped:
         order = np.array([2, 0, 1])
         assert_same(Moments.of(h, y).grouped(order), Moments.of(h, order[y]))
 
-    @pytest.mark.parametrize(
-        ("group", "message"), [([0, 2, 2], "class 1 has 0"), ([0, 1], "one per sample")]
-    )
+    @pytest.mark.parametrize(("group", "message"), [([0, 2, 2], "class 1 has 0"), ([0, 1], "one per sample")])
     def test_refuses_gaps_and_other_lengths(self, group, message):
         with pytest.raises(ValueError, match=message):
             Moments.of(*blobs([5, 6, 7])).grouped(group)

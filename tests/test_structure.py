@@ -183,10 +183,7 @@ class TestMatching:
         rng = np.random.default_rng(seed)
         true = rng.integers(names, size=50)
         pseudo = np.where(rng.random(50) < noise, rng.integers(names, size=50), names - 1 - true)
-        best = max(
-            np.mean(np.array(order)[pseudo] == true)
-            for order in itertools.permutations(range(names))
-        )
+        best = max(np.mean(np.array(order)[pseudo] == true) for order in itertools.permutations(range(names)))
         match = match_labels(pseudo, true)
         assert match.accuracy == pytest.approx(best)
         assert match.accuracy == pytest.approx(np.mean(match.labels == true))
