@@ -28,7 +28,7 @@ test: .venv/.installed ## run the whole test suite
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md
 	@$(python) notebooks/pair.py
 
-bench: .venv/.installed ## measure this machine against the numbers in benchmarks/
+bench: .venv/.installed ## measure how fast this machine trains
 	@$(python) -m nclib.cli bench
 
 lint: .venv/.installed ## check style

@@ -74,13 +74,13 @@ def example_images(images: ImageSet, grouping: Grouping, per_class: int = 4) -> 
     return _described(axes, f"Sample images; rows are the coarse labels {', '.join(grouping.coarse_names)}.")
 
 
-def collapse_and_structure(runs: Sequence[Run], axes: Axes | None = None, title: str = "") -> Axes:
+def collapse_and_structure(runs: Sequence[Run], title: str = "") -> Axes:
     """NC1 of the coarse labels and MSDR of the fine classes over training, one line a run.
 
     Both are on one logarithmic axis, because both are ratios of variations. MSDR is the mean over fine
     classes that have siblings. Shown on train data.
     """
-    axes = axes or plt.subplots(figsize=(6.5, 4), layout="constrained")[1]
+    _, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
     nc1_color, msdr_color = sns.color_palette(PALETTE)[:2]
     for number, run in enumerate(runs):
         epochs = run.measured_epochs
@@ -92,6 +92,9 @@ def collapse_and_structure(runs: Sequence[Run], axes: Axes | None = None, title:
     axes.axhline(1, color="0.4", lw=1, ls=":", label="MSDR without structure")
     axes.set(xscale="symlog", yscale="log", xlabel="epoch (0: untrained)", ylabel="ratio of variations")
     axes.set_xlim(left=0)
+    axes.set_xticks(epochs[::2], epochs[::2])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(title or "Coarse labels collapse, fine classes stay apart")
     axes.legend(fontsize="small")
     text = (

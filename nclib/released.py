@@ -6,7 +6,8 @@
     book/released/NAME/manifest.json        SHA-256 and length of both
 
 A released run answers the same questions as one in the store, except for train features and weights.
-Its test features are residuals from the coarse-class means, in two bytes each; ``run.json`` states the error.
+Its test features are residuals from the coarse-class means, in two bytes each. ``results["feature_error"]``
+is the largest error, in units of the root mean square residual.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ReleasedRun(Run):
         return self._arrays[EMBEDDING].numpy()
 
     def features(self, split: str) -> FeatureSet:
-        """Features of the test split, exact to about a thousandth of their within-class spread."""
+        """Features of the test split, rounded as ``results["feature_error"]`` says."""
         if split != "test" or FEATURES + "residual" not in self._arrays:
             raise self._lacks(f"{split} features")
         residual, means, scale, fine = (

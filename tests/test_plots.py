@@ -64,11 +64,10 @@ class TestCollapseAndStructure:
         assert f"to {ends[1]:.2f}" in plots.alt_text(axes)
         assert axes.get_title() == "A title"
 
-    def test_draws_on_given_axes_one_line_a_run(self, tiny_run):
-        given = plt.subplots()[1]
-        assert plots.collapse_and_structure([tiny_run, tiny_run], given) is given
-        assert sum(len(line.get_xdata()) == 4 for line in given.lines) == 4
-        assert len(given.get_legend().get_texts()) == 3
+    def test_one_line_a_run_named_once(self, tiny_run):
+        axes = plots.collapse_and_structure([tiny_run, tiny_run])
+        assert sum(len(line.get_xdata()) == 4 for line in axes.lines) == 4
+        assert len(axes.get_legend().get_texts()) == 3
 
 
 def test_embeddings_show_every_point_in_the_panel_of_its_label():
