@@ -16,6 +16,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 
 from nclib.data import ImageSet
@@ -93,8 +94,9 @@ def collapse_and_structure(runs: Sequence[Run], title: str = "") -> Axes:
     axes.set(xscale="symlog", yscale="log", xlabel="epoch (0: untrained)", ylabel="ratio of variations")
     axes.set_xlim(left=0)
     axes.set_xticks(epochs[::2], epochs[::2])
-    axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_title(title or "Coarse labels collapse, fine classes stay apart")
     axes.legend(fontsize="small")
     text = (

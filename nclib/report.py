@@ -214,7 +214,7 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "epochs": c.epochs,
                 "augmentation": c.augment,
                 "seeds": ", ".join(str(run.config.seed) for run in runs),
-                "minutes a run": f"{np.mean([run.provenance['seconds'] for run in runs]) / 60:.1f}",
+                "time a run": duration(float(np.mean([run.provenance["seconds"] for run in runs]))),
                 "device": made["device"],
                 "torch": made["torch"],
                 "commit": made["commit"][:10] + ("-dirty" if made["commit"].endswith("-dirty") else ""),
@@ -223,10 +223,19 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("data").T
 
 
+def describe(run: Run) -> str:
+    """What was trained, for a caption."""
+    c = run.config
+    return f"{c.dataset}, grouping {c.grouping}, {c.arch} of width {c.width}, {c.epochs} epochs"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes from two minutes on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
     """Mean of some values, with the lowest and the highest where there are several."""
     values = list(values)
-    mean = form.format(np.mean(values))
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+    mean, low, high = (form.format(f(values)) for f in (np.mean, min, max))
+    return mean if low == high else f"{mean} ({low} to {high})"
