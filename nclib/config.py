@@ -187,7 +187,7 @@ def _expected(name: str) -> str:
         return "one of " + ", ".join(CHOICES[name])
     kind = {int: "a whole number", float: "a number", bool: "true or false"}[type(_DEFAULTS[name])]
     low, high = RANGES.get(name, (None, None))
-    return kind if low is None else f"{kind} from {low:g} to {high:g}"
+    return kind if low is None else f"{kind} from {low} to {high}"
 
 
 def unknown(what: str, value: str, allowed: Iterable[str]) -> str:

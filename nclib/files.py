@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nclib.errors import StoreError
@@ -59,12 +59,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     ------
     StoreError : a file that is no longer safetensors, or holds other tensors than were written.
     """
+    content = path.read_bytes()  # once: a file that is replaced meanwhile is read whole, old or new
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+        tensors = safetensors.torch.load(content)
     except SafetensorError as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and try again.") from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
     if metadata.get("checksum") != checksum(tensors):
         raise StoreError(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
     return tensors, metadata

@@ -119,13 +119,19 @@ def execute(source: Path, output: Path, values: dict[str, Any]) -> None:
     """
     import nbformat
     import papermill
+    from traitlets.config import Config
 
     cells = nbformat.read(source, as_version=4).cells
     declared = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
     check_names(values, [name for cell in declared for name in _assigned(cell)])
     check_values(values)
     papermill.execute_notebook(
-        source, output, parameters=values, kernel_name="python3", stderr_file=sys.stderr
+        source,
+        output,
+        parameters=values,
+        kernel_name="python3",
+        stderr_file=sys.stderr,
+        config=Config({"KernelManager": {"transport": "ipc"}}),  # parallel runs race for TCP ports
     )
 
 

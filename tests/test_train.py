@@ -184,10 +184,18 @@ class TestFailure:
 
     @pytest.mark.parametrize("epochs", [4, 5])
     def test_last_step_of_an_epoch_overflows(self, epochs, tmp_path, monkeypatch):
-        # One step an epoch. After the fourth the outputs overflow, which no loss of its steps shows.
+        # The update of the last step overflows, which no loss of the epoch shows.
         monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        train_epoch = training.Training.train_epoch
+
+        def overflowing(self, epoch, bar):
+            record = train_epoch(self, epoch, bar)
+            self.model.head.weight.data.mul_(math.inf if epoch == 4 else 1)
+            return record
+
+        monkeypatch.setattr(training.Training, "train_epoch", overflowing)
         file = tmp_path / "checkpoint.safetensors"
-        config = dataclasses.replace(self.config, batch_size=1437, epochs=epochs)
+        config = dataclasses.replace(self.config, weight_decay=0.0, batch_size=1437, epochs=epochs)
         with pytest.raises(
             TrainingError, match="outputs are not finite at epoch 4, step 0, learning rate 100"
         ):
