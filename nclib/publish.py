@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -35,9 +34,8 @@ def release(run: Run, name: str, with_features: bool = True) -> Path:
     if with_features:
         encoded, results["feature_error"] = encode_features(run.features("test"))
         arrays |= encoded
-    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     folder = RELEASED / name
     write_tensors(folder / "arrays.safetensors", arrays)
-    write_json(folder / "run.json", record | {"results": results})
+    write_json(folder / "run.json", run.record | {"results": results})
     store.write_manifest(folder)
     return folder

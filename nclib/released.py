@@ -12,7 +12,6 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,7 @@ class ReleasedRun(Run):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        self.results: dict[str, Any] = record["results"]
+        self.results: dict[str, Any] = self.record["results"]
 
     @cached_property
     def _arrays(self) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ class Run:
     Attributes
     ----------
     folder : where it lies.
+    record : content of its run.json, from which the following are read.
     key : its key in the store.
     config : what was trained.
     history : list of records, one per epoch; see ``nclib.train.Trained``.
@@ -38,6 +39,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.record = record
         self.key: str = record["key"]
         self.config = RunConfig(**record["config"])
         self.history: list[dict[str, Any]] = record["history"]
