@@ -33,6 +33,7 @@ _HOME = {  # public name: module that holds it
     "ClassMoments": "moments",
     "Moments": "moments",
     "collapse_metrics": "collapse",
+    "nc_loss": "losses",
     "class_distances": "structure",
     "msdr": "structure",
     "reconstruct_labels": "structure",

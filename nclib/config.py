@@ -25,7 +25,7 @@ RECIPES_FILE = Path(__file__).with_name("recipes.toml")
 CHOICES = {
     "dataset": ("digits", "fashion", "mnist", "svhn", "cifar10", "cifar100"),
     "arch": ("resnet18", "resnet34", "resnet50", "mlp"),
-    "loss": ("cross-entropy", "mse"),
+    "loss": ("cross-entropy", "mse", "nc", "nc-without-nc1", "nc-without-nc2", "nc-without-nc3"),
     "schedule": ("one-cycle", "step", "constant"),
     "augment": ("none", "crop", "crop-flip"),
     "precision": ("fp32", "bf16"),
@@ -57,7 +57,10 @@ class RunConfig:
     dataset : name of the data set, see ``nclib.data``.
     grouping : how fine classes become coarse labels: a rule by name, or a coarse label per fine class.
     arch, width : architecture, and the channels of its first stage (64 is the standard ResNet).
-    loss : objective on the coarse labels.
+    held_out : fine classes that neither training nor the run's features see: outliers to be detected.
+    l2_features : divide features by their Euclidean norm before the last layer.
+    loss : objective on the coarse labels. "nc" is neural collapse itself, see ``nclib.nc_loss``; its
+        batches hold equally many samples of every class.
     epochs, batch_size : passes over the training split; samples per step (an incomplete batch is dropped).
     lr, schedule : peak learning rate, and its course: "one-cycle" (linear up over 15 % of the steps,
         cosine down), "step" (times 0.1 at 1/3 and 2/3 of the epochs), "constant".
@@ -77,6 +80,8 @@ class RunConfig:
     grouping: str | tuple[int, ...] = "mod5"
     arch: str = "resnet18"
     width: int = 16
+    held_out: tuple[int, ...] = ()
+    l2_features: bool = False
     loss: str = "cross-entropy"
     epochs: int = 30
     batch_size: int = 128
@@ -149,7 +154,7 @@ def _parsed(name: str, text: str) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
-        if name == "grouping" and re.fullmatch(r"\d+(,\d+)+", text):
+        if name in ("grouping", "held_out") and re.fullmatch(r"\d+(,\d+)*", text):
             return tuple(int(label) for label in text.split(","))
         return type(default)(text)
     except (ValueError, KeyError):
@@ -160,6 +165,8 @@ def _checked(name: str, value: Any) -> Any:
     kind = type(_DEFAULTS[name])
     if name == "grouping":
         return _checked_grouping(value)
+    if name == "held_out":
+        return _checked_classes(name, value)
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
@@ -182,10 +189,17 @@ def _checked_grouping(value: Any) -> str | tuple[int, ...]:
     raise ConfigError(f"grouping={value!r}: expected {GROUPING_HELP}")
 
 
+def _checked_classes(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, list | tuple) and all(type(label) is int and label >= 0 for label in value):
+        return tuple(sorted(set(value)))
+    raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
+
+
 def _expected(name: str) -> str:
     if name in CHOICES:
         return "one of " + ", ".join(CHOICES[name])
-    kind = {int: "a whole number", float: "a number", bool: "true or false"}[type(_DEFAULTS[name])]
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "fine classes: 7,8,9"}
+    kind = kinds[type(_DEFAULTS[name])]
     low, high = RANGES.get(name, (None, None))
     return kind if low is None else f"{kind} from {low} to {high}"
 

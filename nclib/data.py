@@ -13,7 +13,8 @@ import json
 import pickle
 import socket
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,16 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def of_classes(self, classes: Sequence[int]) -> ImageSet:
+        """The samples of some fine classes, which are numbered anew in the order given."""
+        new_label = torch.full((len(self.names),), -1)
+        new_label[list(classes)] = torch.arange(len(classes))
+        labels = new_label[self.labels]
+        kept = labels >= 0
+        own = None if self.superclass is None else tuple(self.superclass[c] for c in classes)
+        names = tuple(self.names[c] for c in classes)
+        return replace(self, images=self.images[kept], labels=labels[kept], names=names, superclass=own)
 
 
 class Splits(NamedTuple):

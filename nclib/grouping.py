@@ -6,13 +6,14 @@ coarse = grouping.coarse(fine)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nclib.config import GROUPING
-from nclib.data import ImageSet
+from nclib.config import GROUPING, RunConfig
+from nclib.data import ImageSet, Splits, load
 from nclib.errors import ConfigError
 
 # Groups of classes that look or mean alike: the opposite of a modulo grouping, which joins unlike ones.
@@ -63,6 +64,37 @@ class Grouping:
     @property
     def num_coarse(self) -> int:
         return len(self.coarse_names)
+
+    def of_classes(self, classes: Sequence[int]) -> Grouping:
+        """The grouping of some fine classes, numbered anew in the order given; coarse labels stay.
+
+        Raises
+        ------
+        ConfigError : a coarse label is left without a class.
+        """
+        kept = self.fine_to_coarse[list(classes)]
+        for label, name in enumerate(self.coarse_names):
+            if label not in kept:
+                raise ConfigError(f"held_out leaves no class of the coarse label {label} ({name})")
+        return Grouping(kept, tuple(self.fine_names[c] for c in classes), self.coarse_names)
+
+
+def task(config: RunConfig) -> tuple[Splits, Grouping]:
+    """What a configuration trains on: both splits and the grouping, without the classes held out.
+
+    Raises
+    ------
+    DataError, ConfigError : the data set cannot be had, or grouping or held_out do not fit it.
+    """
+    splits = load(config.dataset)
+    grouping = make_grouping(config.grouping, config.dataset, splits.train)
+    if not config.held_out:
+        return splits, grouping
+    everyone = range(len(grouping.fine_names))
+    if config.held_out[-1] not in everyone:
+        raise ConfigError(f"held_out={config.held_out}: {config.dataset} has classes 0 to {everyone[-1]}")
+    kept = [fine for fine in everyone if fine not in config.held_out]
+    return Splits(*(split.of_classes(kept) for split in splits)), grouping.of_classes(kept)
 
 
 def make_grouping(rule: str | tuple[int, ...], dataset: str, images: ImageSet) -> Grouping:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
@@ -16,14 +17,18 @@ class Classifier(nn.Module):
     """Images to logits, through features.
 
     ``features(x)`` maps images (N, C, H, W), uint8 or floats in [0, 1], to (N, D); ``head`` is the
-    linear layer on top; ``forward`` is ``head(features(x))``.
+    linear layer on top; ``forward`` is ``head(features(x))``. With ``l2_features`` features have
+    Euclidean norm one.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, dim: int, num_classes: int, channels: int) -> None:
+    def __init__(
+        self, body: nn.Module, dim: int, num_classes: int, channels: int, l2_features: bool = False
+    ) -> None:
         super().__init__()
+        self.l2_features = l2_features
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
         self.body = body
@@ -32,7 +37,8 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images -> (N, D) features."""
         x = x / 255 if x.dtype == torch.uint8 else x
-        return self.body((x - self.mean) / self.std)
+        h = self.body((x - self.mean) / self.std)
+        return F.normalize(h.float()) if self.l2_features else h
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -77,7 +83,12 @@ class Bottleneck(nn.Module):
 
 
 def build_model(
-    arch: str, width: int, channels: int, image_size: tuple[int, int], num_classes: int
+    arch: str,
+    width: int,
+    channels: int,
+    image_size: tuple[int, int],
+    num_classes: int,
+    l2_features: bool = False,
 ) -> Classifier:
     """A freshly initialised classifier.
 
@@ -89,13 +100,15 @@ def build_model(
         32 x width for ResNet-50, width for the MLP.
     channels, image_size : of the images.
     num_classes : outputs of the head.
+    l2_features : divide features by their Euclidean norm.
     """
     if arch == "mlp":
         height, breadth = image_size
-        return Classifier(_mlp(channels * height * breadth, width), width, num_classes, channels)
+        body, dim = _mlp(channels * height * breadth, width), width
+        return Classifier(body, dim, num_classes, channels, l2_features)
     block = Bottleneck if arch == "resnet50" else BasicBlock
-    body = _resnet(block, BLOCKS[arch], width, channels)
-    return Classifier(body, 8 * width * block.expansion, num_classes, channels)
+    body, dim = _resnet(block, BLOCKS[arch], width, channels), 8 * width * block.expansion
+    return Classifier(body, dim, num_classes, channels, l2_features)
 
 
 def _mlp(inputs: int, width: int) -> nn.Sequential:

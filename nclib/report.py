@@ -21,10 +21,9 @@ from sklearn.metrics import confusion_matrix
 
 from nclib.collapse import collapse_of
 from nclib.config import RunConfig
-from nclib.data import load
 from nclib.embed import tsne
 from nclib.features import FeatureSet
-from nclib.grouping import make_grouping
+from nclib.grouping import task
 from nclib.probe import linear_probe
 from nclib.run import Run
 from nclib.structure import match_labels, msdr_of, reconstruct_labels
@@ -119,8 +118,8 @@ def _reconstruction(
 
 @cache  # the images of all seeds are the same
 def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, seed: int) -> float:
-    images = load(config.dataset).train
-    coarse = make_grouping(config.grouping, config.dataset, images).coarse(images.labels)
+    (images, _), grouping = task(config)
+    coarse = grouping.coarse(images.labels)
     pixels = images.images.flatten(1).float().numpy() / 255  # (N, C H W)
     components = PCA(min(PIXEL_COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels)
     return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy

@@ -86,7 +86,7 @@ class Run:
         tensors = read_tensors(self.folder / "model.safetensors")[0]
         channels, *size = self.image_shape
         c = self.config
-        model = build_model(c.arch, c.width, channels, tuple(size), self.grouping.num_coarse)
+        model = build_model(c.arch, c.width, channels, tuple(size), self.grouping.num_coarse, c.l2_features)
         model.load_state_dict(tensors)
         return model.eval()
 

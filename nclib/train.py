@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 from nclib.collapse import nearest_mean_disagreement
 from nclib.config import RunConfig
-from nclib.data import ImageSet, Splits, load
+from nclib.data import ImageSet, Splits
 from nclib.errors import TrainingError
 from nclib.features import FeatureSet, features_of
 from nclib.files import read_tensors, write_tensors
-from nclib.grouping import Grouping, make_grouping
+from nclib.grouping import Grouping, task
 from nclib.losses import LOSSES
 from nclib.models import Classifier, build_model
 from nclib.moments import Moments
@@ -99,10 +99,14 @@ def train(config: RunConfig, checkpoint: Path | None = None, device: torch.devic
     StoreError : the checkpoint cannot be written.
     """
     device = device or default_device()
-    splits = load(config.dataset)
-    grouping = make_grouping(config.grouping, config.dataset, splits.train)
+    splits, grouping = task(config)
     if config.batch_size > len(splits.train):
         raise TrainingError(f"batch_size={config.batch_size}, but only {len(splits.train)} training images")
+    if config.loss.startswith("nc") and config.batch_size < 2 * grouping.num_coarse:
+        raise TrainingError(
+            f"batch_size={config.batch_size}: loss={config.loss} compares samples of one label, so a batch "
+            f"needs two of each, {2 * grouping.num_coarse} in all"
+        )
     with deterministic_kernels(config.deterministic):
         return Training(config, splits, grouping, device, checkpoint).run()
 
@@ -158,8 +162,9 @@ class Training:
             lr = learning_rate(self.config, (epoch - 1) * steps + step, steps)
             self.optimizer.param_groups[0]["lr"] = lr
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                logits = self.model(images)
-            loss = objective(logits.float(), labels)
+                h = self.model.features(images)
+                logits = self.model.head(h)
+            loss = objective(h.float(), logits.float(), labels, self.model.head.weight)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -167,10 +172,10 @@ class Training:
             correct += (logits.argmax(1) == labels).sum()
             if (step + 1) % LOOK_EVERY == 0 or step + 1 == steps:
                 self._refuse_non_finite(losses[: step + 1], epoch)
-                seen = (step + 1) * self.config.batch_size
+                seen = (step + 1) * len(labels)
                 bar.set_postfix_str(f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False)
                 bar.update(step % LOOK_EVERY + 1)
-        accuracy = int(correct) / (steps * self.config.batch_size)
+        accuracy = int(correct) / (steps * len(labels))
         mean_loss = float(losses.double().mean())
         return {"epoch": epoch, "lr": lr, "loss": mean_loss, "running_accuracy": accuracy}
 
@@ -213,7 +218,7 @@ class Training:
     def _scores(self, f: FeatureSet, means: Tensor) -> dict[str, float]:
         logits = f.logits()
         return {
-            "loss": float(LOSSES[self.config.loss](logits.double(), f.coarse)),
+            "loss": float(LOSSES[self.config.loss](f.h.double(), logits.double(), f.coarse, f.weight)),
             "accuracy": float((logits.argmax(1) == f.coarse).double().mean()),
             "nc4": nearest_mean_disagreement(f.h, means, weight=f.weight, bias=f.bias),
         }
@@ -252,12 +257,14 @@ class Batches:
     """A training split on the device, served in augmented batches.
 
     ``epoch(e)`` yields (images, labels): (B, C, H, W) uint8, channels last, and (B,) int64 coarse labels.
+    Neural-collapse losses get batches that hold equally many samples of every label, as many as fit.
     """
 
     def __init__(self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.steps = len(split) // config.batch_size
         self.labels = grouping.coarse(split.labels).to(device)
+        self.num_coarse = grouping.num_coarse
         self.height, self.breadth = split.images.shape[2:]
         self.shift = 0 if config.augment == "none" else self.height // CROP_SHARE
         padded = F.pad(split.images, [self.shift] * 4)
@@ -266,8 +273,18 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.labels), generator=generator, device=self.device)
-        for index in order[: self.steps * self.config.batch_size].split(self.config.batch_size):
+        for index in self._divided(order):
             yield self._images(index, generator).permute(0, 3, 1, 2), self.labels[index]
+
+    def _divided(self, order: Tensor) -> Tensor:
+        """Indices of the samples of every step, (steps, B); a label with too few starts over."""
+        if not self.config.loss.startswith("nc"):
+            return order[: self.steps * self.config.batch_size].view(self.steps, -1)
+        each = self.config.batch_size // self.num_coarse
+        labels = self.labels[order]
+        members = [order[labels == label] for label in range(self.num_coarse)]
+        drawn = [m.repeat(-(-self.steps * each // len(m)))[: self.steps * each] for m in members]
+        return torch.stack([m.view(self.steps, each) for m in drawn], dim=1).flatten(1)
 
     def _images(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Augmented images, (B, H, W, C)."""
@@ -294,7 +311,7 @@ def initial_model(config: RunConfig, images: Tensor, num_coarse: int) -> Classif
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         channels, *size = images.shape[1:]
-        model = build_model(config.arch, config.width, channels, tuple(size), num_coarse)
+        model = build_model(config.arch, config.width, channels, tuple(size), num_coarse, config.l2_features)
     levels = torch.arange(256).double() / 255
     for channel, values in enumerate(images.transpose(0, 1).flatten(1)):  # (N H W,) each
         share = torch.bincount(values, minlength=256).double() / values.numel()
