@@ -12,6 +12,7 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def released_runs() -> list[ReleasedRun]:
 
 def find_released(config: RunConfig) -> ReleasedRun | None:
     """The released run of exactly this configuration, or None."""
-    return next((run for run in released_runs() if run.config == config), None)
+    for path in RELEASED.glob("*/run.json"):
+        if RunConfig(**json.loads(path.read_text(encoding="utf-8"))["config"]) == config:
+            return _verified(path.parent)
+    return None
 
 
 def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:

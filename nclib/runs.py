@@ -1,13 +1,18 @@
-"""The one way to get a run.
+"""The one way to get a run, or one for each of many seeds.
 
 run = get_run("digits", seed=3)      # from the store; else from the released runs; else trained now
+runs = get_runs("digits", range(15))
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +22,9 @@ import torch
 
 from nclib import __version__, store
 from nclib.config import RunConfig, recipe_config
+from nclib.errors import TrainingError
 from nclib.files import write_json, write_tensors
+from nclib.many import pays_together, train_together
 from nclib.paths import REPOSITORY
 from nclib.released import find_released
 from nclib.run import Run
@@ -44,6 +51,23 @@ def get_run(recipe: str, *, released: bool = True, **overrides: Any) -> Run:
     return find_run(config, released=released) or train_run(config)
 
 
+def get_runs(recipe: str, seeds: Iterable[int], *, released: bool = True, **overrides: Any) -> list[Run]:
+    """A run of a recipe for each seed; those that are missing are trained in the fastest way known here.
+
+    Parameters
+    ----------
+    recipe, released, **overrides : as in ``get_run``.
+    seeds : of the runs, which come back in this order.
+
+    Raises
+    ------
+    ConfigError, DataError, StoreError, TrainingError : as ``get_run`` does.
+    """
+    configs = [recipe_config(recipe, **overrides | {"seed": seed}) for seed in seeds]
+    train_seeds([config for config in configs if find_run(config, released=released) is None])
+    return [find_run(config, released=released) or train_run(config) for config in configs]
+
+
 def find_run(config: RunConfig, *, released: bool = True) -> Run | None:
     """The run of a configuration if the store has it, or else a released one; None if neither."""
     key = store.run_key(config)
@@ -60,14 +84,86 @@ def train_run(config: RunConfig) -> Run:
     key = store.run_key(config)
     with store.writing(key):
         if not store.contains(key):
-            device = default_device()
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            trained = train(config, store.checkpoint_file(key), device)
-            record = _record(key, config, trained) | {
-                "provenance": provenance(device) | {"started": started, "seconds": trained.seconds}
-            }
-            store.add(key, lambda folder: _write(folder, record, trained))
+            started = _now()
+            trained = train(config, store.checkpoint_file(key), default_device())
+            _keep(config, trained, started, together=1)
     return Run(store.verified(key))
+
+
+def train_seeds(configs: Sequence[RunConfig]) -> None:
+    """Train configurations that differ in their seed only into the store.
+
+    Notes
+    -----
+    On a CPU every core gets a share of the seeds and a process of its own: two threads that share one
+    small network are slower than two networks. A share of a network for which that pays is trained as
+    one program, see ``nclib.many``; ``benchmarks/many_seeds.py`` measures both.
+    """
+    workers = 1 if default_device().type == "cuda" else os.cpu_count() or 1
+    shares = [share for share in (configs[i::workers] for i in range(workers)) if share]
+    if len(shares) > 1:
+        run_processes([asdict(config) for config in share] for share in shares)
+    elif shares:
+        train_share(shares[0])
+
+
+def train_share(configs: Sequence[RunConfig]) -> None:
+    """Train configurations that differ in their seed only, in this process."""
+    if len(configs) == 1 or not pays_together(configs[0], default_device()):
+        for config in configs:
+            train_run(config)
+        return
+    with ExitStack() as locks:
+        for key in sorted(store.run_key(config) for config in configs):
+            locks.enter_context(store.writing(key))
+        configs = [config for config in configs if not store.contains(store.run_key(config))]
+        started = _now()
+        for config, trained in zip(configs, train_together(configs), strict=True):
+            _keep(config, trained, started, together=len(configs))
+
+
+def run_processes(shares: Iterable[list[dict[str, Any]]]) -> None:
+    """``train_share`` of every share at once, a process with one thread each.
+
+    Raises
+    ------
+    TrainingError : a process failed; the message ends as its own does.
+    """
+    code = "import sys; from nclib import runs; runs.train_share(runs.read_configs(sys.argv[1]))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(share)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for share in shares
+    ]
+    try:
+        errors = [process.communicate()[1] for process in started]
+    finally:  # also when interrupted
+        for process in started:
+            process.kill()
+    for process, error in zip(started, errors, strict=True):
+        if process.returncode:
+            raise TrainingError(f"a training process failed: {error.strip().splitlines()[-1]}")
+
+
+def read_configs(text: str) -> list[RunConfig]:
+    """Configurations from a JSON list."""
+    return [RunConfig(**fields) for fields in json.loads(text)]
+
+
+def _keep(config: RunConfig, trained: Trained, started: str, together: int) -> None:
+    """Add what was trained to the store; ``together`` seeds were one program."""
+    key = store.run_key(config)
+    times = {"started": started, "seconds": trained.seconds, "together": together}
+    record = _record(key, config, trained) | {"provenance": provenance(default_device()) | times}
+    store.add(key, lambda folder: _write(folder, record, trained))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:

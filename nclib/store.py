@@ -38,6 +38,7 @@ TRAINING_SOURCES = (
     "features.py",
     "grouping.py",
     "losses.py",
+    "many.py",
     "models.py",
     "moments.py",
     "train.py",

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +99,13 @@ def train(config: RunConfig, checkpoint: Path | None = None, device: torch.devic
     StoreError : the checkpoint cannot be written.
     """
     device = device or default_device()
+    splits, grouping = training_task(config)
+    with deterministic_kernels(config.deterministic):
+        return Training(config, splits, grouping, device, checkpoint).run()
+
+
+def training_task(config: RunConfig) -> tuple[Splits, Grouping]:
+    """Data and grouping of a configuration, once its batches are known to be possible."""
     splits, grouping = task(config)
     if config.batch_size > len(splits.train):
         raise TrainingError(f"batch_size={config.batch_size}, but only {len(splits.train)} training images")
@@ -107,8 +114,19 @@ def train(config: RunConfig, checkpoint: Path | None = None, device: torch.devic
             f"batch_size={config.batch_size}: loss={config.loss} compares samples of one label, so a batch "
             f"needs two of each, {2 * grouping.num_coarse} in all"
         )
-    with deterministic_kernels(config.deterministic):
-        return Training(config, splits, grouping, device, checkpoint).run()
+    return splits, grouping
+
+
+def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
+    """SGD with momentum; the decay acts on every parameter."""
+    parameters = list(parameters)
+    return torch.optim.SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
 
 
 class Training:
@@ -126,13 +144,7 @@ class Training:
         initial = initial_model(config, splits.train.images, grouping.num_coarse)
         self.result = Trained(initial.to(device), grouping, tuple(splits.train.images.shape[1:]))
         self.model = self.result.model.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=device.type == "cuda",
-        )
+        self.optimizer = make_optimizer(self.model.parameters(), config)
         self.batches = Batches(splits.train, grouping, config, device)
         self.saved_at = -math.inf  # when the last checkpoint was written
 
@@ -143,11 +155,19 @@ class Training:
         with progress_bar(self.config, first, self.batches.steps) as bar:
             for epoch in range(first, self.config.epochs + 1):
                 record = self.train_epoch(epoch, bar) if epoch else {"epoch": 0}
-                if epoch in measured_epochs(self.config.epochs):
-                    record |= self._measure(epoch)
-                self.result.history.append(record)
+                self.close_epoch(record)
                 self.result.seconds = time.perf_counter() - start
                 self._save()
+        return self.finished()
+
+    def close_epoch(self, record: dict[str, Any]) -> None:
+        """Measure the network if it is time to, and add the epoch to the history."""
+        if record["epoch"] in measured_epochs(self.config.epochs):
+            record |= self._measure(record["epoch"])
+        self.result.history.append(record)
+
+    def finished(self) -> Trained:
+        """The result, on the CPU."""
         if not self.result.features:  # resumed after the last epoch
             self._measure(self.config.epochs)
         self.model.to("cpu", memory_format=torch.contiguous_format).eval()
@@ -159,8 +179,9 @@ class Training:
         correct = torch.zeros((), device=self.device, dtype=torch.long)
         self.model.train()
         for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
-            lr = learning_rate(self.config, (epoch - 1) * steps + step, steps)
-            self.optimizer.param_groups[0]["lr"] = lr
+            self.optimizer.param_groups[0]["lr"] = learning_rate(
+                self.config, (epoch - 1) * steps + step, steps
+            )
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 h = self.model.features(images)
                 logits = self.model.head(h)
@@ -170,12 +191,18 @@ class Training:
             self.optimizer.step()
             losses[step] = loss.detach()
             correct += (logits.argmax(1) == labels).sum()
-            if (step + 1) % LOOK_EVERY == 0 or step + 1 == steps:
+            if (step + 1) % LOOK_EVERY == 0:
                 self._refuse_non_finite(losses[: step + 1], epoch)
                 seen = (step + 1) * len(labels)
                 bar.set_postfix_str(f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False)
-                bar.update(step % LOOK_EVERY + 1)
-        accuracy = int(correct) / (steps * len(labels))
+                bar.update(LOOK_EVERY)
+        bar.update(steps % LOOK_EVERY)
+        return self.epoch_record(epoch, losses, int(correct) / (steps * len(labels)))
+
+    def epoch_record(self, epoch: int, losses: Tensor, accuracy: float) -> dict[str, Any]:
+        """What the history keeps of an epoch's steps; raises TrainingError if a loss is not finite."""
+        self._refuse_non_finite(losses, epoch)
+        lr = learning_rate(self.config, epoch * len(losses) - 1, len(losses))
         mean_loss = float(losses.double().mean())
         return {"epoch": epoch, "lr": lr, "loss": mean_loss, "running_accuracy": accuracy}
 

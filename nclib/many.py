@@ -1,0 +1,142 @@
+"""Many seeds of a small model as one program.
+
+    trained = train_together([recipe_config("digits", seed=s) for s in range(15)])
+
+A small network leaves a processor idle: most of a step is the cost of starting operations. Here the
+parameters of all seeds are stacked, ``torch.func.vmap`` runs their forward passes as one, and one
+optimiser steps them. Every seed keeps its own initialisation and its own order of samples, so each
+result is that of a single run up to the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from tqdm import tqdm
+
+from nclib.config import RunConfig
+from nclib.losses import LOSSES
+from nclib.train import (
+    Trained,
+    Training,
+    default_device,
+    deterministic_kernels,
+    learning_rate,
+    make_optimizer,
+    progress_bar,
+    training_task,
+)
+
+
+def train_together(configs: Sequence[RunConfig], device: torch.device | None = None) -> list[Trained]:
+    """Train configurations that differ in their seed only, as one program, without checkpoints.
+
+    Parameters
+    ----------
+    configs : one or more; their results come back in this order. ``Trained.seconds`` is each one's share.
+    device : by default ``nclib.train.default_device()``.
+
+    Raises
+    ------
+    ValueError : configurations that differ in more than the seed.
+    TrainingError, DataError, ConfigError : as ``nclib.train.train`` does.
+    """
+    if len({replace(config, seed=0) for config in configs}) != 1:
+        raise ValueError("only configurations that differ in nothing but the seed train together")
+    device = device or default_device()
+    splits, grouping = training_task(configs[0])
+    each = [Training(config, splits, grouping, device, checkpoint=None) for config in configs]
+    with deterministic_kernels(configs[0].deterministic):
+        return Together(each).run()
+
+
+def pays_together(config: RunConfig, device: torch.device) -> bool:
+    """Whether seeds of this network train faster as one program than one after another on this device.
+
+    Measured by ``benchmarks/many_seeds.py``: networks of few operations do, convolutions do not.
+    """
+    return config.arch == "mlp"
+
+
+class Together:
+    """Trainings of one configuration and several seeds, and the stacked state that steps them."""
+
+    def __init__(self, each: list[Training]) -> None:
+        self.each = each
+        self.config, self.device = each[0].config, each[0].device
+        self.network = _Both(each[0].model)
+        self.parameters, self.buffers = stack_module_state([_Both(training.model) for training in each])
+        self.optimizer = make_optimizer(self.parameters.values(), self.config)
+
+    def run(self) -> list[Trained]:
+        start = time.perf_counter()
+        with progress_bar(self.config, 0, self.each[0].batches.steps) as bar:
+            for epoch in range(self.config.epochs + 1):
+                records = self.train_epoch(epoch, bar) if epoch else [{"epoch": 0} for _ in self.each]
+                for training, record in zip(self.each, records, strict=True):
+                    training.close_epoch(record)
+        for training in self.each:
+            training.result.seconds = (time.perf_counter() - start) / len(self.each)
+        return [training.finished() for training in self.each]
+
+    def train_epoch(self, epoch: int, bar: tqdm) -> list[dict[str, Any]]:
+        steps = self.each[0].batches.steps
+        losses = torch.zeros(steps, len(self.each), device=self.device)
+        correct = torch.zeros(len(self.each), device=self.device, dtype=torch.long)
+        self.network.train()
+        batches = zip(*(training.batches.epoch(epoch) for training in self.each), strict=True)
+        for step, batch in enumerate(batches):
+            images, labels = (
+                torch.stack(part) for part in zip(*batch, strict=True)
+            )  # (S, B, C, H, W), (S, B)
+            self.optimizer.param_groups[0]["lr"] = learning_rate(
+                self.config, (epoch - 1) * steps + step, steps
+            )
+            loss, hits = vmap(self._loss, randomness="error")(self.parameters, self.buffers, images, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            self.optimizer.step()
+            losses[step] = loss.detach()
+            correct += hits
+            bar.update()
+        self._unstack()
+        return [
+            training.epoch_record(epoch, losses[:, s], int(correct[s]) / labels[s].numel() / steps)
+            for s, training in enumerate(self.each)
+        ]
+
+    def _loss(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and number of hits of one seed's batch."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            h, logits = functional_call(self.network, (parameters, buffers), images)
+        weight = parameters["classifier.head.weight"]
+        loss = LOSSES[self.config.loss](h.float(), logits.float(), labels, weight)
+        return loss, (logits.argmax(1) == labels).sum()
+
+    @torch.no_grad()
+    def _unstack(self) -> None:
+        """Bring every seed's network up to date."""
+        for s, training in enumerate(self.each):
+            for name, tensor in _Both(training.model).state_dict(keep_vars=True).items():
+                stacked = self.parameters[name] if name in self.parameters else self.buffers[name]
+                tensor.copy_(stacked[s])
+
+
+class _Both(nn.Module):
+    """A classifier whose forward pass returns features and logits."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.classifier.features(images)
+        return h, self.classifier.head(h)

@@ -1,0 +1,77 @@
+"""Many seeds as one program against each seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import nclib
+from nclib import runs, store
+from nclib.config import recipe_config
+from nclib.errors import TrainingError
+from nclib.many import train_together
+from nclib.report import coarse_nc1, mean_msdr
+from nclib.train import train
+
+
+def configs(seeds=3, **overrides):
+    return [recipe_config("digits", seed=s, **{"width": 32, "epochs": 2} | overrides) for s in range(seeds)]
+
+
+class TestTrainTogether:
+    @pytest.mark.parametrize("overrides", [{}, {"loss": "nc"}, {"loss": "mse", "l2_features": True}])
+    def test_each_seed_is_its_single_run(self, overrides):
+        """Two epochs, 90 steps: rounding in another order moves weights by less than 1e-3 of their size."""
+        for config, together in zip(configs(**overrides), train_together(configs(**overrides)), strict=True):
+            alone = train(config)
+            assert together.features["test"].h.shape == alone.features["test"].h.shape
+            for name, tensor in alone.model.state_dict().items():
+                gap = (together.model.state_dict()[name] - tensor).double().norm()
+                assert gap <= 1e-3 * tensor.double().norm(), name
+            for mine, theirs in zip(together.history, alone.history, strict=True):
+                assert mine == pytest.approx(theirs, rel=2e-3, abs=5e-3)
+
+    def test_convolutions_too(self):
+        (config,) = configs(1, arch="resnet18", width=2, epochs=1, batch_size=256, precision="fp32")
+        (together,) = train_together([config])
+        gap = together.features["test"].h - train(config).features["test"].h
+        assert gap.norm() <= 1e-3 * together.features["test"].h.norm()
+
+    def test_seeds_differ(self):
+        first, second, _ = train_together(configs())
+        assert not torch.allclose(first.features["test"].h, second.features["test"].h)
+
+    def test_refuses_other_differences(self):
+        with pytest.raises(ValueError, match="nothing but the seed"):
+            train_together([*configs(1), *configs(1, lr=0.2)])
+
+    def test_divergence_names_the_step(self):
+        with pytest.raises(TrainingError, match=r"the loss is .* at epoch 1, step \d+"):
+            train_together(configs(2, lr=100.0, loss="mse", momentum=0.9999))
+
+
+class TestGetRuns:
+    def test_trains_what_is_missing_once(self, home, monkeypatch):
+        first = nclib.get_runs("digits", [0, 2], width=32, epochs=2)
+        assert [run.config.seed for run in first] == [0, 2]
+        asked = []
+        monkeypatch.setattr(runs, "train_seeds", asked.extend)
+        again = nclib.get_runs("digits", [2, 0], width=32, epochs=2)
+        assert [run.key for run in again] == [run.key for run in reversed(first)] and not asked
+        assert len(store.stored_keys()) == 2
+
+    def test_a_share_is_one_program(self, home):
+        runs.train_share(configs())
+        found = [runs.find_run(config) for config in configs()]
+        assert {run.provenance["together"] for run in found} == {3}
+        alone = runs.Run(runs.train_run(configs(4)[3]).folder)
+        values = [(coarse_nc1(run), mean_msdr(run)) for run in [*found, alone]]
+        assert np.ptp(values, axis=0).max() < 1  # all four are the same experiment
+
+    def test_a_failing_process_is_an_error(self, home):
+        share = [
+            {"dataset": "digits", "arch": "mlp", "lr": 100.0, "loss": "mse", "momentum": 0.9999, "seed": 1}
+        ]
+        with pytest.raises(TrainingError, match=r"a training process failed: .*the loss is"):
+            runs.run_processes([share])
