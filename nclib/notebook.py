@@ -23,6 +23,7 @@ from nclib.paths import NOTEBOOKS, REPOSITORY
 OWN_RANGES = {  # whole-number parameters of chapters that are no configuration fields
     "k": (0, 1000),
     "seeds": (0, 1000),
+    "samples": (1000, 1_000_000),
 }
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
@@ -21,11 +22,27 @@ from numpy.typing import ArrayLike
 
 from nclib.data import ImageSet
 from nclib.grouping import Grouping
-from nclib.report import METHOD_NAMES, coarse_nc1, mean_msdr
+from nclib.precision import FORMATS
+from nclib.report import METHOD_NAMES, coarse_nc1, mean_msdr, measures, terminal_epoch
 from nclib.run import Run
 
 PALETTE = "colorblind"
 DPI = 120
+COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights where there are both
+    "accuracy": "accuracy",
+    "NC1: variability": "nc1",
+    "NC3: self-duality": "nc3",
+    "NC4: nearest mean": "nc4",
+    "NC2: equinorm": "nc2_equinorm",
+    "NC2: equiangular": "nc2_equiangular",
+    "NC2: maximal angle": "nc2_maxangle",
+}
+COLLAPSE_STYLES = {  # name: colour, line style
+    "train data": ("C0", "-"),
+    "test data": ("C1", "--"),
+    "classifier alone": ("C2", ":"),
+}
+MARKERS = "sDoX^"
 sns.set_theme(style="whitegrid", palette=PALETTE)
 
 
@@ -104,6 +121,139 @@ def collapse_and_structure(runs: Sequence[Run], title: str = "") -> Axes:
         f"the mean MSDR of the fine classes goes from {ratio[0]:.2f} to {ratio[-1]:.2f} (last run shown)."
     )
     return _described(axes, text)
+
+
+def neural_collapse(runs: Sequence[Run], title: str = "") -> Axes:
+    """NC1 to NC4 and accuracy of the labels that were trained on, over training; one line a run.
+
+    Measures of the classifier alone know no split. Shaded: all runs are in the terminal phase.
+    """
+    figure, panels = plt.subplots(2, 4, figsize=(11, 5.4), sharex=True, layout="constrained")
+    rows_of = [measures(run) for run in runs]
+    begin, epochs = terminal_epoch(runs), runs[0].measured_epochs
+    right = 1.15 * epochs[-1]
+    for panel, (name, measure) in zip(panels.flat, COLLAPSE_PANELS.items(), strict=False):
+        if begin is not None:
+            panel.axvspan(begin, right, color="0.88", lw=0)
+        for rows in rows_of:
+            _collapse_lines(panel, rows, measure)
+        panel.set_title(name, fontsize="medium")
+        if measure != "nc1":
+            panel.set_ylim(bottom=0)
+    panels[0, 0].set(xscale="symlog", xlim=(0, right))
+    shown = [*[epoch for epoch in epochs if epoch < epochs[-1] / 2][::2], epochs[-1]]
+    panels[0, 0].set_xticks(shown, shown)
+    panels[0, 1].set_yscale("log")
+    panels[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if len(runs) > 1 else (1,)))
+    panels[0, 1].yaxis.set_major_formatter("{x:g}")
+    for panel in (*panels[1, :3], panels[0, 3]):
+        panel.set_xlabel("epoch (0: untrained)")
+        panel.tick_params(labelbottom=True)
+    for panel in panels.flat:
+        panel.minorticks_off()
+    _collapse_legend(panels[1, 3], begin)
+    figure.suptitle(title or "Neural collapse, measured while it happens")
+    first, last = ([row for row in rows_of[0] if row["split"] == "train"][at] for at in (0, -1))
+    ends = ", ".join(
+        f"{key} from {first[key]:.3g} to {last[key]:.3g}" for key in ("nc1", "nc3", "nc4", "accuracy")
+    )
+    phase = "is not reached" if begin is None else f"begins at epoch {begin}"
+    text = (
+        f"Seven panels over {epochs[-1]} epochs. First run, train data: {ends}. The terminal phase {phase}."
+    )
+    return _described(panels[0, 0], text)
+
+
+def _collapse_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:
+    """The lines of one run in one panel."""
+    paired = f"{measure}_means" in rows[0]
+    keys = {"train data": ("train", f"{measure}_means" if paired else measure)}
+    keys["test data"] = ("test", keys["train data"][1])
+    if paired:
+        keys["classifier alone"] = ("train", f"{measure}_weights")
+    for name, (split, key) in keys.items():
+        color, style = COLLAPSE_STYLES[name]
+        points = [(row["epoch"], row[key]) for row in rows if row["split"] == split]
+        panel.plot(*zip(*points, strict=True), color=color, ls=style, lw=1.2, marker="o", ms=2, label=name)
+
+
+def _collapse_legend(panel: Axes, begin: int | None) -> None:
+    """Turn a panel into the legend of all others."""
+    panel.axis("off")
+    handles = [
+        plt.Line2D([], [], color=color, ls=style, marker="o", ms=2, label=name)
+        for name, (color, style) in COLLAPSE_STYLES.items()
+    ]
+    if begin is not None:
+        handles.append(plt.Rectangle((0, 0), 1, 1, color="0.88", label=f"terminal phase, from epoch {begin}"))
+    panel.legend(handles=handles, loc="center", frameon=False)
+
+
+def nc1_errors(table: pd.DataFrame, limit: float) -> Axes:
+    """Relative error of NC1 against the distance of twins, method by method.
+
+    Parameters
+    ----------
+    table : of ``nclib.precision.nc1_errors``.
+    limit : distance below which the pseudo-inverse drops the twins, see ``nclib.precision.pinv_limit``.
+    """
+    _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for method, rows in table.groupby("method", sort=False):
+        axes.plot(rows["distance"], rows["error"], label=method, **_format_style(method))
+    axes.axvline(limit, color="0.4", lw=1, ls=":", label="fp32 pinv drops twins")
+    axes.axhline(1, color="0.4", lw=1, ls="--", label="as wrong as zero would be")
+    axes.set(xscale="log", yscale="log", xlabel=r"distance of twins (pairs are $\sqrt{2}$ apart)")
+    axes.set_ylabel("relative error of NC1")
+    axes.invert_xaxis()
+    axes.set_title("The closer the classes, the more digits NC1 needs")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    closest = table[table["distance"] == table["distance"].min()]
+    ends = "; ".join(f"{row.method}: {row.error:.1g}" for row in closest.itertuples())
+    return _described(axes, f"Relative error of NC1 at twin distance {table['distance'].min():g}: {ends}.")
+
+
+def rounding(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
+    """MSDR and found labels while collapse goes on, number format by format, a row for each name.
+
+    Lines are means over seeds, bands reach from the lowest to the highest.
+
+    Parameters
+    ----------
+    tables : of ``nclib.precision.rounding``; several of one name are seeds.
+    """
+    figure, panels = plt.subplots(
+        len(tables), 2, figsize=(9, 0.8 + 2.6 * len(tables)), squeeze=False, layout="constrained"
+    )
+    labels = {"msdr": "MSDR of fine classes", "found": "labels found again"}
+    for row, (name, of_seeds) in zip(panels, tables.items(), strict=True):
+        for panel, (measure, label) in zip(row, labels.items(), strict=True):
+            for kept, rows in pd.concat(of_seeds).groupby("format", sort=False):
+                at = rows.groupby("factor").agg({"nc1": "mean", measure: ["mean", "min", "max"]})
+                nc1, values, style = at["nc1", "mean"], at[measure], _format_style(kept)
+                panel.plot(nc1, values["mean"], label=kept, **style)
+                panel.fill_between(nc1, values["min"], values["max"], color=style["color"], alpha=0.15, lw=0)
+            panel.set(xscale="log", xlabel="NC1 of coarse labels before rounding", ylabel=label)
+            panel.set_title(name, fontsize="medium")
+            panel.invert_xaxis()
+    panels[0, 0].legend(fontsize="small", loc="lower left")
+    figure.suptitle("The deeper the collapse, the more digits the fine structure needs")
+    last = pd.concat(of_seeds).groupby(["factor", "format"], sort=False)[["msdr", "found"]].mean()
+    kept = last.loc[last.index[-1][0]]
+    words = "; ".join(f"{r.Index}: MSDR {r.msdr:.2f}, found {r.found:.2f}" for r in kept.itertuples())
+    return _described(panels[0, 0], f"At the deepest collapse of {name}: {words}.")
+
+
+def _format_style(name: str) -> dict[str, Any]:
+    """One look a number format; fp16 is drawn broad, because tf32 mostly lies on it."""
+    number = next(i for i, start in enumerate(("fp32 features, fp32", *FORMATS)) if name.startswith(start))
+    fp16 = name.startswith("fp16")
+    return {
+        "color": f"C{number}",
+        "marker": MARKERS[number],
+        "ms": 9 if fp16 else 5,
+        "lw": 5 if fp16 else 1.5,
+        "alpha": 0.5 if fp16 else 1,
+    }
 
 
 def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping) -> Axes:

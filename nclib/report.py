@@ -30,6 +30,19 @@ from nclib.structure import match_labels, msdr_of, reconstruct_labels
 
 METHODS = ("kmeans", "tsne-kmeans")
 METHOD_NAMES = {"kmeans": "k-means", "tsne-kmeans": "t-SNE + k-means"}
+COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
+    "nc1": "NC1",
+    "nc2_equinorm_means": "NC2 equinorm, means",
+    "nc2_equinorm_weights": "NC2 equinorm, classifier",
+    "nc2_equiangular_means": "NC2 equiangular, means",
+    "nc2_equiangular_weights": "NC2 equiangular, classifier",
+    "nc2_maxangle_means": "NC2 maximal angle, means",
+    "nc2_maxangle_weights": "NC2 maximal angle, classifier",
+    "nc3": "NC3",
+    "nc4": "NC4",
+    "accuracy": "accuracy",
+}
+TERMINAL_ACCURACY = 0.999  # on train
 PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
 
 
@@ -170,15 +183,51 @@ def measures(run: Run) -> list[dict[str, Any]]:
     Returns
     -------
     list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
-    ``nclib.collapse.collapse_of``, and "msdr", the mean over fine classes that have siblings.
+    ``nclib.collapse.collapse_of``, "msdr", the mean over fine classes that have siblings, and from the
+    history "accuracy" and "nc4", which on both splits compares with the class means of train.
     """
+    recorded = {record["epoch"]: record for record in run.history}
     return [
         {"epoch": epoch, "split": split}
         | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
+        | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
         | {"msdr": mean_msdr(run, split, epoch)}
         for epoch in run.measured_epochs
         for split in ("train", "test")
     ]
+
+
+def terminal_epoch(runs: Sequence[Run]) -> int | None:
+    """First measured epoch at which all runs are in the terminal phase; None if one never gets there.
+
+    A run is in it from its first measured epoch with a train accuracy of at least 99.9 %: Papyan, Han
+    and Donoho (2020), but for the word "measured".
+    """
+    begins = []
+    for run in runs:
+        accurate = [r["epoch"] for r in run.history if r.get("train_accuracy", 0) >= TERMINAL_ACCURACY]
+        if not accurate:
+            return None
+        begins.append(accurate[0])
+    return max(begins)
+
+
+def neural_collapse_table(runs_of: Mapping[str, Sequence[Run]], split: str = "train") -> pd.DataFrame:
+    """NC1 to NC4 in the untrained network and at the end of training, a column for each name.
+
+    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    """
+    columns = {}
+    for name, runs in runs_of.items():
+        rows = [[row for row in measures(run) if row["split"] == split] for run in runs]
+        for position, when in ((0, "untrained"), (-1, "end")):
+            columns[name, when] = {
+                title: over_seeds(of_run[position][key] for of_run in rows)
+                for key, title in COLLAPSE_NAMES.items()
+            }
+    table = pd.DataFrame(columns)
+    table.columns.names = ["data", split]
+    return table
 
 
 def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:
@@ -197,6 +246,30 @@ def msdr_table(run: Run, split: str = "test") -> pd.DataFrame:
     columns = {"label": group.tolist(), f"MSDR, {split}": msdr_of(run.moments(split), group).tolist()}
     table = pd.DataFrame(columns, index=pd.Index(run.grouping.fine_names, name="class"))
     return table.sort_values("label", kind="stable").round(2).T
+
+
+def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float = 1) -> pd.DataFrame:
+    """MSDR and found labels by data and number format, at one depth of collapse.
+
+    Parameters
+    ----------
+    tables : of ``nclib.precision.rounding``; several of one name are seeds.
+    factor : how much further than trained; 1 is as trained.
+    """
+    rows = []
+    for name, of_seeds in tables.items():
+        joined = pd.concat(of_seeds)
+        for kept, of_format in joined[joined["factor"] == factor].groupby("format", sort=False):
+            rows.append(
+                {
+                    "data": name,
+                    "format": kept,
+                    "NC1 before rounding": over_seeds(of_format["nc1"], "{:.2g}"),
+                    "MSDR": over_seeds(of_format["msdr"], "{:.4f}"),
+                    "found again, k-means": over_seeds(of_format["found"], "{:.4f}"),
+                }
+            )
+    return pd.DataFrame(rows).set_index(["data", "format"])
 
 
 def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:

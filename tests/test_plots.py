@@ -7,11 +7,12 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import nclib
-from nclib import plots
+from nclib import plots, report
 from nclib.data import ImageSet
 from nclib.grouping import Grouping
 
@@ -68,6 +69,59 @@ class TestCollapseAndStructure:
         axes = plots.collapse_and_structure([tiny_run, tiny_run])
         assert sum(len(line.get_xdata()) == 4 for line in axes.lines) == 4
         assert len(axes.get_legend().get_texts()) == 3
+
+
+class TestNeuralCollapse:
+    def drawn(self, axes, title: str, name: str) -> list[list[float]]:
+        (panel,) = (panel for panel in axes.figure.axes if panel.get_title() == title)
+        return [line.get_ydata().tolist() for line in panel.lines if line.get_label() == name]
+
+    def test_lines_are_the_measures(self, tiny_run):
+        axes, rows = plots.neural_collapse([tiny_run]), report.measures(tiny_run)
+        for split in ("train", "test"):
+            of_split = [row for row in rows if row["split"] == split]
+            for title, key in (("NC1: variability", "nc1"), ("NC2: equinorm", "nc2_equinorm_means"),
+                               ("NC4: nearest mean", "nc4"), ("accuracy", "accuracy")):  # fmt: skip
+                assert self.drawn(axes, title, f"{split} data") == [[row[key] for row in of_split]]
+        weights = [row["nc2_maxangle_weights"] for row in rows[::2]]
+        assert self.drawn(axes, "NC2: maximal angle", "classifier alone") == [weights]
+        assert self.drawn(axes, "NC1: variability", "classifier alone") == []
+
+    def test_one_line_a_run(self, tiny_run):
+        axes = plots.neural_collapse([tiny_run, tiny_run])
+        assert len(self.drawn(axes, "NC3: self-duality", "train data")) == 2
+
+    def test_words_say_whether_the_terminal_phase_is_reached(self, tiny_run, monkeypatch):
+        text = plots.alt_text(plots.neural_collapse([tiny_run]))
+        assert "terminal phase is not reached" in text
+        monkeypatch.setattr(plots, "terminal_epoch", lambda runs: 2)
+        axes = plots.neural_collapse([tiny_run], title="A title")
+        assert "terminal phase begins at epoch 2" in plots.alt_text(axes)
+        assert axes.patches[0].get_x() == 2
+        assert axes.figure.get_suptitle() == "A title"
+
+
+def test_nc1_errors_are_drawn_method_by_method():
+    table = pd.DataFrame(
+        {"distance": [1, 0.1] * 2, "error": [1e-8, 1e-6, 1e-4, 1e-2],
+         "method": np.repeat(["fp32 features, fp32 pinv", "bf16 features, fp64 Gram matrix"], 2)}
+    )  # fmt: skip
+    axes = plots.nc1_errors(table, limit=0.02)
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["bf16 features, fp64 Gram matrix"].get_ydata().tolist() == [1e-4, 1e-2]
+    assert lines["fp32 pinv drops twins"].get_xdata() == [0.02, 0.02]
+    assert "distance 0.1: fp32 features, fp32 pinv: 1e-06; bf16" in plots.alt_text(axes)
+
+
+def test_rounding_draws_means_over_seeds():
+    seeds = [
+        pd.DataFrame({"factor": [1, 10], "format": "bf16", "nc1": [0.1, 0.001], "msdr": [2, m], "found": 1})
+        for m in (1.0, 1.5)
+    ]
+    axes = plots.rounding({"digits": seeds})
+    assert axes.lines[0].get_ydata().tolist() == [2, 1.25]
+    assert axes.lines[0].get_xdata().tolist() == [0.1, 0.001]
+    assert "At the deepest collapse of digits: bf16: MSDR 1.25, found 1.00" in plots.alt_text(axes)
 
 
 def test_embeddings_show_every_point_in_the_panel_of_its_label():

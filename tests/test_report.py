@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -104,6 +105,11 @@ class TestMeasures:
         f = tiny_run.features("test")
         expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)
         expected["msdr"] = float(nclib.msdr(f.h, f.fine, f.coarse).mean())
+        train = tiny_run.features("train")  # NC4 compares with the means of train
+        means = torch.stack([train.h[train.coarse == c].double().mean(0) for c in range(5)])
+        decided, nearest = f.logits().argmax(1), torch.cdist(f.h.double(), means).argmin(1)
+        expected["nc4"] = float((decided != nearest).double().mean())
+        expected["accuracy"] = float((decided == f.coarse).double().mean())
         last = rows[-1]
         assert (last["epoch"], last["split"]) == (3, "test")
         for name in set(last) - {"epoch", "split"}:
@@ -116,6 +122,21 @@ class TestMeasures:
         ]
 
 
+class TestTerminalEpoch:
+    def run(self, *accuracies: float) -> SimpleNamespace:
+        """Measured at every second epoch."""
+        history = [{"epoch": 2 * i, "train_accuracy": a} for i, a in enumerate(accuracies)]
+        return SimpleNamespace(history=[*history, {"epoch": 99, "running_accuracy": 1.0}])
+
+    def test_is_the_last_run_to_arrive(self):
+        early, late = self.run(0.1, 0.999, 0.9), self.run(0.1, 0.9989, 1.0)
+        assert report.terminal_epoch([early]) == 2
+        assert report.terminal_epoch([early, late]) == 4
+
+    def test_none_if_one_never_does(self):
+        assert report.terminal_epoch([self.run(1.0), self.run(0.998)]) is None
+
+
 class TestTables:
     def test_over_seeds(self):
         assert report.over_seeds([0.5]) == report.over_seeds([0.5, 0.5]) == "0.500"
@@ -124,6 +145,23 @@ class TestTables:
     def test_collapse_table_states_the_accuracy(self, tiny_run):
         table = report.collapse_table({"digits": [tiny_run]})
         assert table.loc["digits", "coarse accuracy, test"] == f"{tiny_run.history[-1]['test_accuracy']:.3f}"
+
+    def test_neural_collapse_table_states_both_ends(self, tiny_run):
+        table = report.neural_collapse_table({"digits": [tiny_run]}, split="test")
+        rows = [row for row in report.measures(tiny_run) if row["split"] == "test"]
+        for at, when in ((0, "untrained"), (-1, "end")):
+            assert table.loc["NC3", ("digits", when)] == f"{rows[at]['nc3']:.3f}"
+            assert table.loc["accuracy", ("digits", when)] == f"{rows[at]['accuracy']:.3f}"
+        assert len(table) == len(report.COLLAPSE_NAMES)
+
+    def test_rounding_table_is_of_one_depth(self):
+        seeds = [
+            pd.DataFrame({"factor": [1, 9], "format": "bf16", "nc1": 0.1, "msdr": [m, 9], "found": [1, 0]})
+            for m in (1.5, 2.5)
+        ]
+        row = report.rounding_table({"digits": seeds}).loc[("digits", "bf16")]
+        assert row["MSDR"] == "2.0000 (1.5000 to 2.5000)"
+        assert row["found again, k-means"] == "1.0000"
 
     def test_reconstruction_table(self, found):
         both = found | {part: dict.fromkeys(report.METHODS, found[part]["kmeans"]) for part in
