@@ -65,22 +65,11 @@ class Grouping:
     def num_coarse(self) -> int:
         return len(self.coarse_names)
 
-    def of_classes(self, classes: Sequence[int]) -> Grouping:
-        """The grouping of some fine classes, numbered anew in the order given; coarse labels stay.
-
-        Raises
-        ------
-        ConfigError : a coarse label is left without a class.
-        """
-        kept = self.fine_to_coarse[list(classes)]
-        for label, name in enumerate(self.coarse_names):
-            if label not in kept:
-                raise ConfigError(f"held_out leaves no class of the coarse label {label} ({name})")
-        return Grouping(kept, tuple(self.fine_names[c] for c in classes), self.coarse_names)
-
 
 def task(config: RunConfig) -> tuple[Splits, Grouping]:
     """What a configuration trains on: both splits and the grouping, without the classes held out.
+
+    Fine classes that stay are numbered anew in their order, and so are the coarse labels that they have.
 
     Raises
     ------
@@ -91,10 +80,20 @@ def task(config: RunConfig) -> tuple[Splits, Grouping]:
     if not config.held_out:
         return splits, grouping
     everyone = range(len(grouping.fine_names))
-    if config.held_out[-1] not in everyone:
-        raise ConfigError(f"held_out={config.held_out}: {config.dataset} has classes 0 to {everyone[-1]}")
     kept = [fine for fine in everyone if fine not in config.held_out]
-    return Splits(*(split.of_classes(kept) for split in splits)), grouping.of_classes(kept)
+    if config.held_out[-1] not in everyone or len(kept) < 2:
+        raise ConfigError(
+            f"held_out={config.held_out}: {config.dataset} has classes 0 to {everyone[-1]}, and two must stay"
+        )
+    splits = Splits(*(split.of_classes(kept) for split in splits))
+    labels, renumbered = grouping.fine_to_coarse[kept].unique(return_inverse=True)
+    if len(labels) < 2:
+        raise ConfigError(f"held_out={config.held_out} leaves a single coarse label")
+    if config.grouping == "superclass":
+        names = tuple(grouping.coarse_names[label] for label in labels)
+    else:
+        names = joined_names(renumbered, splits.train.names)
+    return splits, Grouping(renumbered, splits.train.names, names)
 
 
 def make_grouping(rule: str | tuple[int, ...], dataset: str, images: ImageSet) -> Grouping:
@@ -111,18 +110,19 @@ def make_grouping(rule: str | tuple[int, ...], dataset: str, images: ImageSet) -
     ConfigError : a rule that this data set does not have, or that does not fit its number of classes.
     """
     coarse = torch.tensor(_coarse_labels(rule, dataset, images))
-    if rule == "none":
-        names = images.names
-    elif rule == "superclass":
-        names = images.superclass_names
-    else:
-        members = [torch.nonzero(coarse == label).flatten().tolist() for label in range(coarse.max() + 1)]
-        names = tuple(_joined([images.names[fine] for fine in group]) for group in members)
+    names = images.superclass_names if rule == "superclass" else joined_names(coarse, images.names)
     return Grouping(coarse, images.names, tuple(names))
 
 
-def _joined(names: list[str]) -> str:
-    return " + ".join(names) if len(names) <= 3 else f"{names[0]} + {len(names) - 1} more"
+def joined_names(coarse: Tensor, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of coarse labels, from those of their fine classes. (C_fine,), C_fine names -> C names."""
+    members = [torch.nonzero(coarse == label).flatten().tolist() for label in range(int(coarse.max()) + 1)]
+    return tuple(
+        " + ".join(names[fine] for fine in group)
+        if len(group) <= 3
+        else f"{names[group[0]]} + {len(group) - 1} more"
+        for group in members
+    )
 
 
 def _coarse_labels(rule: str | tuple[int, ...], dataset: str, images: ImageSet) -> list[int]:

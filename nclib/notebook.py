@@ -56,10 +56,13 @@ def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     return choice
 
 
-def seeds_of(choice: dict[str, Any], seeds: int = 0) -> range:
-    """The seeds that a chapter runs: ``seeds`` of them from ``choice["seed"]``; 0 lets the tier decide."""
+def seeds_of(choice: dict[str, Any], seeds: int = 0, quick: int = QUICK_SEEDS) -> range:
+    """The seeds that a chapter runs: ``seeds`` of them from ``choice["seed"]``; 0 lets the tier decide.
+
+    The tier "quick" runs ``quick`` of them, any other one.
+    """
     first = choice.get("seed") or 0
-    return range(first, first + (seeds or (QUICK_SEEDS if choice["recipe"] == "digits" else 1)))
+    return range(first, first + (seeds or (quick if choice["recipe"] == "digits" else 1)))
 
 
 def check_names(given: Iterable[str], declared: Iterable[str]) -> None:

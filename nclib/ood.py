@@ -1,7 +1,7 @@
 """Out-of-distribution detection on last-layer features: outlier scores, and how well they detect.
 
     inside, outside = (outlier_scores(train, h, labels) for h in (test.h, others))
-    detection(inside["gmm"], outside["gmm"])      # {"auroc": ..., "fpr95": ...}
+    detection_of(inside["gmm"], outside["gmm"])      # {"auroc": ..., "fpr95": ...}
 
 A score is higher, the more unusual a sample is. The scores that know classes take any labelling of the
 training features: the coarse labels of training, the true fine ones, or those that clustering found.
@@ -10,7 +10,7 @@ training features: the coarse labels of training, the true fine ones, or those t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ NEIGHBOURS = 50  # k of the nearest-neighbour score
 NOISE = 1e-6  # spread, relative to the size of features, below which float32 holds rounding
 
 
-def outlier_scores(train: FeatureSet, h: ArrayLike, labels: ArrayLike | None = None) -> dict[str, np.ndarray]:
-    """All ``SCORES`` of some features.
+def outlier_scores(
+    train: FeatureSet, h: ArrayLike, labels: ArrayLike | None = None, scores: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Outlier scores of some features.
 
     Every call fits to the training features anew: to judge several sets, pass them together.
 
@@ -39,6 +41,7 @@ def outlier_scores(train: FeatureSet, h: ArrayLike, labels: ArrayLike | None = N
     h : (N, D) features to judge.
     labels : (N_train,) classes of the training features, by default ``train.coarse``. Numbers may be
         missing, as those of a class that was held out.
+    scores : names among ``SCORES``; None: all.
 
     Returns
     -------
@@ -56,10 +59,10 @@ def outlier_scores(train: FeatureSet, h: ArrayLike, labels: ArrayLike | None = N
     exact = FeatureSet(
         _exact(as_features(train.h)), train.fine, train.coarse, _exact(train.weight), _exact(train.bias)
     )
-    return {name: score(exact, labels, h).numpy() for name, score in SCORES.items()}
+    return {name: SCORES[name](exact, labels, h).numpy() for name in scores or SCORES}
 
 
-def detection(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
+def detection_of(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
     """How well a score tells outliers from samples of the training distribution.
 
     Parameters

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from nclib.data import ImageSet
 from nclib.grouping import Grouping
 from nclib.precision import FORMATS
-from nclib.report import METHOD_NAMES, coarse_nc1, mean_msdr, measures, terminal_epoch
+from nclib.report import METHOD_NAMES, coarse_nc1, interval, mean_msdr, measures, terminal_epoch
 from nclib.run import Run
 
 PALETTE = "colorblind"
@@ -36,6 +36,14 @@ COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights wh
     "NC2: equinorm": "nc2_equinorm",
     "NC2: equiangular": "nc2_equiangular",
     "NC2: maximal angle": "nc2_maxangle",
+}
+COMPARED_PANELS = {  # title: (measure, scale of its axis)
+    "NC1: variability": ("nc1", "log"),
+    "NC2: maximal angle, means": ("nc2_maxangle_means", "log"),
+    "NC3: self-duality": ("nc3", "log"),
+    "coarse accuracy": ("accuracy", "linear"),
+    "NC4: nearest mean": ("nc4", "linear"),
+    "MSDR of fine classes": ("msdr", "log"),
 }
 COLLAPSE_STYLES = {  # name: colour, line style
     "train data": ("C0", "-"),
@@ -162,6 +170,76 @@ def neural_collapse(runs: Sequence[Run], title: str = "") -> Axes:
         f"Seven panels over {epochs[-1]} epochs. First run, train data: {ends}. The terminal phase {phase}."
     )
     return _described(panels[0, 0], text)
+
+
+def compared(runs_of: Mapping[str, Sequence[Run]], title: str = "") -> Axes:
+    """Collapse of the coarse labels and MSDR of the fine classes over training, a line for each name.
+
+    Lines are means over runs on train data, bands their 95 % intervals.
+    """
+    figure, panels = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, layout="constrained")
+    ends = []
+    for number, (name, runs) in enumerate(runs_of.items()):
+        rows_of = [[row for row in measures(run) if row["split"] == "train"] for run in runs]
+        epochs = [row["epoch"] for row in rows_of[0]]
+        for panel, (measure, scale) in zip(panels.flat, COMPARED_PANELS.values(), strict=True):
+            values = [interval(row[measure] for row in of_epoch) for of_epoch in zip(*rows_of, strict=True)]
+            mean, half = np.array(values).T
+            style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "ms": 3}
+            panel.plot(epochs, mean, label=name, **style)
+            bottom = np.maximum(mean - half, mean / 10) if scale == "log" else mean - half
+            panel.fill_between(epochs, bottom, mean + half, color=f"C{number}", alpha=0.2, lw=0)
+            panel.set_yscale(scale)
+        ends.append(f"{name}: " + ", ".join(f"{key} {rows_of[0][-1][key]:.3g}" for key in ("nc1", "msdr")))
+    for panel, name in zip(panels.flat, COMPARED_PANELS, strict=True):
+        panel.set_title(name, fontsize="medium")
+    panels[0, 0].set(xscale="symlog")
+    panels[0, 0].set_xlim(0, 1.05 * epochs[-1])
+    shown = [*[epoch for epoch in epochs if epoch < epochs[-1] / 1.5][::2], epochs[-1]]
+    panels[0, 0].set_xticks(shown, shown)
+    panels[1, 2].axhline(1, color="0.4", lw=1, ls=":")
+    panels[1, 2].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    panels[1, 2].yaxis.set_major_formatter("{x:g}")
+    for panel in panels[1]:
+        panel.set_xlabel("epoch (0: untrained)")
+    for panel in panels.flat:
+        panel.minorticks_off()
+    panels[0, 0].legend(fontsize="small")
+    figure.suptitle(title or "What training makes of features")
+    return _described(panels[0, 0], f"Six panels. At the end, first run, train data: {'; '.join(ends)}.")
+
+
+def detection(rows: pd.DataFrame, title: str = "") -> Axes:
+    """AUROC of every score, one panel for each kind of outliers, a colour for each network and labelling.
+
+    Parameters
+    ----------
+    rows : of ``nclib.outliers.detection``, joined over runs, with a further column "trained on".
+    """
+    kinds = list(rows["outliers"].unique())
+    rows = rows.assign(case=rows["trained on"] + rows["labels"].map(lambda name: f": {name}"))
+    figure, panels = plt.subplots(
+        1, len(kinds), figsize=(4 + 3.4 * len(kinds), 5), sharey=True, squeeze=False, layout="constrained"
+    )
+    for kind, panel in zip(kinds, panels[0], strict=True):
+        sns.pointplot(
+            rows[rows["outliers"] == kind], x="auroc", y="score", hue="case", dodge=0.6, linestyle="none",
+            errorbar=("ci", 95), seed=0, markersize=4, err_kws={"linewidth": 1.5}, ax=panel,
+            legend=kind == kinds[-1],
+        )  # fmt: skip
+        panel.axvline(0.5, color="0.4", ls=":")
+        panel.set(xlabel="AUROC (dotted: chance)", ylabel="")
+        panel.set_title(kind, fontsize="medium")
+    legend = panels[0, -1].get_legend()
+    handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    legend.remove()
+    figure.legend(
+        handles, names, loc="outside right center", frameon=False, title="trained on: score's labels"
+    )
+    figure.suptitle(title or "Which score finds which outliers")
+    best = rows.groupby(["outliers", "case", "score"])["auroc"].mean().groupby("outliers")
+    words = "; ".join(f"{kind}: {of.idxmax()[2]} ({of.max():.3f})" for kind, of in best)
+    return _described(panels[0, 0], f"AUROC by score. Best for each kind of outliers: {words}.")
 
 
 def _collapse_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:

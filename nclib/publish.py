@@ -8,13 +8,16 @@ import torch
 
 from nclib import report, store
 from nclib.files import write_json, write_tensors
+from nclib.outliers import detection
 from nclib.paths import RELEASED
 from nclib.released import EMBEDDING, encode_features
 from nclib.run import Run
 from nclib.structure import distances_of
 
 
-def release(run: Run, name: str, with_features: bool = True) -> Path:
+def release(
+    run: Run, name: str, with_features: bool = True, with_tsne: bool = True, with_detection: bool = False
+) -> Path:
     """Publish a finished run under ``book/released``.
 
     Parameters
@@ -22,13 +25,21 @@ def release(run: Run, name: str, with_features: bool = True) -> Path:
     run : a run of the store.
     name : of the new folder, for example "cifar10-laptop-seed0".
     with_features : whether the test features go with it; meant for one run per data set.
+    with_tsne : whether t-SNE is computed, to be shown and to be clustered; on large data it takes longer than
+        everything else.
+    with_detection : whether the detection of outliers goes with it, see ``nclib.outliers``.
 
     Returns
     -------
     Folder that was written.
     """
-    arrays = run.snapshots | {EMBEDDING: torch.as_tensor(report.embedding(run)).float()}
-    results = report.results(run) | {"measures": report.measures(run)}
+    arrays = dict(run.snapshots)
+    if with_tsne:
+        arrays[EMBEDDING] = torch.as_tensor(report.embedding(run)).float()
+    methods = report.METHODS if with_tsne else ("kmeans",)
+    results = report.results(run, methods=methods) | {"measures": report.measures(run)}
+    if with_detection:
+        results["detection"] = detection(run).to_dict("records")
     for split in ("train", "test"):
         results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()
     if with_features:

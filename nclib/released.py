@@ -80,9 +80,14 @@ class ReleasedRun(Run):
         )
 
 
-def released_runs() -> list[ReleasedRun]:
-    """All released runs, by name; each is verified before it is read."""
-    return [_verified(path.parent) for path in sorted(RELEASED.glob("*/run.json"))]
+def released_runs(names: str = "*") -> list[ReleasedRun]:
+    """Released runs, by name; each is verified before it is read.
+
+    Parameters
+    ----------
+    names : pattern that their names match, for example "*-laptop-*".
+    """
+    return [_verified(path.parent) for path in sorted(RELEASED.glob(f"{names}/run.json"))]
 
 
 def find_released(config: RunConfig) -> ReleasedRun | None:

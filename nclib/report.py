@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import t as student_t
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
@@ -46,7 +47,7 @@ TERMINAL_ACCURACY = 0.999  # on train
 PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
 
 
-def results(run: Run, k: int = 0, seed: int = 0) -> dict[str, Any]:
+def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     """Reconstruction and probes of a run.
 
     Parameters
@@ -54,6 +55,7 @@ def results(run: Run, k: int = 0, seed: int = 0) -> dict[str, Any]:
     run : of the store, or a released one, which carries its results.
     k : clusters inside each super-class; 0 means as many as it has fine classes.
     seed : of the clustering and of t-SNE.
+    methods : of the reconstruction; a released run has those that it was released with.
 
     Returns
     -------
@@ -74,8 +76,8 @@ def results(run: Run, k: int = 0, seed: int = 0) -> dict[str, Any]:
     clusters = k or tuple(fine_per_coarse(run))
     probe = linear_probe(train.h, train.fine)
     return {
-        "reconstruction": {m: _reconstruction(train, test, clusters, m, seed) for m in METHODS},
-        "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in METHODS},
+        "reconstruction": {m: _reconstruction(train, test, clusters, m, seed) for m in methods},
+        "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in methods},
         "probe": probe.accuracy(test.h, test.fine),
         "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
         "chance": chance_accuracy(train, clusters, seed),
@@ -304,6 +306,89 @@ def describe(run: Run) -> str:
 def duration(seconds: float) -> str:
     """Seconds, or minutes from two minutes on."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def end_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Collapse of the coarse labels and what is left of the fine ones at the end of training, by name.
+
+    A cell is the mean over seeds with its 95 % interval. On train, unless it says test.
+    """
+    rows = []
+    for name, runs in runs_of.items():
+        ends = [{row["split"]: row for row in measures(run)[-2:]} for run in runs]
+        found = [results(run, methods=METHODS[:1]) for run in runs]
+        row = {"": name, "seeds": len(runs)}
+        for split in ("train", "test"):
+            row[f"coarse accuracy, {split}"] = with_interval(end[split]["accuracy"] for end in ends)
+        for key in ("nc1", "nc2_maxangle_means", "nc2_maxangle_weights", "nc3", "nc4"):
+            row[COLLAPSE_NAMES[key]] = with_interval((end["train"][key] for end in ends), "{:.2g}")
+        row["MSDR of fine classes"] = with_interval((end["train"]["msdr"] for end in ends), "{:.2f}")
+        accuracies = [r["reconstruction"][METHODS[0]]["train"] for r in found]
+        row[f"fine labels found again, {METHOD_NAMES[METHODS[0]]}"] = with_interval(accuracies)
+        row["probe on fine labels, test"] = with_interval(r["probe"] for r in found)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("").T
+
+
+def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
+    """A measure of detection by score (rows) and by outliers, training and labels (columns).
+
+    Parameters
+    ----------
+    rows : of ``nclib.outliers.detection``, joined over seeds, with a further column "trained on".
+    measure : "auroc" or "fpr95".
+
+    Returns
+    -------
+    text: mean over seeds with its 95 % interval.
+    """
+    keys = ["outliers", "trained on", "score", "labels"]
+    cells = rows.groupby(keys, sort=False)[measure].agg(with_interval)
+    table = cells.unstack("outliers").sort_index(level=["trained on", "score"], sort_remaining=False)
+    table.columns.name = {"auroc": "AUROC", "fpr95": "FPR at 95 % TPR"}[measure]
+    return table
+
+
+def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """For all outliers and trainings, the score and labelling with the highest mean AUROC over seeds.
+
+    Parameters
+    ----------
+    rows : as in ``detection_table``.
+
+    Notes
+    -----
+    The best of many is chosen on the samples that judge it: a comparison of bests, not a forecast.
+    """
+    found = []
+    for (kind, trained), of_case in rows.groupby(["outliers", "trained on"], sort=False):
+        of_score = of_case.groupby(["score", "labels"], sort=False)
+        best = of_score["auroc"].mean().idxmax()
+        chosen = of_score.get_group(best)
+        row = {"outliers": kind, "trained on": trained, "best score": best[0], "labels": best[1]}
+        row |= {"AUROC": with_interval(chosen["auroc"]), "worst seed": f"{chosen['auroc'].min():.3f}"}
+        found.append(
+            row | {"FPR at 95 % TPR": with_interval(chosen["fpr95"]), "outliers, n": chosen["n"].iloc[0]}
+        )
+    return pd.DataFrame(found).set_index(["outliers", "trained on"])
+
+
+def interval(values: Iterable[float]) -> tuple[float, float]:
+    """Mean of independent values, and half the width of its 95 % interval.
+
+    Student's t; the half width of a single value is not a number.
+    """
+    values = np.fromiter(values, float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
+
+
+def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
+    """Mean of some values with its 95 % interval; the value itself where there is one."""
+    mean, half = interval(values)
+    return form.format(mean) + ("" if np.isnan(half) else f" ± {half:.1g}")
 
 
 def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:

@@ -56,7 +56,7 @@ def get_runs(recipe: str, seeds: Iterable[int], *, released: bool = True, **over
 
     Parameters
     ----------
-    recipe, released, **overrides : as in ``get_run``.
+    recipe, released, **overrides : as in ``get_run``; a ``seed`` among them is not used.
     seeds : of the runs, which come back in this order.
 
     Raises

@@ -120,3 +120,33 @@ class TestGrouping:
     def test_no_samples(self):
         grouping = make_grouping("mod5", "cifar10", images(10))
         assert grouping.coarse(torch.zeros(0, dtype=torch.long)).tolist() == []
+
+
+class TestHeldOut:
+    def test_those_that_stay_are_numbered_anew(self):
+        (train, test), grouping = task(recipe_config("digits", held_out=(7, 2, 8)))
+        whole = load("digits").test
+        kept = [0, 1, 3, 4, 5, 6, 9]  # 2 and 7 were all of one label
+        assert grouping.fine_names == train.names == tuple(whole.names[c] for c in kept)
+        assert grouping.fine_to_coarse.tolist() == [0, 1, 2, 3, 0, 1, 3]
+        assert grouping.coarse_names == ("zero + five", "one + six", "three", "four + nine")
+        for new, old in enumerate(kept):
+            assert torch.equal(test.images[test.labels == new], whole.images[whole.labels == old])
+        assert len(test) == sum(int((whole.labels == old).sum()) for old in kept)
+
+    def test_without_grouping(self):
+        _, grouping = task(recipe_config("digits", held_out=(0,), grouping="none"))
+        assert grouping.fine_to_coarse.tolist() == list(range(9))
+        assert grouping.coarse_names == grouping.fine_names
+
+    @pytest.mark.parametrize(
+        ("held_out", "message"),
+        [
+            ((10,), "classes 0 to 9"),
+            (tuple(range(9)), "two must stay"),
+            ((1, 2, 3, 4, 6, 7, 8, 9), "single coarse"),
+        ],
+    )
+    def test_refuses(self, held_out, message):
+        with pytest.raises(ConfigError, match=message):
+            task(recipe_config("digits", held_out=held_out))

@@ -14,7 +14,7 @@ from sklearn.covariance import ledoit_wolf
 from torch.nn import functional as F
 
 from nclib.features import FeatureSet
-from nclib.ood import NEIGHBOURS, SCORES, detection, noise_like, outlier_scores, resized
+from nclib.ood import NEIGHBOURS, SCORES, detection_of, noise_like, outlier_scores, resized
 
 
 def feature_set(h, labels, seed=0):
@@ -131,7 +131,7 @@ class TestClassScores:
         h, fine = collapsed()
         kept = fine != 5
         scores = outlier_scores(feature_set(h[kept], fine[kept] % 3), h, fine[kept])[name]
-        assert detection(scores[kept], scores[~kept])["auroc"] > 0.99
+        assert detection_of(scores[kept], scores[~kept])["auroc"] > 0.99
 
     @pytest.mark.parametrize("name", SCORES)
     def test_names_of_labels_do_not_matter(self, name):
@@ -166,7 +166,7 @@ class TestDegenerateFeatures:
         h, fine = collapsed()
         train = feature_set(h, fine % 3)
         inside, outside = (outlier_scores(train, x)[name] for x in (h, h + 0.1 * np.eye(20)[19]))
-        assert detection(inside, outside)["auroc"] == 1
+        assert detection_of(inside, outside)["auroc"] == 1
 
     @pytest.mark.parametrize("value", [0, 1])
     def test_features_that_are_all_the_same(self, value):
@@ -180,7 +180,7 @@ class TestDegenerateFeatures:
         train = feature_set(h, np.arange(20) % 2)
         scores = outlier_scores(train, np.concatenate([h, 5 * h]))
         for name in ("gaussian", "gmm"):
-            assert detection(scores[name][:20], scores[name][20:])["auroc"] == 1
+            assert detection_of(scores[name][:20], scores[name][20:])["auroc"] == 1
 
     def test_a_class_needs_two_samples(self):
         with pytest.raises(ValueError, match="class 7 has 1"):
@@ -207,7 +207,7 @@ class TestDetection:
     @settings(max_examples=200, deadline=None)
     @given(inside=scores_with_ties, outside=scores_with_ties)
     def test_counting(self, inside, outside):
-        found = detection(inside, outside)
+        found = detection_of(inside, outside)
         wins = [(o > i) + (o == i) / 2 for i in inside for o in outside]
         assert found["auroc"] == pytest.approx(np.mean(wins))
         passes = [t for t in inside if 100 * sum(i <= t for i in inside) >= 95 * len(inside)]
@@ -216,22 +216,22 @@ class TestDetection:
     @pytest.mark.parametrize("n", [20, 60, 180, 1000, 1700])
     def test_exactly_a_twentieth_is_refused(self, n):
         inside = np.arange(n)
-        assert detection(inside, inside)["fpr95"] == pytest.approx(0.95, abs=1e-12)
+        assert detection_of(inside, inside)["fpr95"] == pytest.approx(0.95, abs=1e-12)
 
     def test_extremes(self):
-        assert detection([0, 1], [2, 3]) == {"auroc": 1, "fpr95": 0}
-        assert detection([2, 3], [0, 1]) == {"auroc": 0, "fpr95": 1}
-        assert detection([1, 1], [1, 1, 1]) == {"auroc": 0.5, "fpr95": 1}
+        assert detection_of([0, 1], [2, 3]) == {"auroc": 1, "fpr95": 0}
+        assert detection_of([2, 3], [0, 1]) == {"auroc": 0, "fpr95": 1}
+        assert detection_of([1, 1], [1, 1, 1]) == {"auroc": 0.5, "fpr95": 1}
 
     def test_refusals(self):
         with pytest.raises(ValueError, match="got 2 inside and 0 outside"):
-            detection([1, 2], [])
+            detection_of([1, 2], [])
         with pytest.raises(ValueError, match="NaN"):
-            detection([1, 2], [np.nan])
+            detection_of([1, 2], [np.nan])
 
     def test_closed_form_of_two_gaussians(self):
         rng = np.random.default_rng(0)
-        found = detection(rng.normal(size=100_000), 2 + rng.normal(size=100_000))
+        found = detection_of(rng.normal(size=100_000), 2 + rng.normal(size=100_000))
         cdf = torch.special.ndtr
         assert found["auroc"] == pytest.approx(float(cdf(torch.tensor(math.sqrt(2)))), abs=0.005)
         assert found["fpr95"] == pytest.approx(float(cdf(torch.tensor(1.6449 - 2))), abs=0.01)

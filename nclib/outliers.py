@@ -1,0 +1,96 @@
+"""How well the scores of ``nclib.ood`` find the outliers that a run can meet.
+
+rows = detection(run)       # one for each kind of outliers, score and labelling
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nclib.data import load, missing_files
+from nclib.features import FeatureSet, features_of
+from nclib.ood import SCORES, detection_of, noise_like, outlier_scores, resized
+from nclib.run import Run
+from nclib.structure import reconstruct_labels
+
+OTHER_DATA = ("fashion", "svhn", "cifar10", "cifar100")
+CLASS_SCORES = ("nearest-mean", "gaussian", "gmm", "neco")  # those that know classes
+PLAIN_SCORES = tuple(name for name in SCORES if name not in CLASS_SCORES)
+LABELLINGS = ("labels of training", "labels found again", "true fine labels")
+
+
+def outlier_images(run: Run) -> dict[str, Tensor]:
+    """Test images that a run's network was not made for, in the shape it takes.
+
+    Returns
+    -------
+    dict by name of (N, C, H, W) uint8: Gaussian noise with the pixels' mean and spread; the classes held
+        out, if there are; the test images of each other data set that is on this machine.
+    """
+    test = load(run.config.dataset).test
+    images = {"noise": noise_like(test.images, seed=0)}
+    if run.config.held_out:
+        images["held-out classes"] = test.of_classes(run.config.held_out).images
+    others = [name for name in OTHER_DATA if name != run.config.dataset and not missing_files(name)]
+    return images | {name: resized(load(name).test.images, run.image_shape) for name in others}
+
+
+def absent_data(run: Run) -> list[str]:
+    """Data sets that would serve as outliers and are not on this machine."""
+    return [name for name in OTHER_DATA if name != run.config.dataset and missing_files(name)]
+
+
+def detection(run: Run, seed: int = 0) -> pd.DataFrame:
+    """Detection of all outliers by all scores; a released run carries it.
+
+    Parameters
+    ----------
+    run : a run of the store.
+    seed : of the clustering that finds labels again.
+
+    Returns
+    -------
+    a row for each: "outliers", "score", "labels" (one of ``LABELLINGS``, or "none" where the score knows
+    no classes), "auroc" and "fpr95" as ``nclib.ood.detection_of`` defines them, "n", the number of outliers.
+    """
+    if run.released:
+        return pd.DataFrame(run.results["detection"])
+    train, test = run.features("train"), run.features("test")
+    model = run.model()
+    outside = {name: features_of(model, images) for name, images in outlier_images(run).items()}
+    rows = _rows(train, test.h, outside, "none", None, PLAIN_SCORES)
+    for name, labels in labellings(run, train, seed).items():
+        rows += _rows(train, test.h, outside, name, labels, CLASS_SCORES)
+    return pd.DataFrame(rows)
+
+
+def labellings(run: Run, train: FeatureSet, seed: int = 0) -> dict[str, Tensor]:
+    """Class labels of the training features, by name; only the first if training knew the fine ones."""
+    clusters = [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
+    if max(clusters) == 1:
+        return {LABELLINGS[0]: train.coarse}
+    found = torch.as_tensor(reconstruct_labels(train.h, train.coarse, clusters, "kmeans", seed))
+    return dict(zip(LABELLINGS, (train.coarse, found, train.fine), strict=True))
+
+
+def _rows(
+    train: FeatureSet,
+    inside: Tensor,
+    outside: Mapping[str, Tensor],
+    name: str,
+    labels: Tensor | None,
+    scores: Sequence[str],
+) -> list[dict[str, object]]:
+    sizes = [len(inside), *(len(h) for h in outside.values())]
+    everything = outlier_scores(train, torch.cat([inside, *outside.values()]), labels, scores)
+    rows = []
+    for score, values in everything.items():
+        within, *others = torch.as_tensor(values).split(sizes)
+        for kind, beyond in zip(outside, others, strict=True):
+            row = {"outliers": kind, "score": score, "labels": name, "n": len(beyond)}
+            rows.append(row | detection_of(within, beyond))
+    return rows
