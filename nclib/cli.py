@@ -40,11 +40,19 @@ def _parser() -> argparse.ArgumentParser:
         ("release", _release, "publish a run of the store under book/released"),
     ):
         command = _add(commands, name, function, text)
-        command.add_argument("recipe", metavar="RECIPE", help=", ".join(config.recipe_names()))
+        recipes = ", ".join(config.recipe_names())
+        command.add_argument("recipe", nargs="?" if name == "train" else None, metavar="RECIPE", help=recipes)
         command.add_argument(
             "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override fields"
         )
         command.add_argument("--json", action="store_true", help="print the last line as JSON")
+
+    train = commands.choices["train"]
+    train.add_argument("--seeds", type=int, default=1, metavar="N", help="so many seeds, from seed on")
+    train.add_argument("--queue", metavar="QUEUE", help="train what is missing of a queue in queues.toml")
+    train.add_argument("--release", action="store_true", help="with --queue: publish each run as it is done")
+    train.add_argument("--dry-run", action="store_true", help="with --queue: only list what remains")
+    train.set_defaults(refuse=train.error)
 
     ls = _add(commands, "ls", _ls, "list the runs in the store and the released ones")
     ls.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -71,17 +79,50 @@ def _add(commands: Any, name: str, function: Any, text: str) -> argparse.Argumen
     return command
 
 
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return dict(config.parse_override(text) for text in options.set)
+
+
 def _config(options: argparse.Namespace) -> config.RunConfig:
-    overrides = dict(config.parse_override(text) for text in options.set)
-    return config.recipe_config(options.recipe, **overrides)
+    return config.recipe_config(options.recipe, **_overrides(options))
 
 
-def _train(options: argparse.Namespace) -> None:
-    chosen = _config(options)
-    from nclib.runs import find_run, train_run
+def _train(options: argparse.Namespace) -> int:
+    if (options.recipe is None) == (options.queue is None):
+        options.refuse("give either a RECIPE or --queue")
+    if options.queue and (options.set or options.seeds != 1):
+        options.refuse("--set and --seeds go with a RECIPE; a queue has its own")
+    if options.recipe and (options.release or options.dry_run):
+        options.refuse("--release and --dry-run go with --queue")
+    if options.seeds < 1:
+        options.refuse(f"--seeds {options.seeds}: expected 1 or more")
+    return _train_queue(options) if options.queue else _train_recipe(options)
 
-    run = find_run(chosen, released=False) or train_run(chosen)
-    _say_where(run, options)
+
+def _train_recipe(options: argparse.Namespace) -> int:
+    first = _config(options).seed
+    from nclib.runs import get_runs
+
+    seeds = range(first, first + options.seeds)
+    for run in get_runs(options.recipe, seeds, released=False, **_overrides(options)):
+        _say_where(run, options)
+    return 0
+
+
+def _train_queue(options: argparse.Namespace) -> int:
+    from nclib import queue
+
+    jobs = queue.read_queue(options.queue)
+    if options.dry_run:
+        todo = queue.remaining(jobs, options.release)
+        for job in todo:
+            print(f"{job.position:4}  {job.name}")
+        print(f"{len(todo)} of {len(jobs)} remain; time: {queue.time_left(jobs, todo)}")
+        return 0
+    failures = queue.work(jobs, options.release, done=lambda run: _say_where(run, options))
+    ending = f"{len(jobs) - len(failures)} of {len(jobs)} runs are there, {len(failures)} failed"
+    print("\n".join([ending, *failures]), file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _get(options: argparse.Namespace) -> None:
@@ -112,7 +153,7 @@ def _release(options: argparse.Namespace) -> None:
 
 def _say_where(run: Any, options: argparse.Namespace) -> None:
     where = {"key": run.key, "folder": str(run.folder)}
-    print(json.dumps(where) if options.json else f"{run.key} {run.folder}")
+    print(json.dumps(where) if options.json else f"{run.key} {run.folder}", flush=True)
 
 
 def _ls(options: argparse.Namespace) -> None:

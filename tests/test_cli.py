@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY
 
 from nclib import __version__, cli, doctor, notebook, store
+from nclib.config import recipe_config
 from nclib.run import Run
 
 SET = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
@@ -37,6 +38,29 @@ class TestGetAndTrain:
         assert cli.main(["train", "digits", *SET, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["key"] == tiny_run.key
         assert Run(home / "runs" / tiny_run.key).history == tiny_run.history
+
+    def test_seeds_are_a_line_each_in_order(self, home, monkeypatch, capsys):
+        monkeypatch.setattr("os.cpu_count", lambda: 1)  # no processes
+        assert cli.main(["train", "digits", *SET, "seed=3", "--seeds", "2"]) == 0
+        configs = [recipe_config("digits", **TINY, seed=seed) for seed in (3, 4)]
+        keys = [store.run_key(config) for config in configs]
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"{key} {home / 'runs' / key}" for key in keys]
+        assert [Run(store.run_folder(key)).config for key in keys] == configs
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [([], "a RECIPE or --queue"), (["digits", "--queue", "paper"], "a RECIPE or --queue"),
+         (["digits", "--seeds", "0"], "expected 1 or more"), (["digits", "--dry-run"], "go with --queue"),
+         (["digits", "--release"], "go with --queue"), (["--queue", "paper", "--seeds", "2"], "RECIPE"),
+         (["--queue", "paper", "--set", "seed=1"], "RECIPE")],
+    )  # fmt: skip
+    def test_what_does_not_go_together_is_a_usage_error(self, home, capsys, arguments, message):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["train", *arguments])
+        assert left.value.code == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert not home.exists()
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -17,7 +17,7 @@ class TestRecipes:
     def test_those_of_the_book(self):
         sets = ("fashion", "mnist", "svhn", "cifar10", "cifar100")
         tiers = {f"{name}-{tier}" for name in sets for tier in ("laptop", "paper")}
-        assert set(recipe_names()) == {"digits", "fashion-narrow", *tiers}
+        assert set(recipe_names()) == {"digits", "fashion-narrow", "cifar10-resnet50-paper", *tiers}
 
     @pytest.mark.parametrize("name", recipe_names())
     def test_valid(self, name):
@@ -26,6 +26,9 @@ class TestRecipes:
     def test_paper_tier_is_the_papers_schedule(self):
         c = recipe_config("cifar10-paper")
         assert (c.width, c.epochs, c.schedule, c.lr, c.weight_decay) == (64, 350, "step", 0.1, 5e-4)
+
+    def test_resnet50_differs_in_nothing_else(self):
+        assert recipe_config("cifar10-resnet50-paper") == recipe_config("cifar10-paper", arch="resnet50")
 
     def test_override_wins_and_none_keeps(self):
         c = recipe_config("digits", epochs=7, lr=None)
