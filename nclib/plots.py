@@ -221,9 +221,10 @@ def detection(rows: pd.DataFrame, title: str = "") -> Axes:
     figure, panels = plt.subplots(
         1, len(kinds), figsize=(4 + 3.4 * len(kinds), 5), sharey=True, squeeze=False, layout="constrained"
     )
+    dodge = 0.6 if rows["case"].nunique() > 1 else False
     for kind, panel in zip(kinds, panels[0], strict=True):
         sns.pointplot(
-            rows[rows["outliers"] == kind], x="auroc", y="score", hue="case", dodge=0.6, linestyle="none",
+            rows[rows["outliers"] == kind], x="auroc", y="score", hue="case", dodge=dodge, linestyle="none",
             errorbar=("ci", 95), seed=0, markersize=4, err_kws={"linewidth": 1.5}, ax=panel,
             legend=kind == kinds[-1],
         )  # fmt: skip

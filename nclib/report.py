@@ -185,15 +185,15 @@ def measures(run: Run) -> list[dict[str, Any]]:
     Returns
     -------
     list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
-    ``nclib.collapse.collapse_of``, "msdr", the mean over fine classes that have siblings, and from the
-    history "accuracy" and "nc4", which on both splits compares with the class means of train.
+    ``nclib.collapse.collapse_of``, "msdr", the mean over fine classes that have siblings (if any do), and
+    from the history "accuracy" and "nc4", which on both splits compares with the class means of train.
     """
     recorded = {record["epoch"]: record for record in run.history}
     return [
         {"epoch": epoch, "split": split}
         | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
         | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
-        | {"msdr": mean_msdr(run, split, epoch)}
+        | ({"msdr": mean_msdr(run, split, epoch)} if max(fine_per_coarse(run)) > 1 else {})
         for epoch in run.measured_epochs
         for split in ("train", "test")
     ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nclib.config import RunConfig
+from nclib.config import RunConfig, recipe_config
 from nclib.data import ImageSet, load
 from nclib.errors import ConfigError
-from nclib.grouping import SEMANTIC, make_grouping
+from nclib.grouping import SEMANTIC, make_grouping, task
 
 
 def images(num_classes: int, superclass: tuple[int, ...] | None = None) -> ImageSet:

@@ -94,3 +94,14 @@ class TestInitialModel:
         pixels = images.double() / 255
         torch.testing.assert_close(model.mean.flatten().double(), pixels.mean((0, 2, 3)))
         torch.testing.assert_close(model.std.flatten().double(), pixels.std((0, 2, 3), correction=0))
+
+
+def test_features_of_length_one():
+    images = torch.rand(3, 1, 8, 8)
+    torch.manual_seed(0)
+    plain = build_model("mlp", 16, 1, (8, 8), 5).eval()
+    torch.manual_seed(0)
+    scaled = build_model("mlp", 16, 1, (8, 8), 5, l2_features=True).eval()
+    h = plain.features(images)
+    assert torch.allclose(scaled.features(images), h / h.norm(dim=1, keepdim=True))
+    assert torch.allclose(scaled(images), scaled.head(scaled.features(images)))

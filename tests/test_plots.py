@@ -101,6 +101,38 @@ class TestNeuralCollapse:
         assert axes.figure.get_suptitle() == "A title"
 
 
+class TestCompared:
+    def test_lines_are_means_and_bands_their_intervals(self, tiny_run, monkeypatch):
+        doubled = [row | {"nc4": row["nc4"] + 0.2} for row in report.measures(tiny_run)]
+        rows = {id(tiny_run): report.measures(tiny_run), 2: doubled}
+        monkeypatch.setattr(plots, "measures", lambda run: rows.get(id(run), doubled))
+        axes = plots.compared({"both": [tiny_run, object()]})
+        panel = next(p for p in axes.figure.axes if p.get_title().startswith("NC4"))
+        ours = [row["nc4"] for row in rows[id(tiny_run)] if row["split"] == "train"]
+        assert panel.lines[0].get_ydata() == pytest.approx(np.array(ours) + 0.1)
+        band = panel.collections[0].get_paths()[0].vertices[:, 1]
+        half = report.interval([0.0, 0.2])[1]
+        assert band.max() == pytest.approx(max(ours) + 0.1 + half)
+
+    def test_one_line_a_name_and_words(self, tiny_run):
+        axes = plots.compared({"a": [tiny_run], "b": [tiny_run]}, title="two")
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+        assert f"a: nc1 {report.coarse_nc1(tiny_run):.3g}" in plots.alt_text(axes)
+
+
+def test_detection_draws_means_by_outliers():
+    rows = [
+        {"outliers": kind, "score": score, "labels": "none", "trained on": "coarse", "auroc": auroc + 0.1 * s}
+        for kind, score, auroc in [("noise", "knn", 0.5), ("noise", "norm", 0.7), ("svhn", "knn", 0.6)]
+        for s in range(2)
+    ]
+    axes = plots.detection(pd.DataFrame(rows))
+    noise, svhn = axes.figure.axes
+    assert (noise.get_title(), svhn.get_title()) == ("noise", "svhn")
+    assert sorted(noise.lines[0].get_xdata()) == pytest.approx([0.55, 0.75])
+    assert "noise: norm (0.750)" in plots.alt_text(axes)
+
+
 def test_nc1_errors_are_drawn_method_by_method():
     table = pd.DataFrame(
         {"distance": [1, 0.1] * 2, "error": [1e-8, 1e-6, 1e-4, 1e-2],

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 
 import nclib
@@ -26,9 +27,7 @@ def features(labels: np.ndarray, spread: float = 0.01, seed: int = 0) -> Feature
 
 @pytest.fixture(scope="module")
 def found(tiny_run) -> dict:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "METHODS", ("kmeans",))  # t-SNE: see test_clusters_that_are_apart
-        return report.results(tiny_run)
+    return report.results(tiny_run, methods=("kmeans",))  # t-SNE: see test_clusters_that_are_apart
 
 
 class TestResults:
@@ -182,3 +181,50 @@ def test_tsne_inside_is_that_of_each_super_class():
     rows = f.coarse == 3
     assert points.shape == (60, 2)
     assert np.array_equal(points[rows.numpy()], nclib.tsne(f.h[rows]))
+
+
+class TestIntervals:
+    def test_is_students(self):
+        values = [0.1, 0.4, 0.3, 0.9]
+        low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert report.interval(values) == pytest.approx(((low + high) / 2, (high - low) / 2))
+
+    def test_covers_the_mean_nineteen_times_in_twenty(self):
+        rng = np.random.default_rng(0)
+        found = [report.interval(rng.normal(3, 1, size=5)) for _ in range(4000)]
+        covered = np.mean([abs(mean - 3) < half for mean, half in found])
+        assert covered == pytest.approx(0.95, abs=0.012)  # three and a half standard errors
+
+    def test_one_value_has_none(self):
+        assert report.with_interval([0.25]) == "0.250"
+        assert report.with_interval([0.1, 0.2, 0.3]) == "0.200 ± 0.2"
+
+
+def detection_rows():
+    rows = [
+        {"outliers": "noise", "trained on": "coarse", "labels": labels, "score": score, "n": 7, "fpr95": 0.5,
+         "auroc": auroc + 0.01 * seed}
+        for score, labels, auroc in [("knn", "none", 0.8), ("gmm", "found", 0.6), ("gmm", "true", 0.9)]
+        for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+class TestDetectionTables:
+    def test_cells_are_means_over_seeds(self):
+        table = report.detection_table(detection_rows())
+        assert table.loc[("coarse", "gmm", "found"), "noise"] == "0.610 ± 0.02"
+        assert table.columns.name == "AUROC" and len(table) == 3
+
+    def test_best_is_that_of_the_means(self):
+        (best,) = report.best_scores(detection_rows()).reset_index().to_dict("records")
+        assert (best["best score"], best["labels"], best["worst seed"]) == ("gmm", "true", "0.900")
+
+
+def test_end_table_states_the_measures(tiny_run):
+    table = report.end_table({"tiny": [tiny_run, tiny_run]})
+    assert table.loc["coarse accuracy, test", "tiny"].startswith(
+        f"{tiny_run.history[-1]['test_accuracy']:.3f}"
+    )
+    assert table.loc["NC1", "tiny"] == f"{report.coarse_nc1(tiny_run):.2g} ± 0"
+    assert table.loc["seeds", "tiny"] == 2

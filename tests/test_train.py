@@ -118,6 +118,32 @@ class TestBatches:
         assert next(source.epoch(1))[0].dtype == torch.uint8
 
 
+class TestBalancedBatches:
+    def batches(self, sizes, batch_size):
+        """Batches of images whose pixel names the sample, in classes of these sizes."""
+        labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        images = torch.arange(len(labels)).to(torch.uint8)[:, None, None, None]
+        names = tuple("abc"[: len(sizes)])
+        grouping = Grouping(torch.arange(len(sizes)), names, names)
+        config = RunConfig(loss="nc", batch_size=batch_size)
+        return Batches(ImageSet(images, labels, names), grouping, config, torch.device("cpu"))
+
+    def test_equally_many_of_every_label(self):
+        for images, labels in self.batches([40, 20, 30], 10).epoch(1):
+            assert torch.bincount(labels).tolist() == [3, 3, 3]
+            assert torch.equal(labels, (images.flatten() >= 40).long() + (images.flatten() >= 60).long())
+
+    def test_no_sample_twice_before_all_of_its_label_once(self):
+        drawn = torch.cat([images.flatten() for images, _ in self.batches([40, 20, 30], 10).epoch(1)])
+        times = torch.bincount(drawn.int(), minlength=90)  # nine steps draw 27 of each
+        assert times[:40].sum() == times[40:60].sum() == times[60:].sum() == 27
+        assert times[:40].max() == 1 and set(times[40:60].tolist()) == {1, 2} and times[60:].max() == 1
+
+    def test_batch_too_small_for_two_of_each(self):
+        with pytest.raises(TrainingError, match="needs two of each, 10 in all"):
+            train(recipe_config("digits", loss="nc", batch_size=9))
+
+
 class TestResult:
     def test_history(self, tiny_run):
         assert [record["epoch"] for record in tiny_run.history] == [0, 1, 2, 3]
