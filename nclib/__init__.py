@@ -40,7 +40,7 @@ _HOME = {  # public name: module that holds it
     "linear_probe": "probe",
     "tsne": "embed",
 }
-_MODULES = ("bench", "config", "data", "notebook", "plots", "report")
+_MODULES = ("bench", "config", "data", "geometry", "notebook", "plots", "report")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
