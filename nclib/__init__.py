@@ -42,7 +42,18 @@ _HOME = {  # public name: module that holds it
     "linear_probe": "probe",
     "tsne": "embed",
 }
-_MODULES = ("bench", "config", "data", "notebook", "ood", "outliers", "plots", "report")
+_MODULES = (
+    "bench",
+    "config",
+    "data",
+    "geometry",
+    "notebook",
+    "ood",
+    "outliers",
+    "plots",
+    "precision",
+    "report",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

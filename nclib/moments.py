@@ -5,8 +5,9 @@
         m.update(h, y)
     m.merge(from_another_machine).summary()
 
-``ClassMoments`` accumulates one pass over a stream and merges; ``Moments`` is the small summary
-(C x D and C x C numbers, no D x D matrix) that a run keeps for every epoch.
+``ClassMoments`` accumulates one pass over a stream and merges; ``Moments`` is the small summary that
+a run keeps for every epoch: the C x D class means, and the within-class covariance in the coordinates
+of these means (C x C) or of the features (D x D), whichever is smaller.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from nclib.arrays import ArrayLike, as_labels, as_samples, float64_rows
 
+GRAM_COLUMNS = 256  # narrower blocks skip more of a symmetric product and multiply less efficiently
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -29,8 +32,9 @@ class Moments:
     counts : (C,) samples per class, none of them zero.
     means : (C, D) class means, in feature units.
     scatter : (C,) biased within-class scatter, the class mean of ||h - mu_c||^2.
-    projected : (C, C) M Sigma_W M^T: the pooled within-class covariance, averaged over all samples,
-        in the coordinates of M, the class means minus their unweighted mean.
+    projected : the pooled within-class covariance Sigma_W, averaged over all samples. Where C <= D
+        (C, C), M Sigma_W M^T, in the coordinates of M, the class means minus their unweighted
+        mean; where C > D (D, D), Sigma_W itself.
     """
 
     counts: Tensor
@@ -40,7 +44,7 @@ class Moments:
 
     @classmethod
     def of(cls, h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> Moments:
-        """Moments of (N, D) features with (N,) labels in [0, C), in two passes.
+        """Moments of (N, D) features with (N,) labels in [0, C), in two passes, accumulated in float64.
 
         Raises
         ------
@@ -48,21 +52,25 @@ class Moments:
 
         Notes
         -----
-        With Z the features minus their class means, M Sigma_W M^T = (Z M^T)^T (Z M^T) / N: O(N D C)
-        operations, a few megabytes, no D x D matrix. Subtracting the means before squaring keeps
-        every digit of a scatter that is tiny beside the distance from the origin.
+        With Z the features minus their class means, M Sigma_W M^T = (Z M^T)^T (Z M^T) / N takes
+        2 N D C + N C^2 operations (of Gram matrices half is enough), a few megabytes and no D x D
+        matrix. Sigma_W = Z^T Z / N takes N D^2: it comes first where that is less, C > 0.41 D.
+        Subtracting the means before squaring keeps every digit of a scatter that is tiny beside
+        the distance from the origin.
         """
         h, y, num_classes = as_samples(h, y, num_classes)
         counts, means = class_means(h, y, num_classes)
         require_samples(counts)
-        axes = centred(means)  # (C, D)
+        dim = h.shape[1]
+        full = 2 * dim * num_classes + num_classes**2 > dim**2
+        axes = None if full else centred(means)  # (C, D)
         squares = means.new_zeros(num_classes)
-        projected = means.new_zeros(num_classes, num_classes)
+        gram = means.new_zeros(2 * [dim if full else num_classes])
         for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
-            squares.index_add_(0, labels, z.square().sum(dim=1))
-            shadow = z @ axes.T  # (n, C)
-            projected.addmm_(shadow.T, shadow)
-        return cls(counts, means, squares / counts, projected / len(h))
+            squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
+            add_gram(gram, z if axes is None else (axes @ z.T).T)  # few axes first: twice as fast
+        covariance = symmetric(gram).div_(len(h))
+        return cls(counts, means, squares / counts, project(covariance, means) if full else covariance)
 
     def grouped(self, group: ArrayLike) -> Moments:
         """Moments of the coarse classes that join these, exactly, without a look at the features.
@@ -77,25 +85,38 @@ class Moments:
 
         Notes
         -----
-        Coarse means are A mu, A the (G, C) shares of classes in groups. Rows of B = A - mean_g A
-        sum to zero, so the centred coarse means are B M. The coarse within-class covariance adds to
-        Sigma_W the scatter of the gaps d_c = mu_c - mu_group(c); in the coordinates of B M it is
-        B (M Sigma_W M^T) B^T + sum_c (n_c / N) (B M d_c) (B M d_c)^T.
+        Coarse means are A mu, A the (G, C) shares of classes in groups. The coarse within-class
+        covariance adds to Sigma_W the scatter of the gaps d_c = mu_c - mu_group(c),
+        sum_c (n_c / N) d_c d_c^T. Rows of B = A - mean_g A sum to zero, so the centred coarse means
+        are B M, and where Sigma_W is known in the coordinates of M, that is C <= D, it becomes
+        B (M Sigma_W M^T) B^T in those of B M.
         """
         group = as_labels(group, len(self.counts)).to(self.counts.device)
-        sizes = self.counts.to(torch.float64)  # (C,)
-        joins = torch.nn.functional.one_hot(group).T.to(torch.float64)  # (G, C)
-        counts = joins @ sizes  # (G,)
+        counts = torch.zeros_like(self.counts[: int(group.max()) + 1]).index_add_(0, group, self.counts)
         require_samples(counts)
-        share = joins * sizes / counts[:, None]  # (G, C), rows sum to one
-        axes = centred(share)
-        means = share @ self.means  # (G, D)
+        sizes = self.counts.to(torch.float64)[:, None]  # (C, 1)
+
+        def pooled(rows: Tensor) -> Tensor:
+            """A times rows: averages over the classes of each group, weighted by their samples."""
+            sums = rows.new_zeros(len(counts), *rows.shape[1:]).index_add_(0, group, rows * sizes)
+            return sums / counts[:, None]
+
+        means = pooled(self.means)  # (G, D)
         gaps = self.means - means[group]  # (C, D)
-        shadow = gaps @ (axes @ centred(self.means)).T  # (C, G)
-        between = shadow.T @ (shadow * sizes[:, None]) / sizes.sum()  # (G, G)
-        scatter = share @ (self.scatter + gaps.square().sum(dim=1))
-        projected = axes @ self.projected @ axes.T + between
-        return Moments(counts.to(torch.int64), means, scatter, projected)
+        scatter = pooled((self.scatter + gaps.square().sum(dim=1))[:, None])[:, 0]
+        weights = sizes / sizes.sum()  # (C, 1)
+        if self.in_features:
+            projected = project(self.projected + gaps.T @ (weights * gaps), means)
+        else:
+            shadow = gaps @ centred(means).T  # (C, G)
+            half = centred(pooled(self.projected))  # (G, C) B (M Sigma_W M^T)
+            projected = centred(pooled(half.T)) + shadow.T @ (weights * shadow)
+        return Moments(counts, means, scatter, projected)
+
+    @property
+    def in_features(self) -> bool:
+        """Whether ``projected`` is Sigma_W in the coordinates of the features, that is C > D."""
+        return len(self.means) > self.means.shape[1]
 
     def tensors(self) -> dict[str, Tensor]:
         """The four arrays by name, as safetensors keeps them."""
@@ -158,8 +179,9 @@ class ClassMoments:
         batch = ClassMoments(num_classes, dim, self.means.device)
         batch.counts, batch.means = class_means(h, y, num_classes)
         for labels, z in residual_rows(h, y, batch.means):  # (n,), (n, D)
-            batch._squares.index_add_(0, labels, z.square().sum(dim=1))
-            batch._products.addmm_(z.T, z)
+            batch._squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
+            add_gram(batch._products, z)
+        symmetric(batch._products)
         return self.merge(batch)
 
     def merge(self, other: ClassMoments) -> ClassMoments:
@@ -181,8 +203,7 @@ class ClassMoments:
     def summary(self) -> Moments:
         """The moments that measures need. Raises ValueError where a class has no sample."""
         require_samples(self.counts)
-        axes = centred(self.means)
-        projected = axes @ self.within @ axes.T
+        projected = project(self.within, self.means)
         return Moments(self.counts.clone(), self.means.clone(), self.scatter, projected)
 
 
@@ -198,8 +219,31 @@ def class_means(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor]
 def residual_rows(h: Tensor, y: Tensor, means: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Walk over the samples in order: labels (n,), float64 features minus class means (n, D)."""
     for rows, x in float64_rows(h):
-        z = means[y[rows]]
+        z = means.index_select(0, y[rows])
         yield y[rows], torch.sub(x, z, out=z)
+
+
+def project(within: Tensor, means: Tensor) -> Tensor:
+    """``Moments.projected`` from the covariance Sigma_W (D, D) and the class means (C, D)."""
+    if len(means) > means.shape[1]:
+        return within
+    axes = centred(means)
+    return axes @ within @ axes.T
+
+
+def add_gram(gram: Tensor, rows: Tensor) -> None:
+    """Add rows^T rows, (n, k), to the blocks of the (k, k) ``gram`` on and above its diagonal."""
+    for start in range(0, len(gram), GRAM_COLUMNS):
+        block = slice(start, start + GRAM_COLUMNS)
+        gram[block, start:].addmm_(rows[:, block].T, rows[:, start:])
+
+
+def symmetric(gram: Tensor) -> Tensor:
+    """Fill the blocks below the diagonal that ``add_gram`` left out, in place."""
+    for start in range(0, len(gram), GRAM_COLUMNS):
+        stop = start + GRAM_COLUMNS
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
+    return gram
 
 
 def centred(points: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nclib import collapse
 from nclib.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
 from nclib.moments import Moments
 
@@ -63,7 +65,7 @@ def textbook(h, y, weight, bias):
 
 
 class TestMetrics:
-    @pytest.mark.parametrize(("classes", "dim"), [(2, 8), (5, 8), (8, 8), (9, 4)])
+    @pytest.mark.parametrize(("classes", "dim"), [(2, 8), (5, 8), (8, 8), (9, 4), (40, 6)])
     def test_textbook(self, classes, dim):
         sample = features(classes, dim)
         measured = collapse_metrics(*sample)
@@ -76,6 +78,15 @@ class TestMetrics:
         y = np.arange(4 * classes) % classes
         measured = collapse_metrics(5 * frame[y] + 3, y, 2 * frame, -6 * frame.sum(1))
         assert max(abs(value) for value in measured.values()) < 1e-12
+
+    @settings(max_examples=15, deadline=None)
+    @given(classes=st.integers(2, 12), scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100))
+    def test_zero_at_the_frame_scaled_shifted_and_imbalanced(self, classes, scale, shift):
+        frame = simplex(classes, 16)
+        y = np.repeat(np.arange(classes), 1 + np.arange(classes) ** 2)
+        h = scale * (frame[y] + shift)
+        measured = collapse_metrics(h, y, frame, -shift * scale * frame.sum(1))
+        assert max(abs(value) for value in measured.values()) < 1e-9
 
     def test_each_measure_sees_its_own_fault(self):
         frame = simplex(4, 8)
@@ -113,11 +124,67 @@ class TestMetrics:
         assert collapse_of(moments, weight) == {k: v for k, v in full.items() if k != "nc4"}
         assert collapse_of(moments).keys() == {"nc1", *(k for k in KEYS if k.endswith("_means"))}
 
+    def test_blocks_of_rows(self, monkeypatch):
+        sample = features(9, 4)
+        expected = collapse_metrics(*sample)
+        monkeypatch.setattr(collapse, "CHUNK", 20)
+        assert collapse_metrics(*sample) == pytest.approx(expected, rel=1e-12)
+
     def test_torch_numpy_and_lists_agree(self):
         sample = features()
         tensors = [torch.tensor(array) for array in sample]
         lists = [array.tolist() for array in sample]
         assert collapse_metrics(*tensors) == collapse_metrics(*sample) == collapse_metrics(*lists)
+
+
+class TestVariants:
+    def test_nc1_of_all_classes_together(self):
+        sample = features()
+        whole = collapse_metrics(*sample, per_class=False)["nc1"]
+        assert whole == pytest.approx(5 * collapse_metrics(*sample)["nc1"], rel=1e-14)
+
+    def test_unbiased_deviations(self):
+        sample = features()
+        measured, biased = collapse_metrics(*sample, correction=1), collapse_metrics(*sample)
+        for name in ("means", "weights"):
+            for key, count in (("equinorm", 5), ("equiangular", 20)):
+                ratio = measured[f"nc2_{key}_{name}"] / biased[f"nc2_{key}_{name}"]
+                assert ratio == pytest.approx((count / (count - 1)) ** 0.5, rel=1e-12)
+
+    def test_nc4_without_bias_and_with_other_means(self):
+        h, y, weight, bias = features()
+        means = np.random.default_rng(3).normal(size=(5, 8))
+        nearest = ((h[:, None] - means) ** 2).sum(2).argmin(1)
+        for given_bias, logits in ((bias, h @ weight.T + bias), (None, h @ weight.T)):
+            expected = textbook(h, y, weight, bias) | {"nc4": np.mean(logits.argmax(1) != nearest)}
+            measured = collapse_metrics(h, y, weight, given_bias, means=means)
+            assert measured == pytest.approx(expected, rel=1e-9)
+
+
+class TestNearestMean:
+    """Features of float32 are decided as those of float64 are."""
+
+    @pytest.mark.parametrize("offset", [0.0, 1e4])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_equals_float64(self, offset, dtype):
+        h, y, weight, bias = features(noise=3)
+        h = torch.from_numpy(h + offset).to(dtype)
+        means = Moments.of(h, y).means
+        measured = nearest_mean_disagreement(h, means, weight, bias)
+        assert measured == nearest_mean_disagreement(h.double(), means, weight, bias)
+
+    def test_ties_that_only_float64_breaks(self):
+        h = torch.ones(4, 3)
+        weight = np.array([[1.0, 0, 0], [1.0 + 1e-12, 0, 0]])
+        means = torch.tensor([[0.0, 0, 0], [2.0 + 1e-12, 2, 2]], dtype=torch.float64)
+        assert nearest_mean_disagreement(h, means, weight) == 1
+        assert nearest_mean_disagreement(h, means, weight[::-1].copy()) == 0
+
+    def test_numbers_beyond_float32(self):
+        h = torch.tensor([[1e30, 0.0], [0.0, 1e30]])
+        means = h.double()
+        assert nearest_mean_disagreement(h, means, np.eye(2)) == 0
+        assert nearest_mean_disagreement(h, means, np.eye(2)[::-1].copy() * 1e300) == 1
 
 
 class TestClosePairs:
@@ -141,6 +208,36 @@ class TestClosePairs:
         exact = self.by_pseudo_inverse(h.astype(np.float64), y)
         assert variability(Moments.of(h, y)) == pytest.approx(exact, rel=1e-6)
         assert self.by_pseudo_inverse(h, y) < exact / 100
+
+    @pytest.mark.parametrize("distance", [1.0, 0.1, 0.01, 0.001])
+    def test_many_digits_as_reference(self, distance):
+        """Rational means and covariance, the pseudo-inverse as a solution in 50 digits."""
+        rng = np.random.default_rng(0)
+        means = np.repeat(rng.integers(-64, 64, size=(3, 6)) / 64, 2, axis=0)
+        means[1::2] += distance * rng.integers(-8, 8, size=(3, 6)) / 8
+        noise = distance / 16 * rng.integers(-8, 8, size=(40, 6)) / 8
+        y = np.repeat(np.arange(6), 80)
+        h = means[y] + np.tile(np.concatenate([noise, -noise]), (6, 1))
+        with mpmath.workdps(50):
+            samples = mpmath.matrix(h.tolist())
+            mu = mpmath.matrix(6, 6)
+            for row, c in enumerate(y):
+                mu[int(c), :] += samples[row, :] / 80
+            centre = sum((mu[c, :] for c in range(6)), mpmath.zeros(1, 6)) / 6
+            m = mpmath.matrix([[mu[c, k] - centre[k] for k in range(6)] for c in range(6)])
+            within = mpmath.matrix(6, 6)
+            for row, c in enumerate(y):
+                z = samples[row, :] - mu[int(c), :]
+                within += z.T * z / len(y)
+            basis = m[
+                :5, :
+            ]  # rows span those of m; with m = T basis, Sigma_B^+ = B' (B B' T'T B B' / 6)^-1 B
+            mix = mpmath.matrix([[mpmath.mpf(i == j) for j in range(5)] for i in range(5)] + [[-1] * 5])
+            gram = basis * basis.T
+            inverse = (gram * (mix.T * mix) * gram / 6) ** -1
+            product = within * basis.T * inverse * basis
+            exact = float(sum(product[k, k] for k in range(6)) / 6)
+        assert variability(Moments.of(h, y)) == pytest.approx(exact, rel=1e-8)
 
     def test_collapse_on_pairs_differs_from_collapse_on_coarse_classes(self):
         h, y = self.pairs()

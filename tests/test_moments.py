@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nclib import arrays
+from nclib import arrays, moments
 from nclib.moments import ClassMoments, Moments
 
 NAMES = ("counts", "means", "scatter", "projected")
@@ -44,12 +44,13 @@ def textbook(h, y):
     classes = range(y.max() + 1)
     means = np.stack([h[y == c].mean(0) for c in classes])
     z = h - means[y]
+    within = np.cov(z.T, bias=True)
     axes = means - means.mean(0)
     return Moments(
         torch.tensor([int((y == c).sum()) for c in classes]),
         torch.tensor(means),
         torch.tensor([(z[y == c] ** 2).sum(1).mean() for c in classes]),
-        torch.tensor(axes @ np.cov(z.T, bias=True) @ axes.T),
+        torch.tensor(within if len(means) > h.shape[1] else axes @ within @ axes.T),
     )
 
 
@@ -86,6 +87,17 @@ class TestMoments:
             Moments.of(h, torch.arange(6_000) % 10)
         assert 2**20 < largest.nbytes < 2_048 * 2_048 * 8 / 4
 
+    @pytest.mark.parametrize(("classes", "dim"), [(2, 16), (6, 16), (7, 16), (16, 16), (17, 16), (300, 16)])
+    def test_few_and_many_classes(self, classes, dim):
+        h, y = blobs(2 + np.arange(classes) % 5, dim)
+        assert_same(Moments.of(h, y), textbook(h, y), 1e-9)
+        assert_same(ClassMoments.of(h, y).summary(), textbook(h, y), 1e-9)
+
+    def test_thousand_classes_in_blocks_of_columns(self, monkeypatch):
+        monkeypatch.setattr(moments, "GRAM_COLUMNS", 7)
+        h, y = blobs(1 + np.arange(1_000) % 3, 32)
+        assert_same(Moments.of(h, y), textbook(h, y), 1e-9)
+
     def test_tensors_round_trip(self):
         m = Moments.of(*blobs([5, 6]))
         assert_same(Moments.from_tensors(m.tensors()), m, 0)
@@ -105,6 +117,12 @@ class TestGrouped:
     def test_equals_moments_with_coarse_labels(self, counts, coarse, seed):
         h, y = blobs(counts, seed=seed)
         group = np.random.default_rng(seed).permutation(np.arange(len(counts)) % coarse)
+        assert_same(Moments.of(h, y).grouped(group), textbook(h, group[y]), 1e-9)
+
+    @pytest.mark.parametrize(("classes", "coarse"), [(40, 20), (40, 8), (40, 3), (8, 3)])
+    def test_across_the_dimension(self, classes, coarse):
+        h, y = blobs(1 + np.arange(classes) % 4, dim=8)
+        group = np.random.default_rng(1).permutation(np.arange(classes) % coarse)
         assert_same(Moments.of(h, y).grouped(group), textbook(h, group[y]), 1e-9)
 
     def test_of_single_classes_changes_their_order_only(self):
@@ -130,6 +148,36 @@ class TestAccumulator:
         for rows in np.array_split(np.arange(50), 9):
             assert m.update(h[rows], y[rows]) is m
         assert_same(m.summary(), textbook(h, y))
+
+    @settings(max_examples=15, deadline=None)
+    @given(
+        cuts=st.lists(st.integers(0, 50), max_size=6),
+        seed=st.integers(0, 99),
+    )
+    def test_any_split_in_any_order_equals_the_whole(self, cuts, seed):
+        h, y = blobs([30, 7, 12, 1], seed=seed)
+        rng = np.random.default_rng(seed)
+        parts = np.split(rng.permutation(50), sorted(cuts))
+        accumulators = [ClassMoments(4, 6)] + [ClassMoments.of(h[p], y[p], 4) for p in parts if len(p)]
+        while len(accumulators) > 1:  # any two of them, so that merges form any tree
+            one, other = (accumulators.pop(rng.integers(len(accumulators))) for _ in range(2))
+            accumulators.append(one.merge(other))
+        assert_same(accumulators[0].summary(), textbook(h, y))
+
+    def test_long_stream_in_constant_memory(self):
+        m = ClassMoments(4, 8)
+        size = sum(tensor.nbytes for tensor in vars(m).values())
+        y = np.repeat(np.arange(4), 25_000)
+        steps = np.arange(25_000.0) - 12_499.5  # mean 0, variance (25_000^2 - 1) / 12
+        for batch in range(10):
+            h = np.zeros((100_000, 8))
+            h[:, 0], h[:, 1] = np.tile(steps, 4), 100 * y + batch
+            m.update(h, y)
+        assert sum(tensor.nbytes for tensor in vars(m).values()) == size
+        assert m.counts.tolist() == [250_000] * 4
+        variances = [(25_000**2 - 1) / 12, 99 / 12, *[0] * 6]
+        np.testing.assert_allclose(m.within, np.diag(variances), rtol=1e-12, atol=1e-6)
+        np.testing.assert_allclose(m.means[:, 1], 100 * np.arange(4) + 4.5, rtol=1e-14)
 
     def test_merges_in_any_order(self):
         h, y = blobs([30, 7, 12, 1])
