@@ -26,6 +26,7 @@ from nclib.embed import tsne
 from nclib.features import FeatureSet
 from nclib.grouping import task
 from nclib.probe import linear_probe
+from nclib.released import ReleasedRun
 from nclib.run import Run
 from nclib.structure import match_labels, msdr_of, reconstruct_labels
 
@@ -147,7 +148,7 @@ def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) 
     """
     rows = []
     for name, seeds in results_of.items():
-        for method in METHODS:
+        for method in seeds[0]["reconstruction"]:
             found = [r["reconstruction"][method] for r in seeds]
             rows.append(
                 {
@@ -272,6 +273,14 @@ def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float =
                 }
             )
     return pd.DataFrame(rows).set_index(["data", "format"])
+
+
+def by_experiment(runs: Iterable[ReleasedRun]) -> dict[str, list[ReleasedRun]]:
+    """Released runs by name without "-seedN", those of one name in the order of their seeds."""
+    grouped: dict[str, list[ReleasedRun]] = {}
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        grouped.setdefault(run.folder.name.rpartition("-seed")[0], []).append(run)
+    return dict(sorted(grouped.items()))
 
 
 def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:

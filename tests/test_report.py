@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -228,3 +229,11 @@ def test_end_table_states_the_measures(tiny_run):
     )
     assert table.loc["NC1", "tiny"] == f"{report.coarse_nc1(tiny_run):.2g} ± 0"
     assert table.loc["seeds", "tiny"] == 2
+
+
+def test_by_experiment_joins_seeds_in_order():
+    runs = [
+        SimpleNamespace(folder=Path(f"{name}-seed{seed}"), config=SimpleNamespace(seed=seed))
+        for name, seed in [("b", 0), ("a-seed-of", 10), ("a-seed-of", 2)]
+    ]
+    assert report.by_experiment(runs) == {"a-seed-of": [runs[2], runs[1]], "b": [runs[0]]}
