@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent
 REPOSITORY = PACKAGE.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 RELEASED = REPOSITORY / "book" / "released"
+BENCHMARKS = REPOSITORY / "benchmarks" / "results"
 
 
 def home() -> Path:

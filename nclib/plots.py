@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from nclib.data import ImageSet
 from nclib.grouping import Grouping
+from nclib.ood import SCORES
 from nclib.precision import FORMATS
 from nclib.report import METHOD_NAMES, coarse_nc1, interval, mean_msdr, measures, terminal_epoch
 from nclib.run import Run
@@ -210,37 +211,50 @@ def compared(runs_of: Mapping[str, Sequence[Run]], title: str = "") -> Axes:
 
 
 def detection(rows: pd.DataFrame, title: str = "") -> Axes:
-    """AUROC of every score, one panel for each kind of outliers, a colour for each network and labelling.
+    """AUROC of every score and labelling, a panel for each kind of outliers, a colour for each training.
+
+    Points are means over seeds, bars their 95 % intervals.
 
     Parameters
     ----------
-    rows : of ``nclib.outliers.detection``, joined over runs, with a further column "trained on".
+    rows : of ``nclib.outliers.detection``, joined over seeds, with a further column "trained on".
     """
-    kinds = list(rows["outliers"].unique())
-    rows = rows.assign(case=rows["trained on"] + rows["labels"].map(lambda name: f": {name}"))
+    kinds, trainings = (list(rows[column].unique()) for column in ("outliers", "trained on"))
+    plain = rows["labels"] == "none"
+    rows = rows.assign(case=rows["score"].where(plain, rows["score"] + ", " + rows["labels"]))
+    rows = rows.sort_values("case", key=lambda cases: cases.map(_place_of_score), kind="stable")
+    cases = list(rows["case"].unique())
     figure, panels = plt.subplots(
-        1, len(kinds), figsize=(4 + 3.4 * len(kinds), 5), sharey=True, squeeze=False, layout="constrained"
+        1,
+        len(kinds),
+        figsize=(2.5 + 2.8 * len(kinds), 1.4 + 0.3 * len(cases)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
-    dodge = 0.6 if rows["case"].nunique() > 1 else False
+    means = rows.groupby(["outliers", "case", "trained on"])["auroc"].agg(interval)
     for kind, panel in zip(kinds, panels[0], strict=True):
-        sns.pointplot(
-            rows[rows["outliers"] == kind], x="auroc", y="score", hue="case", dodge=dodge, linestyle="none",
-            errorbar=("ci", 95), seed=0, markersize=4, err_kws={"linewidth": 1.5}, ax=panel,
-            legend=kind == kinds[-1],
-        )  # fmt: skip
+        for number, training in enumerate(trainings):
+            shown = [(at, case) for at, case in enumerate(cases) if (kind, case, training) in means]
+            mean, half = np.array([means[kind, case, training] for _, case in shown]).T
+            height = [at + 0.5 * ((number + 0.5) / len(trainings) - 0.5) for at, _ in shown]
+            style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "ms": 4, "lw": 1.2}
+            panel.errorbar(mean, height, xerr=half, ls="none", label=training, **style)
         panel.axvline(0.5, color="0.4", ls=":")
-        panel.set(xlabel="AUROC (dotted: chance)", ylabel="")
-        panel.set_title(kind, fontsize="medium")
-    legend = panels[0, -1].get_legend()
-    handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
-    legend.remove()
-    figure.legend(
-        handles, names, loc="outside right center", frameon=False, title="trained on: score's labels"
-    )
+        panel.set(xlabel="AUROC (dotted: chance)", title=kind)
+        panel.set_xlim(right=1.01)
+    panels[0, 0].set_yticks(range(len(cases)), cases)
+    panels[0, 0].invert_yaxis()
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), title="trained on")
     figure.suptitle(title or "Which score finds which outliers")
-    best = rows.groupby(["outliers", "case", "score"])["auroc"].mean().groupby("outliers")
-    words = "; ".join(f"{kind}: {of.idxmax()[2]} ({of.max():.3f})" for kind, of in best)
+    best = {kind: max(((m[0], c) for (k, c, _), m in means.items() if k == kind)) for kind in kinds}
+    words = "; ".join(f"{kind}: {case} ({auroc:.3f})" for kind, (auroc, case) in best.items())
     return _described(panels[0, 0], f"AUROC by score. Best for each kind of outliers: {words}.")
+
+
+def _place_of_score(case: str) -> int:
+    return list(SCORES).index(case.partition(",")[0])
 
 
 def _collapse_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:

@@ -7,6 +7,7 @@ A released run carries its results; for a run of the store they are computed fro
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from nclib.config import RunConfig
 from nclib.embed import tsne
 from nclib.features import FeatureSet
 from nclib.grouping import task
+from nclib.paths import BENCHMARKS
 from nclib.probe import linear_probe
 from nclib.released import ReleasedRun
 from nclib.run import Run
@@ -304,6 +306,52 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("data").T
+
+
+MEASURES_COLUMNS = {  # of benchmarks/results/measures.json: title, how a cell is written
+    "samples": ("N", "{:,}"),
+    "dimension": ("D", "{:,}"),
+    "classes": ("C", "{:,}"),
+    "method": ("method", "{}"),
+    "nc1_seconds": ("NC1, s", "{:.3f}"),
+    "all_seconds": ("all measures, s", "{:.3f}"),
+    "peak_over_features": ("peak memory / features", "{:.2f}"),
+    "nc1_relative_error": ("relative error of NC1", "{:.0e}"),
+    "nc1_relative_error_close_pairs": ("the same, close pairs", "{:.0e}"),
+}
+SEEDS_COLUMNS = {  # of benchmarks/results/many_seeds.json
+    "case": ("network and loss", "{}"),
+    "seeds": ("seeds", "{}"),
+    "apart_seconds": ("one after another, s", "{:.3f}"),
+    "together_seconds": ("as one program, s", "{:.3f}"),
+    "chosen": ("nclib chooses", "{}"),
+}
+
+
+def benchmark_table(name: str, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Rows that a benchmark wrote under benchmarks/results, a dash where nothing was measured."""
+    rows = benchmark(name)["rows"]
+    cells = [
+        {title: "-" if row[key] is None else form.format(row[key]) for key, (title, form) in columns.items()}
+        for row in rows
+    ]
+    return pd.DataFrame(cells).set_index(next(title for title, _ in columns.values()))
+
+
+def benchmark(name: str) -> dict[str, Any]:
+    """What a benchmark wrote under benchmarks/results."""
+    return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def benchmark_provenance(name: str) -> str:
+    """Where and how a benchmark was taken, for a caption."""
+    record = benchmark(name)
+    made = record["provenance"]
+    repeats = sorted({row["repeats"] for row in record["rows"]})
+    return (
+        f"Medians of {' or '.join(map(str, repeats))} repeats; {made['device']}, {made['threads']} threads, "
+        f"torch {made['torch']}, commit {made['commit'][:10]}."
+    )
 
 
 def describe(run: Run) -> str:

@@ -1,0 +1,96 @@
+"""Seeds as one program against seeds one after another: seconds to train one epoch, per seed.
+
+    python -m benchmarks.many_seeds [--repeats 5] [--output benchmarks/results/many_seeds.json]
+
+Both ways take turns in one process, on the device that training would use; on a CPU with one thread, as
+``nclib.runs.train_seeds`` trains. ``nclib.many.pays_together`` states what follows. About a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from nclib.config import RunConfig, recipe_config
+from nclib.files import write_json
+from nclib.many import Together, pays_together
+from nclib.runs import provenance
+from nclib.train import Training, default_device, training_task
+
+ROOT = Path(__file__).parents[1]
+CASES = {  # name: configuration, seeds
+    "MLP, cross entropy": (recipe_config("digits"), 15),
+    "MLP, squared error": (recipe_config("digits", loss="mse"), 15),
+    "MLP, NC loss": (recipe_config("digits", loss="nc"), 15),
+    "ResNet-18, cross entropy": (
+        recipe_config("digits", arch="resnet18", width=4, batch_size=128, precision="fp32"),
+        4,
+    ),
+}
+
+
+def trainings(config: RunConfig, seeds: int) -> list[Training]:
+    """Fresh trainings of several seeds."""
+    splits, grouping = training_task(config)
+    device = default_device()
+    return [Training(replace(config, seed=s), splits, grouping, device, None) for s in range(seeds)]
+
+
+def seconds(train: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    train()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measured(config: RunConfig, seeds: int, repeats: int) -> dict[str, Any]:
+    """Median seconds per seed and epoch of both ways, after one epoch that is not counted."""
+    bar = tqdm(disable=True)
+    apart, together = trainings(config, seeds), Together(trainings(config, seeds))
+
+    def one_by_one(epoch: int) -> None:
+        for training in apart:
+            training.train_epoch(epoch, bar)
+
+    one_by_one(1)
+    together.train_epoch(1, bar)
+    times: dict[str, list[float]] = {"apart": [], "together": []}
+    for epoch in range(2, 2 + repeats):
+        times["apart"].append(seconds(lambda epoch=epoch: one_by_one(epoch)) / seeds)
+        times["together"].append(seconds(lambda epoch=epoch: together.train_epoch(epoch, bar)) / seeds)
+    medians = {f"{way}_seconds": statistics.median(values) for way, values in times.items()}
+    spreads = {f"{way}_spread": max(values) - min(values) for way, values in times.items()}
+    chosen = "together" if pays_together(config, default_device()) else "apart"
+    return {"seeds": seeds, "repeats": repeats, "chosen": chosen} | medians | spreads
+
+
+def main() -> None:
+    """Measure all cases, print them, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/many_seeds.json")
+    options = parser.parse_args()
+    if default_device().type == "cpu":
+        torch.set_num_threads(1)
+    rows = []
+    for name, (config, seeds) in CASES.items():
+        rows.append({"case": name} | measured(config, seeds, options.repeats))
+        print(json.dumps(rows[-1]))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.output, {"rows": rows, "provenance": provenance(default_device())})
+
+
+if __name__ == "__main__":
+    main()
