@@ -68,6 +68,15 @@ def detection(run: Run, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def detections(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """``detection`` of several runs of each name, with that name as "trained on", and "seed"."""
+    return pd.concat(
+        detection(run).assign(**{"trained on": name, "seed": run.config.seed})
+        for name, runs in runs_of.items()
+        for run in runs
+    )
+
+
 def labellings(run: Run, train: FeatureSet, seed: int = 0) -> dict[str, Tensor]:
     """Class labels of the training features, by name; only the first if training knew the fine ones."""
     clusters = [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]

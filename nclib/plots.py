@@ -217,7 +217,7 @@ def detection(rows: pd.DataFrame, title: str = "") -> Axes:
 
     Parameters
     ----------
-    rows : of ``nclib.outliers.detection``, joined over seeds, with a further column "trained on".
+    rows : of ``nclib.outliers.detections``.
     """
     kinds, trainings = (list(rows[column].unique()) for column in ("outliers", "trained on"))
     plain = rows["labels"] == "none"

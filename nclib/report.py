@@ -392,7 +392,7 @@ def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
 
     Parameters
     ----------
-    rows : of ``nclib.outliers.detection``, joined over seeds, with a further column "trained on".
+    rows : of ``nclib.outliers.detections``.
     measure : "auroc" or "fpr95".
 
     Returns

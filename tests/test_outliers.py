@@ -82,3 +82,14 @@ class TestDetection:
         row = {"outliers": "noise", "score": "knn", "labels": "none", "n": 3, "auroc": 0.5, "fpr95": 1.0}
         run = SimpleNamespace(released=True, results={"detection": [row]})
         pd.testing.assert_frame_equal(outliers.detection(run), pd.DataFrame([row]))
+
+
+def test_detections_name_run_and_seed(monkeypatch):
+    monkeypatch.setattr(outliers, "detection", lambda run: pd.DataFrame([{"auroc": run.auroc}]))
+    runs = [SimpleNamespace(config=SimpleNamespace(seed=s), auroc=s / 10) for s in range(3)]
+    rows = outliers.detections({"a": runs[:2], "b": runs[2:]})
+    assert rows[["trained on", "seed", "auroc"]].values.tolist() == [
+        ["a", 0, 0.0],
+        ["a", 1, 0.1],
+        ["b", 2, 0.2],
+    ]
