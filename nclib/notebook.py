@@ -10,6 +10,7 @@ An unknown name or value stops there, before torch is imported, with a list of w
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ OWN_RANGES = {  # whole-number parameters of chapters that are no configuration 
     "seeds": (0, 1000),
     "samples": (1000, 1_000_000),
 }
+QUICK_RECIPE = "digits"
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
 MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
@@ -44,6 +46,11 @@ def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ConfigError : an unknown parameter, or a value that it does not allow.
+
+    Notes
+    -----
+    On the quick tier a second thread costs more than it saves: the chapters of digits take several times
+    as long with two. OpenMP is told so here, before torch loads it; a setting of yours is left alone.
     """
     cells = [cell for cell in namespace.get("In", []) if cell]
     injected = [name for cell in cells if cell.startswith(INJECTED) for name in _assigned(cell)]
@@ -53,6 +60,8 @@ def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     choice = {name: namespace[name] for name in known if name in namespace}
     own = {name: namespace[name] for name in OWN_RANGES if name in namespace}
     check_values(choice | own)
+    if choice["recipe"] == QUICK_RECIPE:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     return choice
 
 
@@ -62,7 +71,7 @@ def seeds_of(choice: dict[str, Any], seeds: int = 0, quick: int = QUICK_SEEDS) -
     The tier "quick" runs ``quick`` of them, any other one.
     """
     first = choice.get("seed") or 0
-    return range(first, first + (seeds or (quick if choice["recipe"] == "digits" else 1)))
+    return range(first, first + (seeds or (quick if choice["recipe"] == QUICK_RECIPE else 1)))
 
 
 def check_names(given: Iterable[str], declared: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from nclib import notebook
@@ -16,6 +18,27 @@ def namespace(injected: str = "", **changed) -> dict:
     """A notebook's globals when its check runs: the parameters cell first, then what was injected."""
     cells = ["", DECLARED, *([f"# Parameters\n{injected}\n"] if injected else []), "import nclib"]
     return {"In": cells, "recipe": "digits", "seed": 0, "k": 2} | changed
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # so that the end of the test restores what was there
+    monkeypatch.delenv("OMP_NUM_THREADS")
+
+
+class TestThreads:
+    def test_one_on_the_quick_tier(self):
+        parameters(namespace())
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+
+    def test_those_of_the_reader_stay(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        parameters(namespace())
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+
+    def test_all_on_other_tiers(self):
+        parameters(namespace(recipe="fashion-laptop"))
+        assert "OMP_NUM_THREADS" not in os.environ
 
 
 class TestParameters:
