@@ -183,7 +183,8 @@ def nearest_mean_disagreement(
 
     Features of fewer digits than float64 are decided in float32, in half the time. Its score of an
     axis a with offset b errs by less than (D + 4) u (||x|| ||a|| + |b|), u = eps / 2: Higham (2002),
-    Section 3.1. Where the best two differ by less than twice that, float64 decides.
+    Section 3.1. Where the best two differ by less than twice that, float64 decides: for
+    features far from the origin, everywhere.
     """
     return _disagreement(as_features(h), means, weight, bias)
 
