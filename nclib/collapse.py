@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nclib.arrays import CHUNK, ArrayLike, as_features, as_samples, as_tensor, float64_rows
+from nclib.arrays import CHUNK, ArrayLike, as_features, as_samples, as_tensor, of_parts
 from nclib.features import exact_float32
 from nclib.moments import Moments, centred
 
@@ -55,10 +55,10 @@ def collapse_metrics(
         another shape.
     """
     h, y, _ = as_samples(h, y, len(weight))
-    moments = Moments.of(h, y, len(weight))
+    moments = Moments.of_checked(h, y, len(weight))
     measures = collapse_of(moments, weight, per_class=per_class, correction=correction)
     means = moments.means if means is None else _as_means(means, moments.means, "means")
-    return measures | {"nc4": nearest_mean_disagreement(h, means, weight, bias)}
+    return measures | {"nc4": _disagreement(h, means, weight, bias)}
 
 
 def collapse_of(
@@ -183,9 +183,14 @@ def nearest_mean_disagreement(
 
     Features of fewer digits than float64 are decided in float32, in half the time. Its score of an
     axis a with offset b errs by less than (D + 4) u (||x|| ||a|| + |b|), u = eps / 2: Higham (2002),
-    Section 3.1. Where the best two differ by less than twice that, float64 decides.
+    Section 3.1. Where the best two differ by less than twice that, float64 decides: for
+    features far from the origin, everywhere.
     """
-    h = as_features(h)
+    return _disagreement(as_features(h), means, weight, bias)
+
+
+def _disagreement(h: Tensor, means: Tensor, weight: ArrayLike, bias: ArrayLike | None) -> float:
+    """``nearest_mean_disagreement`` of features that ``as_features`` has returned."""
     means = means.to(h.device)
     weight = _as_means(weight, means, "classifier weights")
     bias = means.new_zeros(len(means)) if bias is None else as_tensor(bias).to(means)
@@ -193,31 +198,32 @@ def nearest_mean_disagreement(
         raise ValueError(f"bias must have shape ({len(weight)},); got {tuple(bias.shape)}")
     origin, axes = means.mean(dim=0), centred(means)
     lengths = axes.square().sum(dim=1) / 2
-
-    def differ(x: Tensor) -> Tensor:
-        x = x.to(torch.float64)
-        return (x @ weight.T + bias).argmax(dim=1) != ((x - origin) @ axes.T - lengths).argmax(dim=1)
-
-    if h.dtype == torch.float64:
-        return sum(int(differ(x).sum()) for _, x in float64_rows(h)) / len(h)
-    low = origin.float()
-    moved = low.to(means)
-    offsets = torch.cat([bias + weight @ moved, axes @ (moved - origin) - lengths])  # (2 C,)
-    low_axes, low_offsets = torch.cat([weight.float(), axes.float()]), offsets.float()
+    low_axes = torch.cat([weight, axes]).float()  # (2 C, D)
+    low_offsets = torch.cat([bias, -(axes @ origin) - lengths]).float()[:, None]  # (2 C, 1)
     single = torch.finfo(torch.float32)
-    error = (len(origin) + 4) * single.eps  # twice the bound
-    reach, base = float(low_axes.norm(dim=1).max()), float(offsets.abs().max())
-    count = 0
+    error = (h.shape[1] + 4) * single.eps  # twice the bound
+    reach, base = float(low_axes.norm(dim=1).max()), float(low_offsets.abs().max())
+
+    def differ(x: Tensor) -> int:
+        x = x.to(torch.float64)
+        decided, nearest = x @ weight.T + bias, (x - origin) @ axes.T - lengths  # (n, C)
+        return int((decided.argmax(dim=1) != nearest.argmax(dim=1)).sum())
+
+    def differ_in_float32(x: Tensor) -> int:
+        low = x.float()
+        scores = torch.addmm(low_offsets, low_axes, low.T).view(2, -1, len(x))  # (2, C, n)
+        slack = error * (reach * torch.linalg.vector_norm(low, dim=1) + base) + single.tiny  # (n,)
+        best = scores >= scores.amax(dim=1, keepdim=True) - slack
+        sure = (best.sum(dim=1) == 1).all(dim=0)  # (n,)
+        differing = int((sure & (best[0] != best[1]).any(dim=0)).sum())
+        return differing if sure.all() else differing + differ(x[~sure])
+
+    def count(h: Tensor) -> int:
+        chunks = h.split(max(1, CHUNK // max(low_axes.shape)))
+        return sum(map(differ if h.dtype == torch.float64 else differ_in_float32, chunks))
+
     with exact_float32():
-        for x in h.split(max(1, CHUNK // max(low_axes.shape))):
-            near = x.float() - low
-            scores = torch.addmm(low_offsets[:, None], low_axes, near.T).view(2, -1, len(x))  # (2, C, n)
-            best, winner = scores.max(dim=1)  # (2, n)
-            slack = error * (reach * torch.linalg.vector_norm(near, dim=1) + base) + single.tiny
-            sure = ((scores >= (best - slack)[:, None]).sum(dim=1) == 1).all(dim=0)  # (n,)
-            count += int((sure & (winner[0] != winner[1])).sum())
-            count += int(differ(x[~sure]).sum())
-    return count / len(h)
+        return sum(of_parts(count, h)) / len(h)
 
 
 def _as_means(rows: ArrayLike, means: Tensor, name: str) -> Tensor:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from nclib.arrays import ArrayLike, as_labels, as_samples, float64_rows
+from nclib.arrays import ArrayLike, as_labels, as_samples, float64_rows, of_parts
 
 GRAM_COLUMNS = 256  # narrower blocks skip more of a symmetric product and multiply less efficiently
 
@@ -58,18 +58,17 @@ class Moments:
         Subtracting the means before squaring keeps every digit of a scatter that is tiny beside
         the distance from the origin.
         """
-        h, y, num_classes = as_samples(h, y, num_classes)
+        return cls.of_checked(*as_samples(h, y, num_classes))
+
+    @classmethod
+    def of_checked(cls, h: Tensor, y: Tensor, num_classes: int) -> Moments:
+        """``of`` what ``as_samples`` has returned: a look at all features is saved."""
         counts, means = class_means(h, y, num_classes)
         require_samples(counts)
         dim = h.shape[1]
         full = 2 * dim * num_classes + num_classes**2 > dim**2
-        axes = None if full else centred(means)  # (C, D)
-        squares = means.new_zeros(num_classes)
-        gram = means.new_zeros(2 * [dim if full else num_classes])
-        for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
-            squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
-            add_gram(gram, z if axes is None else (axes @ z.T).T)  # few axes first: twice as fast
-        covariance = symmetric(gram).div_(len(h))
+        squares, gram = residual_sums(h, y, means, None if full else centred(means))
+        covariance = gram.div_(len(h))
         return cls(counts, means, squares / counts, project(covariance, means) if full else covariance)
 
     def grouped(self, group: ArrayLike) -> Moments:
@@ -178,10 +177,7 @@ class ClassMoments:
         h, y = h.to(self.means.device), y.to(self.means.device)
         batch = ClassMoments(num_classes, dim, self.means.device)
         batch.counts, batch.means = class_means(h, y, num_classes)
-        for labels, z in residual_rows(h, y, batch.means):  # (n,), (n, D)
-            batch._squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
-            add_gram(batch._products, z)
-        symmetric(batch._products)
+        batch._squares, batch._products = residual_sums(h, y, batch.means)
         return self.merge(batch)
 
     def merge(self, other: ClassMoments) -> ClassMoments:
@@ -210,16 +206,52 @@ class ClassMoments:
 def class_means(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Samples per class (C,) and class means (C, D) in float64, zero where a class is empty."""
     counts = torch.bincount(y, minlength=num_classes)
-    sums = torch.zeros(num_classes, h.shape[1], dtype=torch.float64, device=h.device)
-    for rows, x in float64_rows(h):
-        sums.index_add_(0, y[rows], x)
+
+    def add(h: Tensor, y: Tensor) -> Tensor:
+        sums = torch.zeros(num_classes, h.shape[1], dtype=torch.float64, device=h.device)
+        for rows, x in float64_rows(h):
+            sums.index_add_(0, y[rows], x)
+        return sums
+
+    sums = sum(of_parts(add, h, y, least=16 * num_classes * h.shape[1]))
     return counts, sums / counts.clamp(min=1)[:, None]
 
 
+def residual_sums(h: Tensor, y: Tensor, means: Tensor, axes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sums over the features minus their class means, z.
+
+    Parameters
+    ----------
+    h, y : (N, D) features and (N,) labels.
+    means : (C, D) float64.
+    axes : (k, D) coordinates to take; those of the features if not given.
+
+    Returns
+    -------
+    (C,) sums of ||z||^2 by class and the (k, k) sum of (A z) (A z)^T, A the axes; float64.
+    """
+    size = means.shape[1] if axes is None else len(axes)
+
+    def add(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        squares, gram = means.new_zeros(len(means)), means.new_zeros(size, size)
+        for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
+            squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
+            add_gram(gram, z if axes is None else (axes @ z.T).T)  # few axes first: twice as fast
+        return squares, gram
+
+    squares, grams = zip(*of_parts(add, h, y, least=32 * size**2), strict=True)
+    return sum(squares), symmetric(sum(grams))
+
+
 def residual_rows(h: Tensor, y: Tensor, means: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Walk over the samples in order: labels (n,), float64 features minus class means (n, D)."""
+    """Walk over the samples in order: labels (n,), float64 features minus class means (n, D).
+
+    One array holds the differences of every step.
+    """
+    buffer = None
     for rows, x in float64_rows(h):
-        z = means.index_select(0, y[rows])
+        buffer = torch.empty_like(x) if buffer is None else buffer
+        z = torch.index_select(means, 0, y[rows], out=buffer[: len(x)])
         yield y[rows], torch.sub(x, z, out=z)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nclib import arrays
-from nclib.arrays import as_features, as_labels, as_samples, float64_rows
+from nclib.arrays import as_features, as_labels, as_samples, float64_rows, of_parts
 
 
 class TestFeatures:
@@ -75,6 +75,35 @@ class TestLabels:
 def test_chunks_join_to_the_whole(monkeypatch):
     monkeypatch.setattr(arrays, "CHUNK", 10)
     h = torch.arange(21, dtype=torch.float32).reshape(7, 3)
-    chunks = [x for _, x in float64_rows(h)]
+    chunks = [x.clone() for _, x in float64_rows(h)]
     assert [len(x) for x in chunks] == [3, 3, 1]
     assert torch.equal(torch.cat(chunks), h.double())
+
+
+class TestParts:
+    @pytest.fixture(autouse=True)
+    def three_threads(self):
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        yield
+        torch.set_num_threads(before)
+
+    @pytest.mark.parametrize(("part", "least", "count"), [(1, 0, 3), (11, 0, 1), (5, 0, 2), (1, 30, 1)])
+    def test_join_to_the_whole(self, monkeypatch, part, least, count):
+        monkeypatch.setattr(arrays, "PART", part)
+        h, y = torch.arange(14.0).reshape(7, 2), torch.arange(7)
+        parts = of_parts(lambda h, y: (h.clone(), y.clone()), h, y, least=least)
+        assert len(parts) == count
+        assert torch.equal(torch.cat([part[0] for part in parts]), h)
+        assert torch.equal(torch.cat([part[1] for part in parts]), y)
+
+    def test_leave_the_number_of_threads(self, monkeypatch):
+        monkeypatch.setattr(arrays, "PART", 1)
+        assert of_parts(lambda h: torch.get_num_threads(), torch.ones(4, 2)) == [1, 1, 1]
+        assert torch.get_num_threads() == 3
+
+    def test_raise_what_the_function_raises(self, monkeypatch):
+        monkeypatch.setattr(arrays, "PART", 1)
+        with pytest.raises(ZeroDivisionError):
+            of_parts(lambda h: 1 / 0, torch.ones(4, 2))
+        assert torch.get_num_threads() == 3

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nclib import collapse
+from nclib import arrays, collapse
 from nclib.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
 from nclib.moments import Moments
 
@@ -172,6 +172,18 @@ class TestNearestMean:
         means = Moments.of(h, y).means
         measured = nearest_mean_disagreement(h, means, weight, bias)
         assert measured == nearest_mean_disagreement(h.double(), means, weight, bias)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_parts_in_threads(self, monkeypatch, dtype):
+        h, y, weight, bias = features(noise=3)
+        h = torch.from_numpy(h).to(dtype)
+        expected = textbook(h.double().numpy(), y, weight, bias)["nc4"]
+        monkeypatch.setattr(arrays, "PART", 100)
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        measured = nearest_mean_disagreement(h, Moments.of(h, y).means, weight, bias)
+        torch.set_num_threads(before)
+        assert measured == expected
 
     def test_ties_that_only_float64_breaks(self):
         h = torch.ones(4, 3)

@@ -54,6 +54,15 @@ def textbook(h, y):
     )
 
 
+@pytest.fixture
+def three_threads():
+    """Three of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 def assert_same(left, right, rtol=1e-10):
     for name in NAMES:
         torch.testing.assert_close(getattr(left, name), getattr(right, name), rtol=rtol, atol=rtol, msg=name)
@@ -68,6 +77,13 @@ class TestMoments:
         h, y = blobs([30, 7, 12, 2])
         monkeypatch.setattr(arrays, "CHUNK", 13)
         assert_same(Moments.of(h, y), textbook(h, y))
+
+    @pytest.mark.parametrize("counts", [[300, 70, 120, 20], [100, 70, 90, 20, 80, 60, 90]])
+    def test_parts_in_threads(self, monkeypatch, three_threads, counts):
+        h, y = blobs(counts)
+        monkeypatch.setattr(arrays, "PART", 100)
+        assert_same(Moments.of(h, y), textbook(h, y))
+        assert_same(Moments.of(h, y), Moments.of(h, y), 0)
 
     def test_float32_features_are_measured_in_float64(self):
         h, y = blobs([40, 50], offset=100.0)
