@@ -21,26 +21,37 @@ import torch
 from tqdm import tqdm
 
 from nclib.config import RunConfig, recipe_config
+from nclib.data import ImageSet, Splits
 from nclib.files import write_json
+from nclib.grouping import Grouping
 from nclib.many import Together, pays_together
 from nclib.runs import provenance
 from nclib.train import Training, default_device, training_task
 
 ROOT = Path(__file__).parents[1]
+SIDE = 28  # pixels of a side, for networks of convolutions
 CASES = {  # name: configuration, seeds
     "MLP, cross entropy": (recipe_config("digits"), 15),
     "MLP, squared error": (recipe_config("digits", loss="mse"), 15),
     "MLP, NC loss": (recipe_config("digits", loss="nc"), 15),
-    "ResNet-18, cross entropy": (
-        recipe_config("digits", arch="resnet18", width=4, batch_size=128, precision="fp32"),
-        4,
-    ),
+    "ResNet-18 of width 8, cross entropy": (recipe_config("fashion-narrow"), 3),
+    "ResNet-18 of width 8, NC loss": (recipe_config("fashion-narrow", loss="nc"), 3),
 }
+
+
+def task_of(config: RunConfig) -> tuple[Splits, Grouping]:
+    """Digits for the MLP, 512 images of noise in the size of FashionMNIST for ResNets."""
+    if config.arch == "mlp":
+        return training_task(config)
+    shape, labels, names = (512, 1, SIDE, SIDE), torch.arange(512) % 5, tuple("abcde")
+    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = ImageSet(pixels, labels, names)
+    return Splits(split, split), Grouping(torch.arange(5), names, names)
 
 
 def trainings(config: RunConfig, seeds: int) -> list[Training]:
     """Fresh trainings of several seeds."""
-    splits, grouping = training_task(config)
+    splits, grouping = task_of(config)
     device = default_device()
     return [Training(replace(config, seed=s), splits, grouping, device, None) for s in range(seeds)]
 

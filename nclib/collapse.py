@@ -198,7 +198,7 @@ def _disagreement(h: Tensor, means: Tensor, weight: ArrayLike, bias: ArrayLike |
         raise ValueError(f"bias must have shape ({len(weight)},); got {tuple(bias.shape)}")
     origin, axes = means.mean(dim=0), centred(means)
     lengths = axes.square().sum(dim=1) / 2
-    low_axes = torch.cat([weight, axes]).float()  # (2 C, D)
+    low_axes = torch.cat([weight.float(), axes.float()])  # (2 C, D)
     low_offsets = torch.cat([bias, -(axes @ origin) - lengths]).float()[:, None]  # (2 C, 1)
     single = torch.finfo(torch.float32)
     error = (h.shape[1] + 4) * single.eps  # twice the bound

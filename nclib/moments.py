@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -213,8 +214,8 @@ def class_means(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor]
             sums.index_add_(0, y[rows], x)
         return sums
 
-    sums = sum(of_parts(add, h, y, least=16 * num_classes * h.shape[1]))
-    return counts, sums / counts.clamp(min=1)[:, None]
+    sums = reduce(torch.Tensor.add_, of_parts(add, h, y, least=32 * num_classes * h.shape[1]))
+    return counts, sums.div_(counts.clamp(min=1)[:, None])
 
 
 def residual_sums(h: Tensor, y: Tensor, means: Tensor, axes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -240,7 +241,7 @@ def residual_sums(h: Tensor, y: Tensor, means: Tensor, axes: Tensor | None = Non
         return squares, gram
 
     squares, grams = zip(*of_parts(add, h, y, least=32 * size**2), strict=True)
-    return sum(squares), symmetric(sum(grams))
+    return sum(squares), symmetric(reduce(torch.Tensor.add_, grams))
 
 
 def residual_rows(h: Tensor, y: Tensor, means: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
