@@ -3,7 +3,7 @@
     python -m benchmarks.many_seeds [--repeats 5] [--output benchmarks/results/many_seeds.json]
 
 Both ways take turns in one process, on the device that training would use; on a CPU with one thread, as
-``nclib.runs.train_seeds`` trains. ``nclib.many.pays_together`` states what follows. About a minute.
+``nclib.runs.train_all`` trains. ``nclib.many.pays_together`` states what follows. About a minute.
 """
 
 from __future__ import annotations

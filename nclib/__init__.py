@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _HOME = {  # public name: module that holds it
     "get_run": "runs",
     "get_runs": "runs",
+    "get_cases": "runs",
     "Run": "run",
     "released_runs": "released",
     "recipe_config": "config",

@@ -12,7 +12,6 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,10 +91,7 @@ def released_runs(names: str = "*") -> list[ReleasedRun]:
 
 def find_released(config: RunConfig) -> ReleasedRun | None:
     """The released run of exactly this configuration, or None."""
-    for path in RELEASED.glob("*/run.json"):
-        if RunConfig(**json.loads(path.read_text(encoding="utf-8"))["config"]) == config:
-            return _verified(path.parent)
-    return None
+    return next((run for run in released_runs() if run.config == config), None)
 
 
 def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:

@@ -11,9 +11,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,39 @@ def get_runs(recipe: str, seeds: Iterable[int], *, released: bool = True, **over
     ------
     ConfigError, DataError, StoreError, TrainingError : as ``get_run`` does.
     """
-    configs = [recipe_config(recipe, **overrides | {"seed": seed}) for seed in seeds]
-    train_seeds([config for config in configs if find_run(config, released=released) is None])
-    return [find_run(config, released=released) or train_run(config) for config in configs]
+    return get_cases({"": {}}, recipe, seeds, released=released, **overrides)[""]
+
+
+def get_cases(
+    cases: Mapping[str, Mapping[str, Any]],
+    recipe: str,
+    seeds: Iterable[int],
+    *,
+    released: bool = True,
+    **overrides: Any,
+) -> dict[str, list[Run]]:
+    """Runs to be compared: for each case one a seed. Whatever is missing is trained side by side.
+
+    Parameters
+    ----------
+    cases : by name, the fields of ``RunConfig`` in which the case differs.
+    recipe, seeds, released, **overrides : as in ``get_runs``, for all cases.
+
+    Raises
+    ------
+    ConfigError, DataError, StoreError, TrainingError : as ``get_run`` does.
+    """
+    seeds = list(seeds)
+    configs = {
+        name: [recipe_config(recipe, **overrides | fields | {"seed": seed}) for seed in seeds]
+        for name, fields in cases.items()
+    }
+    everything = dict.fromkeys(config for of_case in configs.values() for config in of_case)
+    train_all([config for config in everything if find_run(config, released=released) is None])
+    return {
+        name: [find_run(config, released=released) or train_run(config) for config in of_case]
+        for name, of_case in configs.items()
+    }
 
 
 def find_run(config: RunConfig, *, released: bool = True) -> Run | None:
@@ -90,14 +121,14 @@ def train_run(config: RunConfig) -> Run:
     return Run(store.verified(key))
 
 
-def train_seeds(configs: Sequence[RunConfig]) -> None:
-    """Train configurations that differ in their seed only into the store.
+def train_all(configs: Sequence[RunConfig]) -> None:
+    """Train configurations into the store.
 
     Notes
     -----
-    On a CPU every core gets a share of the seeds and a process of its own: two threads that share one
-    small network are slower than two networks. A share of a network for which that pays is trained as
-    one program, see ``nclib.many``; ``benchmarks/many_seeds.py`` measures both.
+    On a CPU every core gets a share of them and a process of its own: two threads that share one small
+    network are slower than two networks. Seeds of a network for which that pays are trained as one
+    program, see ``nclib.many``; ``benchmarks/many_seeds.py`` measures both.
     """
     workers = 1 if default_device().type == "cuda" else os.cpu_count() or 1
     shares = [share for share in (configs[i::workers] for i in range(workers)) if share]
@@ -108,15 +139,26 @@ def train_seeds(configs: Sequence[RunConfig]) -> None:
 
 
 def train_share(configs: Sequence[RunConfig]) -> None:
-    """Train configurations that differ in their seed only, in this process."""
-    if len(configs) == 1 or not pays_together(configs[0], default_device()):
-        for config in configs:
-            train_run(config)
-        return
+    """Train configurations in this process, seeds of one experiment together if that is faster."""
+    experiments = defaultdict(list)
+    for config in configs:
+        experiments[replace(config, seed=0)].append(config)
+    for seeds in experiments.values():
+        if len(seeds) > 1 and pays_together(seeds[0], default_device()):
+            _train_seeds(seeds)
+        else:
+            for config in seeds:
+                train_run(config)
+
+
+def _train_seeds(configs: Sequence[RunConfig]) -> None:
+    """Train configurations that differ in their seed only, as one program."""
     with ExitStack() as locks:
         for key in sorted(store.run_key(config) for config in configs):
             locks.enter_context(store.writing(key))
         configs = [config for config in configs if not store.contains(store.run_key(config))]
+        if not configs:
+            return
         started = _now()
         for config, trained in zip(configs, train_together(configs), strict=True):
             _keep(config, trained, started, together=len(configs))

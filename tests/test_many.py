@@ -54,7 +54,7 @@ class TestGetRuns:
         first = nclib.get_runs("digits", [0, 2], width=32, epochs=2)
         assert [run.config.seed for run in first] == [0, 2]
         asked = []
-        monkeypatch.setattr(runs, "train_seeds", asked.extend)
+        monkeypatch.setattr(runs, "train_all", asked.extend)
         again = nclib.get_runs("digits", [2, 0], width=32, epochs=2)
         assert [run.key for run in again] == [run.key for run in reversed(first)] and not asked
         assert len(store.stored_keys()) == 2
@@ -67,6 +67,16 @@ class TestGetRuns:
     def test_a_share_for_which_that_does_not_pay(self, home):
         runs.train_share(configs(2))
         assert [runs.find_run(config).provenance["together"] for config in configs(2)] == [1, 1]
+
+    def test_cases_share_what_they_have_in_common(self, home):
+        cases = {"cross entropy": {}, "same": {"loss": "cross-entropy"}, "NC loss": {"loss": "nc"}}
+        found = nclib.get_cases(cases, "digits", [0, 1], width=16, epochs=1)
+        assert {name: [(r.config.loss, r.config.seed) for r in of] for name, of in found.items()} == {
+            "cross entropy": [("cross-entropy", 0), ("cross-entropy", 1)],
+            "same": [("cross-entropy", 0), ("cross-entropy", 1)],
+            "NC loss": [("nc", 0), ("nc", 1)],
+        }
+        assert len(store.stored_keys()) == 4
 
     def test_a_failing_process_is_an_error(self, home):
         share = [

@@ -8,12 +8,13 @@ import shutil
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY
 
 import nclib
-from nclib import report, runs, store
+from nclib import publish, report, runs, store
 from nclib.errors import ConfigError, StoreError
 from nclib.publish import release
 from nclib.released import find_released, released_runs
@@ -22,7 +23,7 @@ from nclib.released import find_released, released_runs
 @pytest.fixture
 def published(released, tiny_run, monkeypatch):
     """``tiny_run`` released as "tiny", with results and an embedding that cost no time."""
-    monkeypatch.setattr(report, "results", lambda run: {"probe": 0.5})
+    monkeypatch.setattr(report, "results", lambda run, methods: {"probe": 0.5, "methods": list(methods)})
     monkeypatch.setattr(report, "embedding", lambda run: np.arange(720.0).reshape(360, 2))
     return release(tiny_run, "tiny")
 
@@ -173,3 +174,14 @@ class TestReleased:
         assert find_released(tiny_config).folder.name == "renamed"
         shutil.rmtree(published.parent / "renamed")
         assert find_released(tiny_config) is None
+
+
+def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config, monkeypatch):
+    rows = pd.DataFrame([{"score": "knn", "auroc": 0.5}])
+    monkeypatch.setattr(publish, "detection", lambda run: rows)
+    monkeypatch.setattr(report, "results", lambda run, methods: {"methods": list(methods)})
+    release(tiny_run, "tiny", with_features=False, with_tsne=False, with_detection=True)
+    run = find_released(tiny_config)
+    assert run.results["methods"] == ["kmeans"]
+    assert run.results["detection"] == rows.to_dict("records")
+    assert not any("tsne" in name or "features" in name for name in run._arrays)
