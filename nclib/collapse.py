@@ -131,7 +131,7 @@ def frame_measures(vectors: Tensor, name: str, *, correction: int = 0) -> dict[s
     norms = vectors.norm(dim=1)  # (C,)
     units = vectors / norms[:, None]
     pairs = len(units) * (len(units) - 1)
-    mean = (units.sum(dim=0).square().sum() - units.square().sum()) / pairs  # of the cosines
+    mean = (units.sum(dim=0).square().sum() - units.norm() ** 2) / pairs  # of the cosines
     squares, angles = 0.0, 0.0
     for rows, others in pair_rows(len(units)):
         cosines = units[rows] @ units[others].T
@@ -157,7 +157,8 @@ def pair_rows(count: int) -> Iterator[tuple[slice, slice]]:
 
 def self_duality(weight: Tensor, means: Tensor) -> float:
     """NC3: squared distance of classifier and centred means, (C, D), both of Frobenius norm one."""
-    return float((weight / weight.norm() - means / means.norm()).square().sum())
+    gap = (weight / weight.norm()).sub_(means, alpha=float(1 / means.norm()))  # no second (C, D) array
+    return float(gap.norm() ** 2)
 
 
 def nearest_mean_disagreement(

@@ -401,7 +401,7 @@ def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
     """
     keys = ["outliers", "trained on", "score", "labels"]
     cells = rows.groupby(keys, sort=False)[measure].agg(with_interval)
-    table = cells.unstack("outliers").sort_index(level=["trained on", "score"], sort_remaining=False)
+    table = cells.unstack("outliers", sort=False)
     table.columns.name = {"auroc": "AUROC", "fpr95": "FPR at 95 % TPR"}[measure]
     return table
 
