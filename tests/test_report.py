@@ -237,3 +237,16 @@ def test_by_experiment_joins_seeds_in_order():
         for name, seed in [("b", 0), ("a-seed-of", 10), ("a-seed-of", 2)]
     ]
     assert report.by_experiment(runs) == {"a-seed-of": [runs[2], runs[1]], "b": [runs[0]]}
+
+
+def test_benchmark_table_writes_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "BENCHMARKS", tmp_path)
+    (tmp_path / "x.json").write_text('{"rows": [{"a": 1.25, "b": null}, {"a": 2, "b": 12345}]}')
+    table = report.benchmark_table("x", {"a": ("A", "{:.1f}"), "b": ("B", "{:,}")})
+    assert table["B"].to_dict() == {"1.2": "-", "2.0": "12,345"}
+
+
+def test_every_benchmark_of_the_book_is_there():
+    for name, columns in (("measures", report.MEASURES_COLUMNS), ("many_seeds", report.SEEDS_COLUMNS)):
+        assert len(report.benchmark_table(name, columns)) > 3
+        assert "commit" in report.benchmark_provenance(name)
