@@ -115,9 +115,9 @@ def train_run(config: RunConfig) -> Run:
     key = store.run_key(config)
     with store.writing(key):
         if not store.contains(key):
-            started = _now()
+            made = _beginning()
             trained = train(config, store.checkpoint_file(key), default_device())
-            _keep(config, trained, started, together=1)
+            _keep(config, trained, made, together=1)
     return Run(store.verified(key))
 
 
@@ -159,9 +159,9 @@ def _train_seeds(configs: Sequence[RunConfig]) -> None:
         configs = [config for config in configs if not store.contains(store.run_key(config))]
         if not configs:
             return
-        started = _now()
+        made = _beginning()
         for config, trained in zip(configs, train_together(configs), strict=True):
-            _keep(config, trained, started, together=len(configs))
+            _keep(config, trained, made, together=len(configs))
 
 
 def run_processes(shares: Iterable[list[dict[str, Any]]]) -> None:
@@ -196,16 +196,17 @@ def read_configs(text: str) -> list[RunConfig]:
     return [RunConfig(**fields) for fields in json.loads(text)]
 
 
-def _keep(config: RunConfig, trained: Trained, started: str, together: int) -> None:
+def _keep(config: RunConfig, trained: Trained, made: dict[str, Any], together: int) -> None:
     """Add what was trained to the store; ``together`` seeds were one program."""
     key = store.run_key(config)
-    times = {"started": started, "seconds": trained.seconds, "together": together}
-    record = _record(key, config, trained) | {"provenance": provenance(default_device()) | times}
+    made = made | {"seconds": trained.seconds, "together": together}
+    record = _record(key, config, trained) | {"provenance": made}
     store.add(key, lambda folder: _write(folder, record, trained))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _beginning() -> dict[str, Any]:
+    """Provenance when training begins: the checkout may move on while it runs."""
+    return provenance(default_device()) | {"started": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:
