@@ -117,14 +117,21 @@ class TestNotebook:
 
 
 class TestExecutionCache:
+    DECIDING = (
+        "nclib/a.py",
+        "nclib/recipes.toml",
+        "book/released/x/run.json",
+        "benchmarks/results/measures.json",
+    )
+
     @pytest.fixture
     def repository(self, tmp_path):
-        for name in ("nclib/a.py", "nclib/recipes.toml", "book/released/x/run.json", "book/intro.md"):
+        for name in (*self.DECIDING, "book/intro.md"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(name)
         return tmp_path
 
-    @pytest.mark.parametrize("name", ["nclib/a.py", "nclib/recipes.toml", "book/released/x/run.json"])
+    @pytest.mark.parametrize("name", DECIDING)
     def test_code_and_results_decide(self, repository, name):
         before = execution_cache.fingerprint(repository)
         (repository / name).write_text("changed")

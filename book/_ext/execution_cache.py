@@ -11,7 +11,13 @@ import hashlib
 import shutil
 from pathlib import Path
 
-DECIDES_OUTPUTS = ("nclib/*.py", "nclib/*.toml", "book/released/**/*", "requirements.lock")
+DECIDES_OUTPUTS = (
+    "nclib/*.py",
+    "nclib/*.toml",
+    "book/released/**/*",
+    "benchmarks/results/*",
+    "requirements.lock",
+)
 
 
 def fingerprint(root: Path) -> str:
