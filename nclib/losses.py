@@ -40,7 +40,7 @@ def squared_error(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor) -> 
     return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
-def nc_loss(h: Tensor, y: ArrayLike, weight: Tensor, terms: Sequence[str] = NC_TERMS) -> Tensor:
+def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] = NC_TERMS) -> Tensor:
     """Neural collapse as an objective: the sum of its differentiable measures, without weights.
 
     Parameters
@@ -70,6 +70,7 @@ def nc_loss(h: Tensor, y: ArrayLike, weight: Tensor, terms: Sequence[str] = NC_T
     the same centre. A network that has collapsed therefore has zero loss on any batch. A class with one
     sample has a mean, and no variation within. No term sees the bias of the last layer.
     """
+    h, weight = torch.as_tensor(h), torch.as_tensor(weight)
     if h.ndim != 2 or weight.ndim != 2 or h.shape[1] != weight.shape[1]:
         raise ValueError(
             f"features (N, D) and weight (C, D) must have one D; got {tuple(h.shape)}, {tuple(weight.shape)}"

@@ -124,6 +124,10 @@ class TestCollapseLoss:
         with pytest.raises(ValueError, match=message):
             nc_loss(h, y, weight, terms)
 
+    def test_arrays_and_tensors_agree(self):
+        h, y, weight = (x.detach() for x in sample([0, 1, 2, 3] * 3))
+        assert nc_loss(h.numpy(), y.numpy(), weight.numpy()) == nc_loss(h, y, weight)
+
     def test_refuses_other_shapes(self):
         h, y, weight = sample([0, 1, 2, 3])
         with pytest.raises(ValueError, match=r"one D; got \(4, 7\), \(4, 6\)"):
