@@ -449,7 +449,9 @@ def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
 
 
 def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
-    """Mean of some values, with the lowest and the highest where there are several."""
+    """Mean of some values, with the lowest and the highest where there are several; a dash if undefined."""
     values = list(values)
+    if np.isnan(values).all():
+        return "-"
     mean, low, high = (form.format(f(values)) for f in (np.mean, min, max))
     return mean if low == high else f"{mean} ({low} to {high})"

@@ -141,6 +141,7 @@ class TestTables:
     def test_over_seeds(self):
         assert report.over_seeds([0.5]) == report.over_seeds([0.5, 0.5]) == "0.500"
         assert report.over_seeds([0.25, 0.5, 0.9]) == "0.550 (0.250 to 0.900)"
+        assert report.over_seeds([float("nan")] * 2) == "-"
 
     def test_collapse_table_states_the_accuracy(self, tiny_run):
         table = report.collapse_table({"digits": [tiny_run]})
