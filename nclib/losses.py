@@ -85,6 +85,11 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
     return sum(measures[term] for term in terms).to(h.dtype)
 
 
+def is_collapse(loss: str) -> bool:
+    """Whether an objective of ``LOSSES`` is made of ``nc_terms``: its batches then need every label."""
+    return loss.startswith("nc")
+
+
 def nc_terms(h: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """The differentiable measures of a batch, as ``nc_loss`` defines them; float64 scalars by name.
 

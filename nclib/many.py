@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from nclib.config import RunConfig
-from nclib.losses import LOSSES
+from nclib.losses import LOSSES, is_collapse
 from nclib.train import (
     Trained,
     Training,
@@ -65,7 +65,7 @@ def pays_together(config: RunConfig, device: torch.device) -> bool:
     gains on an MLP; other losses on an MLP lose a little, and convolutions on images of 28 x 28 lose
     much. On a GPU, where starting an operation costs more, an MLP is taken to gain: not measured.
     """
-    return config.arch == "mlp" and (device.type == "cuda" or config.loss.startswith("nc"))
+    return config.arch == "mlp" and (device.type == "cuda" or is_collapse(config.loss))
 
 
 class Together:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nclib.data import load, missing_files
 from nclib.features import FeatureSet, features_of
 from nclib.ood import SCORES, detection_of, noise_like, outlier_scores, resized
+from nclib.report import fine_per_coarse
 from nclib.run import Run
 from nclib.structure import reconstruct_labels
 
@@ -35,7 +36,8 @@ def outlier_images(run: Run) -> dict[str, Tensor]:
     images = {"noise": noise_like(test.images, seed=0)}
     if run.config.held_out:
         images["held-out classes"] = test.of_classes(run.config.held_out).images
-    others = [name for name in OTHER_DATA if name != run.config.dataset and not missing_files(name)]
+    absent = absent_data(run)
+    others = [name for name in OTHER_DATA if name != run.config.dataset and name not in absent]
     return images | {name: resized(load(name).test.images, run.image_shape) for name in others}
 
 
@@ -79,7 +81,7 @@ def detections(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 def labellings(run: Run, train: FeatureSet, seed: int = 0) -> dict[str, Tensor]:
     """Class labels of the training features, by name; only the first if training knew the fine ones."""
-    clusters = [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
+    clusters = fine_per_coarse(run)
     if max(clusters) == 1:
         return {LABELLINGS[0]: train.coarse}
     found = torch.as_tensor(reconstruct_labels(train.h, train.coarse, clusters, "kmeans", seed))

@@ -36,7 +36,7 @@ def release(
     arrays = dict(run.snapshots)
     if with_tsne:
         arrays[EMBEDDING] = torch.as_tensor(report.embedding(run)).float()
-    methods = report.METHODS if with_tsne else ("kmeans",)
+    methods = report.METHODS if with_tsne else report.METHODS[:1]
     results = report.results(run, methods=methods) | {"measures": report.measures(run)}
     if with_detection:
         results["detection"] = detection(run).to_dict("records")

@@ -92,10 +92,10 @@ def get_cases(
         for name, fields in cases.items()
     }
     everything = dict.fromkeys(config for of_case in configs.values() for config in of_case)
-    train_all([config for config in everything if find_run(config, released=released) is None])
+    found = {config: find_run(config, released=released) for config in everything}
+    train_all([config for config, run in found.items() if run is None])
     return {
-        name: [find_run(config, released=released) or train_run(config) for config in of_case]
-        for name, of_case in configs.items()
+        name: [found[config] or train_run(config) for config in of_case] for name, of_case in configs.items()
     }
 
 

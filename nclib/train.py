@@ -32,7 +32,7 @@ from nclib.errors import TrainingError
 from nclib.features import FeatureSet, features_of
 from nclib.files import read_tensors, write_tensors
 from nclib.grouping import Grouping, task
-from nclib.losses import LOSSES
+from nclib.losses import LOSSES, is_collapse
 from nclib.models import Classifier, build_model
 from nclib.moments import Moments
 
@@ -109,7 +109,7 @@ def training_task(config: RunConfig) -> tuple[Splits, Grouping]:
     splits, grouping = task(config)
     if config.batch_size > len(splits.train):
         raise TrainingError(f"batch_size={config.batch_size}, but only {len(splits.train)} training images")
-    if config.loss.startswith("nc") and config.batch_size < 2 * grouping.num_coarse:
+    if is_collapse(config.loss) and config.batch_size < 2 * grouping.num_coarse:
         raise TrainingError(
             f"batch_size={config.batch_size}: loss={config.loss} compares samples of one label, so a batch "
             f"needs two of each, {2 * grouping.num_coarse} in all"
@@ -305,7 +305,7 @@ class Batches:
 
     def _divided(self, order: Tensor) -> Tensor:
         """Indices of the samples of every step, (steps, B); a label with too few starts over."""
-        if not self.config.loss.startswith("nc"):
+        if not is_collapse(self.config.loss):
             return order[: self.steps * self.config.batch_size].view(self.steps, -1)
         each = self.config.batch_size // self.num_coarse
         labels = self.labels[order]
