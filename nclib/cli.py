@@ -96,16 +96,25 @@ def _train(options: argparse.Namespace) -> int:
         options.refuse("--release and --dry-run go with --queue")
     if options.seeds < 1:
         options.refuse(f"--seeds {options.seeds}: expected 1 or more")
-    return _train_queue(options) if options.queue else _train_recipe(options)
+    if options.recipe:
+        _config(options)  # refuses before torch is loaded
+    from nclib import parallel
+
+    with parallel.process_group():
+        if parallel.processes() > 1 and (options.queue or options.seeds > 1):
+            options.refuse("under torchrun one run is trained: give a RECIPE, without --seeds")
+        return _train_queue(options) if options.queue else _train_recipe(options)
 
 
 def _train_recipe(options: argparse.Namespace) -> int:
     first = _config(options).seed
+    from nclib.parallel import leads
     from nclib.runs import get_runs
 
     seeds = range(first, first + options.seeds)
     for run in get_runs(options.recipe, seeds, released=False, **_overrides(options)):
-        _say_where(run, options)
+        if leads():
+            _say_where(run, options)
     return 0
 
 

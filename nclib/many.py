@@ -16,12 +16,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from nclib.config import RunConfig
-from nclib.losses import LOSSES, is_collapse
+from nclib.losses import is_collapse
 from nclib.train import (
     Trained,
     Training,
@@ -74,8 +74,8 @@ class Together:
     def __init__(self, each: list[Training]) -> None:
         self.each = each
         self.config, self.device = each[0].config, each[0].device
-        self.network = _Both(each[0].model)
-        self.parameters, self.buffers = stack_module_state([_Both(training.model) for training in each])
+        self.objective = each[0].objective
+        self.parameters, self.buffers = stack_module_state([training.objective for training in each])
         self.optimizer = make_optimizer(self.parameters.values(), self.config)
 
     def run(self) -> list[Trained]:
@@ -93,7 +93,7 @@ class Together:
         steps = self.each[0].batches.steps
         losses = torch.zeros(steps, len(self.each), device=self.device)
         correct = torch.zeros(len(self.each), device=self.device, dtype=torch.long)
-        self.network.train()
+        self.objective.train()
         batches = zip(*(training.batches.epoch(epoch) for training in self.each), strict=True)
         for step, batch in enumerate(batches):
             images, labels = (
@@ -102,7 +102,9 @@ class Together:
             self.optimizer.param_groups[0]["lr"] = learning_rate(
                 self.config, (epoch - 1) * steps + step, steps
             )
-            loss, hits = vmap(self._loss, randomness="error")(self.parameters, self.buffers, images, labels)
+            loss, hits = vmap(self._evaluate, randomness="error")(
+                self.parameters, self.buffers, images, labels
+            )
             self.optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             self.optimizer.step()
@@ -115,32 +117,16 @@ class Together:
             for s, training in enumerate(self.each)
         ]
 
-    def _loss(
+    def _evaluate(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Loss and number of hits of one seed's batch."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            h, logits = functional_call(self.network, (parameters, buffers), images)
-        weight = parameters["classifier.head.weight"]
-        loss = LOSSES[self.config.loss](h.float(), logits.float(), labels, weight)
-        return loss, (logits.argmax(1) == labels).sum()
+        return functional_call(self.objective, (parameters, buffers), (images, labels))
 
     @torch.no_grad()
     def _unstack(self) -> None:
         """Bring every seed's network up to date."""
         for s, training in enumerate(self.each):
-            for name, tensor in _Both(training.model).state_dict(keep_vars=True).items():
+            for name, tensor in training.objective.state_dict(keep_vars=True).items():
                 stacked = self.parameters[name] if name in self.parameters else self.buffers[name]
                 tensor.copy_(stacked[s])
-
-
-class _Both(nn.Module):
-    """A classifier whose forward pass returns features and logits."""
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.classifier.features(images)
-        return h, self.classifier.head(h)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from nclib import __version__, store
+from nclib import __version__, parallel, store
 from nclib.config import RunConfig, recipe_config
 from nclib.errors import TrainingError
 from nclib.files import write_json, write_tensors
@@ -110,14 +110,16 @@ def find_run(config: RunConfig, *, released: bool = True) -> Run | None:
 def train_run(config: RunConfig) -> Run:
     """Train a configuration into the store, resuming where an earlier attempt stopped.
 
-    One process trains a key; others that ask for it wait and then read it.
+    One process trains a key, or all that torchrun started; others that ask for it wait and then read it.
     """
     key = store.run_key(config)
-    with store.writing(key):
-        if not store.contains(key):
+    with store.writing(key) if parallel.leads() else nullcontext():
+        if parallel.agreed(not store.contains(key)):
             made = _beginning()
             trained = train(config, store.checkpoint_file(key), default_device())
-            _keep(config, trained, made, together=1)
+            if parallel.leads():
+                _keep(config, trained, made, together=1)
+        parallel.agreed(True)  # the run is there for all of them
     return Run(store.verified(key))
 
 
@@ -243,6 +245,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
+        "processes": parallel.processes(),
     }
 
 

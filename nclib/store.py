@@ -33,6 +33,7 @@ from nclib.paths import PACKAGE, home
 
 TRAINING_SOURCES = (
     "arrays.py",
+    "batches.py",
     "collapse.py",
     "data.py",
     "features.py",
@@ -41,6 +42,8 @@ TRAINING_SOURCES = (
     "many.py",
     "models.py",
     "moments.py",
+    "parallel.py",
+    "step.py",
     "train.py",
 )
 MANIFEST = "manifest.json"

@@ -2,9 +2,9 @@
 
     trained = train(recipe_config("digits"))
 
-Images stay on the device as uint8; each epoch draws one permutation, its crops and its mirrorings there,
-from a generator seeded by (seed, epoch). A resumed run therefore needs no generator state: killed at any
-moment and started again, it ends with the weights of a run that was never killed.
+What an epoch draws is decided by (seed, epoch), see ``nclib.batches``. A resumed run therefore needs no
+generator state: killed at any moment and started again, it ends with the weights of a run that was never
+killed. Under torchrun several processes train one network, see ``nclib.parallel``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
+from nclib import parallel
+from nclib.batches import Batches
 from nclib.collapse import nearest_mean_disagreement
 from nclib.config import RunConfig
-from nclib.data import ImageSet, Splits
+from nclib.data import Splits
 from nclib.errors import TrainingError
 from nclib.features import FeatureSet, features_of
 from nclib.files import read_tensors, write_tensors
@@ -35,12 +36,13 @@ from nclib.grouping import Grouping, task
 from nclib.losses import LOSSES, is_collapse
 from nclib.models import Classifier, build_model
 from nclib.moments import Moments
+from nclib.step import Objective, objective_on
 
-CROP_SHARE = 8  # crops move by up to an eighth of the image: four pixels of 32
 WARM_UP = 0.15  # share of the steps in which "one-cycle" rises
 MEASURED_EPOCHS = 10  # about so many, log-spaced, besides the untrained network
-LOOK_EVERY = 32  # steps between two looks at the loss; each look waits for the device
-CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints, after the first
+LOOK_EVERY = 32  # steps on a CPU between two looks at the loss; on CUDA a look would wait for the device
+CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints, after the first;
+CHECKPOINT_COST = 0.1  # seconds: in proportion longer where writing one takes longer than this
 
 
 @dataclass
@@ -144,9 +146,13 @@ class Training:
         initial = initial_model(config, splits.train.images, grouping.num_coarse)
         self.result = Trained(initial.to(device), grouping, tuple(splits.train.images.shape[1:]))
         self.model = self.result.model.to(memory_format=torch.channels_last)
+        # no collapse measure sees the bias of the head
+        self.objective = parallel.wrapped(Objective(self.model, config), unused=is_collapse(config.loss))
+        self.evaluate = objective_on(device)
         self.optimizer = make_optimizer(self.model.parameters(), config)
         self.batches = Batches(splits.train, grouping, config, device)
-        self.saved_at = -math.inf  # when the last checkpoint was written
+        self.look_every = LOOK_EVERY if device.type == "cpu" else self.batches.steps
+        self.save_from = -math.inf  # when the next checkpoint may be written
 
     def run(self) -> Trained:
         self._resume()
@@ -162,19 +168,20 @@ class Training:
 
     def close_epoch(self, record: dict[str, Any]) -> None:
         """Measure the network if it is time to, and add the epoch to the history."""
-        if record["epoch"] in measured_epochs(self.config.epochs):
+        if record["epoch"] in measured_epochs(self.config.epochs) and parallel.leads():
             record |= self._measure(record["epoch"])
         self.result.history.append(record)
 
     def finished(self) -> Trained:
         """The result, on the CPU."""
-        if not self.result.features:  # resumed after the last epoch
+        if parallel.leads() and not self.result.features:  # resumed after the last epoch
             self._measure(self.config.epochs)
         self.model.to("cpu", memory_format=torch.contiguous_format).eval()
         return self.result
 
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
-        steps, objective = self.batches.steps, LOSSES[self.config.loss]
+        """Train for an epoch; on CUDA the host waits for the device at its end only."""
+        steps, size = self.batches.steps, self.batches.size
         losses = torch.zeros(steps, device=self.device)
         correct = torch.zeros((), device=self.device, dtype=torch.long)
         self.model.train()
@@ -182,22 +189,19 @@ class Training:
             self.optimizer.param_groups[0]["lr"] = learning_rate(
                 self.config, (epoch - 1) * steps + step, steps
             )
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                h = self.model.features(images)
-                logits = self.model.head(h)
-            loss = objective(h.float(), logits.float(), labels, self.model.head.weight)
-            self.optimizer.zero_grad(set_to_none=True)
+            loss, hits = self.evaluate(self.objective, images, labels)
             loss.backward()
             self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
             losses[step] = loss.detach()
-            correct += (logits.argmax(1) == labels).sum()
-            if (step + 1) % LOOK_EVERY == 0:
+            correct += hits
+            if (step + 1) % self.look_every == 0:
                 self._refuse_non_finite(losses[: step + 1], epoch)
-                seen = (step + 1) * len(labels)
-                bar.set_postfix_str(f"epoch {epoch}, coarse accuracy {int(correct) / seen:.1%}", False)
-                bar.update(LOOK_EVERY)
-        bar.update(steps % LOOK_EVERY)
-        return self.epoch_record(epoch, losses, int(correct) / (steps * len(labels)))
+                accuracy = int(correct) / ((step + 1) * size)
+                bar.set_postfix_str(f"epoch {epoch}, coarse accuracy {accuracy:.1%}", False)
+                bar.update(self.look_every)
+        bar.update(steps % self.look_every)
+        return self.epoch_record(epoch, losses, int(correct) / (steps * size))
 
     def epoch_record(self, epoch: int, losses: Tensor, accuracy: float) -> dict[str, Any]:
         """What the history keeps of an epoch's steps; raises TrainingError if a loss is not finite."""
@@ -251,7 +255,8 @@ class Training:
         }
 
     def _save(self) -> None:
-        if self.checkpoint is None or time.perf_counter() - self.saved_at < CHECKPOINT_SECONDS:
+        start = time.perf_counter()
+        if self.checkpoint is None or start < self.save_from or not parallel.leads():
             return
         model = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         momentum = {
@@ -263,7 +268,8 @@ class Training:
         state = {"history": self.result.history, "seconds": self.result.seconds}
         metadata = {"config": self.config.canonical_json(), "state": json.dumps(state)}
         write_tensors(self.checkpoint, model | momentum | snapshots, metadata)
-        self.saved_at = time.perf_counter()
+        end = time.perf_counter()
+        self.save_from = end + CHECKPOINT_SECONDS * max(1.0, (end - start) / CHECKPOINT_COST)
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
@@ -278,56 +284,6 @@ class Training:
             # the layout of the parameter: sums are then taken in the order of an unbroken run
             copy = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(buffer)
             self.optimizer.state[parameter]["momentum_buffer"] = copy
-
-
-class Batches:
-    """A training split on the device, served in augmented batches.
-
-    ``epoch(e)`` yields (images, labels): (B, C, H, W) uint8, channels last, and (B,) int64 coarse labels.
-    Neural-collapse losses get batches that hold equally many samples of every label, as many as fit.
-    """
-
-    def __init__(self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
-        self.steps = len(split) // config.batch_size
-        self.labels = grouping.coarse(split.labels).to(device)
-        self.num_coarse = grouping.num_coarse
-        self.height, self.breadth = split.images.shape[2:]
-        self.shift = 0 if config.augment == "none" else self.height // CROP_SHARE
-        padded = F.pad(split.images, [self.shift] * 4)
-        self.images = padded.permute(0, 2, 3, 1).contiguous().to(device)  # (N, H, W, C)
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.labels), generator=generator, device=self.device)
-        for index in self._divided(order):
-            yield self._images(index, generator).permute(0, 3, 1, 2), self.labels[index]
-
-    def _divided(self, order: Tensor) -> Tensor:
-        """Indices of the samples of every step, (steps, B); a label with too few starts over."""
-        if not is_collapse(self.config.loss):
-            return order[: self.steps * self.config.batch_size].view(self.steps, -1)
-        each = self.config.batch_size // self.num_coarse
-        labels = self.labels[order]
-        members = [order[labels == label] for label in range(self.num_coarse)]
-        drawn = [m.repeat(-(-self.steps * each // len(m)))[: self.steps * each] for m in members]
-        return torch.stack([m.view(self.steps, each) for m in drawn], dim=1).flatten(1)
-
-    def _images(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented images, (B, H, W, C)."""
-        if self.config.augment == "none":
-            return self.images[index]
-        rows = self._windows(index, self.height, generator)
-        columns = self._windows(index, self.breadth, generator)
-        if self.config.augment == "crop-flip":
-            mirrored = torch.rand(len(index), generator=generator, device=self.device) < 0.5
-            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-        return self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-    def _windows(self, index: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        """Pixel positions of a random crop per image. (B,) -> (B, size)."""
-        offsets = torch.randint(2 * self.shift + 1, (len(index), 1), generator=generator, device=self.device)
-        return offsets + torch.arange(size, device=self.device)
 
 
 def initial_model(config: RunConfig, images: Tensor, num_coarse: int) -> Classifier:
@@ -373,17 +329,19 @@ def progress_bar(config: RunConfig, first_epoch: int, steps: int) -> tqdm:
 
 @contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """Ask torch for deterministic algorithms inside the block."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    """Ask torch for deterministic algorithms inside the block, else for the fastest."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.deterministic = True
+        cudnn.deterministic = True
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.deterministic = before[1]
+        cudnn.deterministic, cudnn.benchmark = before[1:]
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

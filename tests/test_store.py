@@ -190,8 +190,10 @@ class TestKey:
             name = todo.pop()
             seen.add(name)
             for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nclib."):
-                    todo += {node.module.removeprefix("nclib.") + ".py"} - seen
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nclib"):
+                    module = node.module.removeprefix("nclib").removeprefix(".")
+                    names = [module] if module else [alias.name for alias in node.names]
+                    todo += {name + ".py" for name in names} - seen
         # the configuration and the data are in the key themselves; these only carry and name things
         assert seen - {"config.py", "errors.py", "files.py", "paths.py", "_torchvision.py"} == set(
             store.TRAINING_SOURCES

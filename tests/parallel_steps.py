@@ -1,0 +1,38 @@
+"""Some training steps in float64, for tests/test_parallel.py: ``parallel_steps.py LOSS ARCH FILE``."""
+
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+from nclib import parallel
+from nclib.batches import Batches
+from nclib.config import recipe_config
+from nclib.step import Objective
+from nclib.train import initial_model, make_optimizer, training_task
+
+STEPS = 5
+
+
+def main(loss: str, arch: str, file: str) -> None:
+    config = recipe_config("digits", loss=loss, arch=arch, width=8, augment="crop")
+    torch.Tensor.float = torch.Tensor.double  # the loss too is then computed in float64
+    with parallel.process_group():
+        splits, grouping = training_task(config)
+        model = initial_model(config, splits.train.images, grouping.num_coarse).double()
+        objective = parallel.wrapped(Objective(model, config), unused=loss == "nc").train()
+        optimizer = make_optimizer(model.parameters(), config)
+        losses = []
+        batches = Batches(splits.train, grouping, config, torch.device("cpu")).epoch(1)
+        for (images, labels), _ in zip(batches, range(STEPS), strict=False):
+            value, hits = objective(images.double() / 255, labels)
+            value.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(torch.stack([value.detach(), hits.double()]))
+        if parallel.leads():
+            save_file(model.state_dict() | {"losses": torch.stack(losses)}, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

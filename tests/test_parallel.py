@@ -1,0 +1,116 @@
+"""Two processes that train one network get what one process gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nclib import parallel
+from nclib.batches import Batches
+from nclib.config import recipe_config
+from nclib.errors import TrainingError
+from nclib.run import Run
+from nclib.train import training_task
+
+STEPS = Path(__file__).with_name("parallel_steps.py")
+
+
+def torchrun(processes, *command, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *map(str, command)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "arch", "tolerance"),
+    [
+        ("cross-entropy", "mlp", 1e-12),
+        ("mse", "resnet18", 1e-12),
+        ("nc", "resnet18", 1e-10),  # ill-conditioned: rounding grows fast
+    ],
+)
+def test_steps_equal_those_of_one_process(loss, arch, tolerance, tmp_path):
+    for processes in (1, 2):
+        torchrun(processes, STEPS, loss, arch, tmp_path / f"{processes}").check_returncode()
+    one, two = (load_file(tmp_path / name) for name in "12")
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+def test_a_run_under_torchrun(tmp_path):
+    histories = []
+    for processes in (1, 2):
+        home = tmp_path / f"{processes}"
+        torchrun(
+            processes, "-m", "nclib.cli", "train", "digits", "--set", "epochs=2", NCLIB_HOME=str(home)
+        ).check_returncode()
+        (folder,) = (home / "runs").iterdir()
+        run = Run(folder)
+        assert run.provenance["processes"] == processes
+        histories.append(run.history)
+    for one, two in zip(*histories, strict=True):
+        assert one.keys() == two.keys()
+        assert {k: two[k] for k in one} == pytest.approx(one, rel=1e-3)
+
+
+def test_a_queue_is_refused_under_torchrun():
+    done = torchrun(2, "-m", "nclib.cli", "train", "--queue", "paper")
+    assert done.returncode != 0
+    assert "under torchrun one run is trained" in done.stderr
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "processes", lambda: 3)
+    config = recipe_config("digits", loss="nc")
+    splits, grouping = training_task(config)
+    assert Batches(splits.train, grouping, config, torch.device("cpu")).size == 30  # six of each label
+    config = recipe_config("digits")
+    with pytest.raises(TrainingError, match="batches of 32 cannot be shared by 3 processes"):
+        Batches(splits.train, grouping, config, torch.device("cpu"))
+
+
+class TestAlone:
+    def test_nothing_changes(self):
+        batches, module = torch.arange(6).view(2, 3), nn.BatchNorm1d(2)
+        assert parallel.leads()
+        assert parallel.agreed(False) is False
+        assert torch.equal(parallel.share(batches), batches)
+        assert parallel.gathered(batches) is batches
+        assert parallel.wrapped(module, unused=False) is module
+
+    def test_the_shares_of_all_processes_are_the_batch(self, monkeypatch):
+        batches = torch.arange(12).view(2, 6)
+        monkeypatch.setattr(parallel, "processes", lambda: 3)
+        shares = []
+        for rank in range(3):
+            monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+            shares.append(parallel.share(batches))
+        assert torch.equal(torch.cat(shares, dim=1), batches)
+
+
+class TestSharedBatchNorm:
+    @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
+    def test_of_one_process_is_batch_normalisation(self, shape, monkeypatch):
+        monkeypatch.setattr(parallel._Sum, "apply", lambda part: part)
+        kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
+        plain, x = kind(3).double(), torch.randn(shape, dtype=torch.float64)
+        shared = parallel.SharedBatchNorm.like(kind(3).double())
+        for training in (True, False):
+            inputs = [x.clone().requires_grad_() for _ in "ab"]
+            outputs = [m.train(training)(i) for m, i in zip((plain, shared), inputs, strict=True)]
+            for output in outputs:
+                (output**3).sum().backward()
+            torch.testing.assert_close(*outputs)
+            torch.testing.assert_close(*[i.grad for i in inputs])
+        torch.testing.assert_close(shared.state_dict(), plain.state_dict())
