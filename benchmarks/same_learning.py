@@ -1,0 +1,109 @@
+"""Do the fast loop and the plain one learn the same? Five seeds each way, FashionMNIST at laptop size.
+
+    python -m benchmarks.same_learning [--seeds 0 1 2 3 4] [--output benchmarks/results/same_learning.json]
+
+The plain loop of benchmarks/copied_loop.py trains here, in float32; the fast loop's runs are those that
+``nclib.get_runs`` gives, the released ones where there are any. Seeds that the file has are not trained
+again. About ten minutes a seed with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from benchmarks.copied_loop import CopiedLoop
+from nclib import report
+from nclib.collapse import collapse_of
+from nclib.config import RunConfig, recipe_config
+from nclib.data import ImageSet
+from nclib.features import FeatureSet
+from nclib.files import write_json
+from nclib.moments import Moments
+from nclib.run import Run
+from nclib.runs import get_run, provenance
+from nclib.structure import match_labels, msdr, reconstruct_labels
+from nclib.train import default_device, training_task
+
+ROOT = Path(__file__).parents[1]
+RECIPE = "fashion-narrow"
+
+
+def plain(config: RunConfig) -> dict[str, float]:
+    """What the plain loop's network has learnt after all epochs."""
+    splits, grouping = training_task(config)
+    loop = CopiedLoop(config, splits, grouping, default_device(), workers=0)
+    for epoch in range(1, config.epochs + 1):
+        print(config.seed, epoch, loop.train_epoch(epoch), flush=True)
+    head = loop.model.head
+    weight, bias = (p.detach().float().cpu() for p in (head.weight, head.bias))
+
+    def features(split: ImageSet) -> FeatureSet:
+        fine = split.labels
+        return FeatureSet(loop.features(split), fine, grouping.coarse(fine), weight, bias)
+
+    train, test = map(features, splits)
+    moments = Moments.of(train.h, train.fine, len(grouping.fine_names)).grouped(grouping.fine_to_coarse)
+    clusters = [len(grouping.members(c)) for c in range(grouping.num_coarse)]
+    found = reconstruct_labels(train.h, train.coarse, clusters, "kmeans")
+    return {
+        "train_accuracy": accuracy(train),
+        "test_accuracy": accuracy(test),
+        "found": match_labels(found, train.fine).accuracy,
+        "nc1": collapse_of(moments, weight)["nc1"],
+        "msdr": float(msdr(train.h, train.fine, train.coarse).nanmean()),
+    }
+
+
+def accuracy(f: FeatureSet) -> float:
+    return float((f.logits().argmax(1) == f.coarse).double().mean())
+
+
+def fast(run: Run) -> dict[str, float]:
+    """The same of a run of nclib."""
+    last = next(row for row in reversed(report.measures(run)) if row["split"] == "train")
+    return {
+        "train_accuracy": run.history[-1]["train_accuracy"],
+        "test_accuracy": run.history[-1]["test_accuracy"],
+        "found": report.results(run, methods=("kmeans",))["reconstruction"]["kmeans"]["train"],
+        "nc1": last["nc1"],
+        "msdr": last["msdr"],
+    }
+
+
+def keep(row: dict[str, Any], output: Path) -> None:
+    """Add a row to the file, which several processes may write."""
+    with FileLock(f"{output}.lock"):
+        rows = [*rows_of(output), row]
+        rows.sort(key=lambda row: (row["loop"], row["seed"]))
+        write_json(output, {"recipe": RECIPE, "rows": rows, "provenance": provenance(default_device())})
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    return json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
+
+
+def main() -> None:
+    """Train what is missing, print it, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/same_learning.json")
+    options = parser.parse_args()
+    if default_device().type == "cpu":
+        torch.set_num_threads(1)
+    learnt = {"plain": plain, "nclib": lambda config: fast(get_run(RECIPE, seed=config.seed))}
+    for seed in options.seeds:
+        for loop, learn in learnt.items():
+            if (loop, seed) not in {(row["loop"], row["seed"]) for row in rows_of(options.output)}:
+                row = {"loop": loop, "seed": seed, "repeats": 1} | learn(recipe_config(RECIPE, seed=seed))
+                keep(row, options.output)
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
