@@ -38,7 +38,8 @@ class CopiedLoop:
         self.config, self.device, self.workers = config, device, workers
         train = splits.train
         self.model = initial_model(config, train.images, grouping.num_coarse)
-        shape, mean, std = train.images.shape[1:], self.model.mean.flatten(), self.model.std.flatten()
+        shape = train.images.shape[1:]
+        mean, std = self.model.mean.flatten().tolist(), self.model.std.flatten().tolist()
         self.model.mean.fill_(0)  # the transforms normalise instead
         self.model.std.fill_(1)
         self.model.to(device)
@@ -104,9 +105,9 @@ class _Images(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-def _transforms(augment: str, size: int, mean: Tensor, std: Tensor) -> nn.Module:
+def _transforms(augment: str, size: int, mean: list[float], std: list[float]) -> nn.Module:
     transforms = import_torchvision("torchvision.transforms")
     chain = {"none": [], "crop": [transforms.RandomCrop(size, padding=size // CROP_SHARE)]}
     chain["crop-flip"] = [*chain["crop"], transforms.RandomHorizontalFlip()]
-    normalise = transforms.Normalize(mean.tolist(), std.tolist())
+    normalise = transforms.Normalize(mean, std)
     return transforms.Compose([*chain[augment], transforms.ToTensor(), normalise])
