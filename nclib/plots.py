@@ -436,3 +436,52 @@ def _described(axes: Axes, text: str) -> Axes:
 
 def _wrapped(names: Sequence[str]) -> list[str]:
     return [name.replace(" + ", " +\n") for name in names]
+
+
+def training_speed(record: Mapping[str, Any]) -> Axes:
+    """Training images per second of the copied loop, and of nclib's loop with one thing changed.
+
+    Bars are medians over epochs, lines reach from the slowest to the fastest.
+
+    Parameters
+    ----------
+    record : what ``benchmarks/training.py`` wrote.
+    """
+    copied = {"variant": "the copied loop"} | record["rows"][0]
+    rows = [record["variants"][0] | {"variant": "nclib"}, *record["variants"][1:], copied]
+    _, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(rows)), layout="constrained")
+    middle = np.array([row["images_per_second"] for row in rows])
+    ends = np.array([(row["lowest"], row["highest"]) for row in rows]).T
+    names = [row["variant"] for row in rows]
+    colors = ["C0", *["0.7"] * (len(rows) - 2), "C1"]
+    axes.barh(names, middle, xerr=abs(ends - middle), color=colors, ecolor="0.3")
+    axes.invert_yaxis()
+    axes.set_xlabel("training images per second")
+    axes.set_title(f"nclib trains {record['rows'][1]['ratio']:.1f} times as fast as the copied loop")
+    spoken = "; ".join(f"{name}: {value:,.0f}" for name, value in zip(names, middle, strict=True))
+    return _described(axes, f"Images per second. {spoken}.")
+
+
+def same_learning(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Axes:
+    """What each seed has learnt with either loop, a panel for each measure.
+
+    Parameters
+    ----------
+    rows : of benchmarks/results/same_learning.json.
+    titles : title of each measure's panel.
+    """
+    table = pd.DataFrame(rows)
+    figure, panels = plt.subplots(1, len(titles), figsize=(11, 3), layout="constrained")
+    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
+        sns.stripplot(
+            table, x="loop", y=measure, hue="loop", order=["nclib", "plain"], hue_order=["nclib", "plain"],
+            jitter=0.15, ax=panel, legend=False,
+        )  # fmt: skip
+        panel.set(xlabel="", ylabel="")
+        panel.set_title(title, fontsize="small")
+    figure.suptitle("The fast loop and the plain one learn the same")
+    means = table.groupby("loop")[list(titles)].mean()
+    spoken = "; ".join(
+        f"{titles[m]}: {means.loc['nclib', m]:.3g}, {means.loc['plain', m]:.3g}" for m in titles
+    )
+    return _described(panels[0], f"Points are seeds. Means of nclib's and of the plain loop: {spoken}.")

@@ -11,16 +11,19 @@ import time
 import pytest
 import torch
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from nclib import train as training
+from nclib.batches import Batches
 from nclib.config import RunConfig, recipe_config
 from nclib.data import ImageSet, load
 from nclib.errors import TrainingError
 from nclib.files import read_tensors
 from nclib.grouping import Grouping
 from nclib.runs import train_run
+from nclib.step import evaluate
 from nclib.store import checkpoint_file, run_folder, run_key
-from nclib.train import Batches, Training, learning_rate, measured_epochs, train
+from nclib.train import Training, learning_rate, measured_epochs, train, training_task
 
 
 class TestLearningRate:
@@ -327,3 +330,69 @@ def test_killed_process_ends_with_the_same_bytes(home, tmp_path, monkeypatch, st
     assert whole.history == history
     for part, content in killed.items():
         assert (whole.folder / part).read_bytes() == content, part
+
+
+class TestCompiledStep:
+    """What CUDA runs, here without the compiler: graphs are only captured, and counted."""
+
+    @pytest.fixture
+    def captured(self):
+        graphs = []
+
+        def backend(graph, inputs):
+            graphs.append(graph)
+            return graph.forward
+
+        torch._dynamo.reset()
+        yield graphs, torch.compile(evaluate, backend=backend, dynamic=False, fullgraph=True)
+        torch._dynamo.reset()
+
+    def losses(self, step, **fields):
+        fields = {"arch": "resnet18", "width": 2, "batch_size": 512} | fields
+        config = recipe_config("digits", **fields)
+        training = Training(config, *training_task(config), torch.device("cpu"), None)
+        training.evaluate = step
+        with pytest.MonkeyPatch.context() as patch:
+            seen = []
+            patch.setattr(training, "epoch_record", lambda epoch, losses, accuracy: seen.append(losses))
+            training.train_epoch(1, tqdm(disable=True))
+        return seen[0]
+
+    def test_another_seed_learning_rate_or_decay_compiles_nothing(self, captured):
+        graphs, step = captured
+        for fields in ({}, {"seed": 3}, {"lr": 0.01}, {"weight_decay": 0.0}, {"epochs": 7}):
+            self.losses(step, **{"precision": "bf16"} | fields)
+        assert len(graphs) == 1
+
+    @pytest.mark.parametrize("loss", ["cross-entropy", "mse", "nc"])
+    def test_is_one_graph_and_computes_the_same(self, captured, loss):
+        graphs, step = captured
+        torch.testing.assert_close(self.losses(step, loss=loss), self.losses(evaluate, loss=loss))
+        assert len(graphs) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+class TestOnAGPU:
+    def trained_epoch(self, **fields):
+        config = recipe_config("digits", arch="resnet18", width=8, batch_size=64, augment="crop", **fields)
+        training = Training(config, *training_task(config), torch.device("cuda"), None)
+        bar = tqdm(disable=True)
+        training.train_epoch(1, bar)
+        return training, bar
+
+    def test_no_step_waits_for_the_device(self):
+        training, _ = self.trained_epoch()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for images, labels in training.batches.epoch(2):
+                training.evaluate(training.objective, images, labels)[0].backward()
+                training.optimizer.step()
+                training.optimizer.zero_grad(set_to_none=True)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    @pytest.mark.parametrize("loss", ["cross-entropy", "nc"])
+    def test_learns_as_a_cpu_does(self, loss):
+        training, bar = self.trained_epoch(loss=loss, precision="fp32")
+        records = [training.train_epoch(epoch, bar) for epoch in range(2, 6)]
+        assert records[-1]["running_accuracy"] > 0.9
