@@ -114,15 +114,16 @@ def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
     ------
     ValueError : as ``class_distances``, or a fine class with two coarse labels.
     """
-    return _msdr(class_distances(h, fine), coarse_of_fine(fine, coarse))
+    return ratio_to_siblings(class_distances(h, fine), coarse_of_fine(fine, coarse))
 
 
 def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
     """``msdr`` from the moments of the fine classes and the coarse label of each, (C,)."""
-    return _msdr(distances_of(moments), group)
+    return ratio_to_siblings(distances_of(moments), group)
 
 
-def _msdr(distances: Tensor, group: ArrayLike) -> Tensor:
+def ratio_to_siblings(distances: Tensor, group: ArrayLike) -> Tensor:
+    """``msdr`` from class distances (C, C) and the coarse label of each class, (C,)."""
     siblings = sibling_pairs(group).to(distances.device)
     return (relative_distances(distances) * siblings).sum(dim=1) / siblings.sum(dim=1)
 
