@@ -523,23 +523,23 @@ def raw_distances(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axe
     for row, (name, matrix) in zip(panels, distances.items(), strict=True):
         matrix = np.asarray(matrix)
         norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
-        for panel, norm, scale in zip(row, norms, ("all distances", "distances inside a label"), strict=True):
+        for panel, norm, scale in zip(row, norms, ("all distances", "only inside labels"), strict=True):
             image = _heatmap(panel, matrix, grouping, norm)
             extend = "max" if norm is norms[1] else "neither"
             figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
-            panel.set_title(f"{name}, colours for {scale}", fontsize="medium")
+            panel.set_title(f"{name}: {scale}", fontsize="medium")
         words.append(
             f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one label "
             f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
         )
-    figure.suptitle("Colours for the large distances hide the small ones inside a label")
+    figure.suptitle("The same distances in two colour scales: of all pairs, and of pairs inside a label")
     return _described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
 
 
 def relative_heatmaps(
     rows: Mapping[str, Mapping[str, ArrayLike]], grouping: Grouping, title: str = ""
 ) -> Axes:
-    """Class distances in units of the width of the row's class, on one colour scale for all panels.
+    """Class distances in units of the width of both classes, on one colour scale for all panels.
 
     Colours are for distances inside a label, which are also written down; those between labels that are
     larger than all of these are grey.
@@ -554,30 +554,29 @@ def relative_heatmaps(
     }
     inside = _inside(grouping)
     shown = np.concatenate([matrix[inside] for of_row in relative.values() for matrix in of_row.values()])
-    norm = LogNorm(shown.min(), shown.max())
+    norm = LogNorm(min(1, shown.min()), shown.max())
     columns = max(len(of_row) for of_row in rows.values())
     figure, panels = plt.subplots(
-        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False,
-        layout="constrained",
+        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False, sharex=True,
+        sharey=True, layout="constrained",
     )  # fmt: skip
     for line, (name, of_row) in zip(panels, relative.items(), strict=True):
         for panel, (when, matrix) in zip(line, of_row.items(), strict=True):
-            image = _heatmap(panel, matrix, grouping, norm, written=True, named=panel is line[0])
-            if line is panels[0]:
-                panel.set_title(when, fontsize="medium")
+            image = _heatmap(panel, matrix, grouping, norm, written=True)
+            panel.set_title(when, fontsize="medium")
         line[0].set_ylabel(name)
-    bar = figure.colorbar(image, ax=panels, extend="max", label="distance / own width (1: no structure)")
+    bar = figure.colorbar(image, ax=panels, extend="max", label="distance / width (1: no difference)")
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     bar.ax.yaxis.set_major_formatter("{x:g}")
     bar.ax.minorticks_off()
-    figure.suptitle(title or "Inside a label, classes stay further apart than each is wide")
+    figure.suptitle(title or "Inside a label, classes stay further apart than they are wide")
     siblings = inside & ~np.eye(len(inside), dtype=bool)
     words = "; ".join(
         f"{name}, {when}: inside labels {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
         for name, of_row in relative.items()
         for when, m in of_row.items()
     ).replace("\n", ", ")
-    return _described(panels[0, 0], f"Class distances in units of the class's width. Means: {words}.")
+    return _described(panels[0, 0], f"Class distances in units of the width of both classes. Means: {words}.")
 
 
 def _heatmap(
@@ -586,14 +585,13 @@ def _heatmap(
     grouping: Grouping,
     norm: Normalize,
     written: bool = False,
-    named: bool = True,
 ) -> QuadMesh:
     """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey."""
     order, edges = _by_super_class(grouping)
     cmap = sns.color_palette("mako_r", as_cmap=True).copy()
     cmap.set_over(OFF_SCALE)
     few = len(order) <= MOST_NAMED
-    names = [grouping.fine_names[fine] for fine in order] if few and named else False
+    names = [grouping.fine_names[fine] for fine in order] if few else False
     ordered = matrix[np.ix_(order, order)]
     sns.heatmap(ordered, norm=norm, cmap=cmap, square=True, cbar=False, xticklabels=names, yticklabels=names,
                 ax=panel)  # fmt: skip
@@ -603,7 +601,7 @@ def _heatmap(
         siblings = sibling_pairs(grouping.fine_to_coarse[order])
         for i, j in siblings.nonzero().tolist():
             light = norm(ordered[i, j]) > 0.5
-            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.1f}", color="w" if light else "k", fontsize=6,
+            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=5.5,
                        ha="center", va="center")  # fmt: skip
     return panel.collections[0]
 

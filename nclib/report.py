@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from nclib.baselines import NEIGHBOURS, pixel_distances, pixels
+from nclib.baselines import NEIGHBOURS, pixel_distances, pixels, spaces
 from nclib.collapse import collapse_of
 from nclib.config import RunConfig
 from nclib.embed import tsne
@@ -60,6 +60,12 @@ COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
 TERMINAL_ACCURACY = 0.999  # on train
 PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
 SPACES = {"features": "features", "untrained": "untrained network", "pixels": "pixels"}
+CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
+    "siblings": ("siblings", "{:.2f}"),
+    "others": ("other labels", "{:.2f}"),
+    "difference": ("difference / other labels", "{:.2g}"),
+    "msdr": ("MSDR", "{:.2f}"),
+}
 TSNE_STARTS = {  # name: initialization and seed
     "principal components": ("pca", 0),
     "random, seed 0": ("random", 0),
@@ -277,15 +283,20 @@ def msdr_table(run: Run, split: str = "test") -> pd.DataFrame:
 
 
 def stages(run: Run) -> dict[str, int]:
-    """Three measured epochs to look at: "untrained", "accurate" and "end".
+    """Three measured epochs to look at: "untrained", "on the way" and "end".
 
-    "accurate" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
+    "on the way" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
     where there is none, it is the one before the last, so that there is something to compare with.
     """
     epochs = run.measured_epochs
     begin = terminal_epoch([run])
-    accurate = epochs[-2] if begin in (None, epochs[-1]) else begin
-    return {"untrained": epochs[0], "accurate": accurate, "end": epochs[-1]}
+    between = epochs[-2] if begin in (None, epochs[-1]) else begin
+    return {"untrained": epochs[0], "on the way": between, "end": epochs[-1]}
+
+
+def distances(run: Run) -> dict[str, Tensor]:
+    """Class distances (C, C) of both splits at the end of training."""
+    return {split: distances_of(run.moments(split)) for split in ("train", "test")}
 
 
 def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
@@ -300,7 +311,7 @@ def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
 
 
 def contrasts(distances: Tensor, group: Tensor) -> dict[str, float]:
-    """What a heatmap shows, in three numbers.
+    """What a heatmap shows, in four numbers.
 
     Parameters
     ----------
@@ -309,18 +320,19 @@ def contrasts(distances: Tensor, group: Tensor) -> dict[str, float]:
 
     Returns
     -------
-    dict. "siblings": the mean MSDR. "others": mean of D(c, c') / D(c, c) over classes with two labels.
-    "difference": by how much siblings are further apart than samples of one class, mean D(c, c') less mean
-    D(c, c), over the mean of D between labels. Where no class has siblings, not a number. The definitions
-    are ours.
+    dict. "siblings" and "others": mean of ``relative_distances`` over pairs of classes with one label, and
+    with two. "difference": by how much siblings are further apart than samples of one class, mean of
+    D(c, c') - (D(c, c) + D(c', c')) / 2, over the mean of D between labels; the definition is ours. "msdr":
+    its mean. Where no class has siblings all but "others" are not a number.
     """
-    siblings = sibling_pairs(group)
-    others = group[:, None] != group[None, :]
-    relative, within = relative_distances(distances), distances.diagonal()[siblings.any(dim=1)].mean()
+    siblings, others = sibling_pairs(group), group[:, None] != group[None, :]
+    relative, width = relative_distances(distances), distances.diagonal()
+    gaps = distances - (width[:, None] + width[None, :]) / 2
     return {
-        "siblings": float(torch.nanmean(ratio_to_siblings(distances, group))),
+        "siblings": float(relative[siblings].mean()),
         "others": float(relative[others].mean()),
-        "difference": float((distances[siblings].mean() - within) / distances[others].mean()),
+        "difference": float(gaps[siblings].mean() / distances[others].mean()),
+        "msdr": float(torch.nanmean(ratio_to_siblings(distances, group))),
     }
 
 
@@ -329,7 +341,7 @@ def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     rows = []
     for name, runs in runs_of.items():
         group = runs[0].grouping.fine_to_coarse
-        for stage in ("pixels", "untrained", "accurate", "end"):
+        for stage in ("pixels", "untrained", "on the way", "end"):
             epochs = None if stage == "pixels" else [stages(run)[stage] for run in runs]
             row = {"data": name, "when": stage, "epoch": "-", "coarse accuracy, train": "-"}
             if epochs:
@@ -338,10 +350,10 @@ def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 row["coarse accuracy, train"] = over_seeds(_accuracies(runs, epochs))
             for split in ("train", "test"):
                 of_seeds = _contrasts_of(runs, epochs, split, group)
-                for key, form in (("siblings", "{:.2f}"), ("others", "{:.2f}"), ("difference", "{:.2g}")):
-                    row[f"{key}, {split}"] = with_interval((found[key] for found in of_seeds), form)
+                for key, (title, form) in CONTRAST_NAMES.items():
+                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), form)
             rows.append(row)
-    return pd.DataFrame(rows).set_index(["data", "when"])
+    return pd.DataFrame(rows).set_index(["data", "when"]).T
 
 
 def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
@@ -389,6 +401,17 @@ def neighbour_table(
             row["least pure class, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "split"])
+
+
+def pictures(run: Run) -> dict[str, tuple[FeatureSet, np.ndarray]]:
+    """t-SNE inside each label of features, of the untrained network's, and of pixels, by space.
+
+    Of the train split, or of test for a released run, whose picture of its features is the released one.
+    """
+    return {
+        space: (f, embedding(run) if run.released and space == "features" else tsne_inside(f))
+        for space, f in spaces(run, shown_split(run)).items()
+    }
 
 
 def least_pure_label(f: FeatureSet, k: int = NEIGHBOURS) -> int:

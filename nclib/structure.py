@@ -81,7 +81,7 @@ def _means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, 
 
 
 def relative_distances(distances: ArrayLike) -> Tensor:
-    """Class distances with every row in units of the class's own width, D(c, c') / D(c, c).
+    """Class distances in units of the mean width of both classes, 2 D(c, c') / (D(c, c) + D(c', c')).
 
     Parameters
     ----------
@@ -89,11 +89,16 @@ def relative_distances(distances: ArrayLike) -> Tensor:
 
     Returns
     -------
-    (C, C) float64 without unit, ones on the diagonal, in general not symmetric. The mean of a row
-    over the siblings of its class is the MSDR of the class.
+    (C, C) float64 without unit, symmetric, ones on the diagonal.
+
+    Notes
+    -----
+    One where two classes have the same mean, whatever the width of each, up to 1 / n of n samples. MSDR
+    divides by the own width alone, and so also grows where widths differ. The definition is ours.
     """
     distances = as_features(distances, "distances").to(torch.float64)
-    return distances / distances.diagonal()[:, None]
+    width = distances.diagonal()
+    return 2 * distances / (width[:, None] + width[None, :])
 
 
 def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
@@ -125,7 +130,7 @@ def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
 def ratio_to_siblings(distances: Tensor, group: ArrayLike) -> Tensor:
     """``msdr`` from class distances (C, C) and the coarse label of each class, (C,)."""
     siblings = sibling_pairs(group).to(distances.device)
-    return (relative_distances(distances) * siblings).sum(dim=1) / siblings.sum(dim=1)
+    return (distances * siblings).sum(dim=1) / siblings.sum(dim=1) / distances.diagonal()
 
 
 def sibling_pairs(group: ArrayLike) -> Tensor:

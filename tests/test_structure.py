@@ -164,13 +164,20 @@ class TestRatio:
 
 
 class TestRelative:
-    def test_mean_over_siblings_is_the_ratio(self):
-        h, fine = classes([6, 7, 8, 9, 5])
-        group = np.array([0, 1, 0, 0, 1])
-        relative, siblings = relative_distances(class_distances(h, fine)), sibling_pairs(group)
-        np.testing.assert_allclose(relative.diagonal(), 1, rtol=1e-15)
-        ratio = [row[pairs].mean() for row, pairs in zip(relative, siblings, strict=True)]
-        np.testing.assert_allclose(ratio, msdr(h, fine, group[fine]), rtol=1e-12)
+    def test_closed_form_of_gaussians(self):
+        # means a apart, variances s_i^2 in dim directions: 1 + a^2 / (dim (s_1^2 + s_2^2))
+        rng = np.random.default_rng(0)
+        y, width = np.arange(60_000) % 3, np.array([1.0, 2.0, 0.5])
+        h = width[y, None] * rng.normal(size=(60_000, 4))
+        h[y == 1, 0] += 3.0
+        expected = [[1, 1 + 9 / 20, 1], [1 + 9 / 20, 1, 1 + 9 / 17], [1, 1 + 9 / 17, 1]]
+        np.testing.assert_allclose(relative_distances(class_distances(h, y)), expected, rtol=0.01)
+
+    def test_one_on_average_where_classes_share_a_distribution(self):
+        rng = np.random.default_rng(0)
+        y = np.repeat(np.arange(3), [4, 8, 30])  # small classes: a biased diagonal would show
+        found = [relative_distances(class_distances(rng.normal(size=(42, 300)), y)) for _ in range(200)]
+        np.testing.assert_allclose(torch.stack(found).mean(dim=0), 1, atol=0.005)
 
     def test_siblings_are_others_of_the_same_label(self):
         assert sibling_pairs([0, 1, 0]).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
