@@ -588,8 +588,7 @@ def _heatmap(
 ) -> QuadMesh:
     """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey."""
     order, edges = _by_super_class(grouping)
-    cmap = sns.color_palette("mako_r", as_cmap=True).copy()
-    cmap.set_over(OFF_SCALE)
+    cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(over=OFF_SCALE)
     few = len(order) <= MOST_NAMED
     names = [grouping.fine_names[fine] for fine in order] if few else False
     ordered = matrix[np.ix_(order, order)]

@@ -14,6 +14,7 @@ from nclib.outliers import detection
 from nclib.paths import RELEASED
 from nclib.released import EMBEDDING, ReleasedRun, encode_features
 from nclib.run import Run
+from nclib.runs import provenance
 from nclib.structure import distances_of
 
 
@@ -56,8 +57,12 @@ def release(
 
 
 def amend(run: ReleasedRun) -> None:
-    """Add to a released run what earlier versions did not measure, from the features that it has."""
-    write_json(run.folder / "run.json", run.record | {"results": run.results | _compared(run)})
+    """Add to a released run what earlier versions did not measure, from the features that it has.
+
+    ``results["amended"]`` says when and by which commit.
+    """
+    results = run.results | _compared(run) | {"amended": provenance(torch.device("cpu"))}
+    write_json(run.folder / "run.json", run.record | {"results": results})
     store.write_manifest(run.folder)
 
 
