@@ -412,7 +412,7 @@ def tsne_grid(grid: Mapping[tuple[str, float], ArrayLike], f: FeatureSet, names:
             panel.set_ylabel(start, fontsize="small")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=4)
-    figure.suptitle("The picture changes with its settings, the neighbours hardly do")
+    figure.suptitle("The picture changes with its settings, the purity of neighbours hardly does")
     text = (
         f"{len(grid)} t-SNE pictures of {' and '.join(labels)}; the neighbour purity in the plane goes from "
         f"{min(purities):.3f} to {max(purities):.3f}."
@@ -590,11 +590,15 @@ def _heatmap(
     order, edges = _by_super_class(grouping)
     cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(over=OFF_SCALE)
     few = len(order) <= MOST_NAMED
-    names = [grouping.fine_names[fine] for fine in order] if few else False
+    names = [grouping.fine_names[fine] for fine in order] if few else []
     ordered = matrix[np.ix_(order, order)]
-    sns.heatmap(ordered, norm=norm, cmap=cmap, square=True, cbar=False, xticklabels=names, yticklabels=names,
-                ax=panel)  # fmt: skip
+    image = panel.pcolormesh(ordered, norm=norm, cmap=cmap)  # seaborn's heatmap draws the figure every time
+    panel.set(xlim=(0, len(order)), ylim=(len(order), 0), aspect="equal")
+    panel.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
+    panel.set_yticks(np.arange(len(names)) + 0.5, names)
     panel.tick_params(labelsize="x-small")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
     _draw_edges(panel, edges)
     if written and few:
         siblings = sibling_pairs(grouping.fine_to_coarse[order])
@@ -602,7 +606,7 @@ def _heatmap(
             light = norm(ordered[i, j]) > 0.5
             panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=5.5,
                        ha="center", va="center")  # fmt: skip
-    return panel.collections[0]
+    return image
 
 
 def _by_super_class(grouping: Grouping) -> tuple[list[int], np.ndarray]:
