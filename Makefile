@@ -28,8 +28,9 @@ test: .venv/.installed ## run the whole test suite
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md
 	@$(python) notebooks/pair.py
 
-bench: .venv/.installed ## measure speed on this machine: measures, many seeds, training
+bench: .venv/.installed ## measure speed on this machine: measures, distances, many seeds, training
 	@$(python) -m benchmarks.measures
+	@$(python) -m benchmarks.distances
 	@$(python) -m benchmarks.many_seeds
 	@$(python) -m nclib.cli bench
 

@@ -38,12 +38,15 @@ _HOME = {  # public name: module that holds it
     "nc_loss": "losses",
     "class_distances": "structure",
     "msdr": "structure",
+    "relative_distances": "structure",
+    "neighbour_purity": "structure",
     "reconstruct_labels": "structure",
     "match_labels": "structure",
     "linear_probe": "probe",
     "tsne": "embed",
 }
 _MODULES = (
+    "baselines",
     "bench",
     "config",
     "data",

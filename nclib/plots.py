@@ -17,15 +17,19 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 
 from nclib.data import ImageSet
+from nclib.features import FeatureSet
 from nclib.grouping import Grouping
 from nclib.ood import SCORES
 from nclib.precision import FORMATS
-from nclib.report import METHOD_NAMES, coarse_nc1, interval, mean_msdr, measures, terminal_epoch
+from nclib.report import METHOD_NAMES, SPACES, coarse_nc1, interval, mean_msdr, measures, terminal_epoch
 from nclib.run import Run
+from nclib.structure import neighbour_purity, relative_distances, sibling_pairs
 
 PALETTE = "colorblind"
 DPI = 120
@@ -52,6 +56,8 @@ COLLAPSE_STYLES = {  # name: colour, line style
     "classifier alone": ("C2", ":"),
 }
 MARKERS = "sDoX^"
+OFF_SCALE = "0.88"  # of distances between labels, where colours are for those inside one
+MOST_NAMED = 20  # classes whose names fit beside a heatmap
 sns.set_theme(style="whitegrid", palette=PALETTE)
 
 
@@ -349,13 +355,14 @@ def _format_style(name: str) -> dict[str, Any]:
     }
 
 
-def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping) -> Axes:
+def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
     """An embedding in the plane, one panel for each coarse label, coloured by fine class.
 
     Parameters
     ----------
     points : (N, 2), for example of ``nclib.report.tsne_inside``.
     fine : (N,) fine labels.
+    title : by default that of features.
     """
     points, fine = np.asarray(points), np.asarray(fine)
     figure, panels = plt.subplots(
@@ -368,10 +375,84 @@ def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping) -> Axes:
         panel.set(xticks=[], yticks=[])
         panel.set_title(f"label {coarse}", fontsize="medium")
         panel.legend(fontsize="x-small", markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.02))
-    figure.suptitle("One label each for the network; the colours are classes it was never told")
+    title = title or "One label each for the network; the colours are classes it was never told"
+    figure.suptitle(title)
     named = "; ".join(grouping.coarse_names)
-    text = f"t-SNE of features, a panel for each coarse label, coloured by fine class: {named}."
+    text = f"{title}. t-SNE, a panel for each coarse label, coloured by fine class: {named}."
     return _described(panels[0, 0], text)
+
+
+def tsne_grid(grid: Mapping[tuple[str, float], ArrayLike], f: FeatureSet, names: Sequence[str]) -> Axes:
+    """One coarse label embedded from several starts (rows) at several perplexities (columns).
+
+    Each panel states the neighbour purity of its picture, in the plane.
+
+    Parameters
+    ----------
+    grid : of ``nclib.report.tsne_grid``.
+    f : the samples, of one coarse label.
+    names : of all fine classes.
+    """
+    starts, perplexities = (list(dict.fromkeys(keys)) for keys in zip(*grid, strict=True))
+    figure, panels = plt.subplots(
+        len(starts),
+        len(perplexities),
+        figsize=(2.5 * len(perplexities) + 0.4, 2.3 * len(starts) + 0.8),
+        squeeze=False,
+        layout="constrained",
+    )
+    fine, purities = f.fine.numpy(), []
+    for panel, ((start, perplexity), points) in zip(panels.flat, grid.items(), strict=True):
+        for member in np.unique(fine):
+            panel.scatter(*np.asarray(points)[fine == member].T, s=3, lw=0, label=names[member])
+        purities.append(neighbour_purity(points, f.fine, f.coarse).mean())
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(f"perplexity {perplexity:g}, purity {purities[-1]:.3f}", fontsize="small")
+        if panel in panels[:, 0]:
+            panel.set_ylabel(start, fontsize="small")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=4)
+    figure.suptitle("The picture changes with its settings, the purity of neighbours hardly does")
+    text = (
+        f"{len(grid)} t-SNE pictures of {' and '.join(labels)}; the neighbour purity in the plane goes from "
+        f"{min(purities):.3f} to {max(purities):.3f}."
+    )
+    return _described(panels[0, 0], text)
+
+
+def neighbours(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
+    """Neighbour purity of features, of the untrained network and of pixels, beside chance.
+
+    Points are means over seeds, bars their 95 % intervals.
+
+    Parameters
+    ----------
+    results : a list of ``nclib.baselines.neighbours`` for each name, one entry a seed.
+    """
+    rows = {
+        f"{name}\n{split}": [result[split] for result in of_seeds]
+        for name, of_seeds in results.items()
+        for split in ("train", "test")
+        if split in of_seeds[0]
+    }
+    k = next(iter(results.values()))[0]["k"]
+    _, axes = plt.subplots(figsize=(6.5, 1.2 + 0.7 * len(rows)), layout="constrained")
+    words = []
+    for at, (name, of_seeds) in enumerate(rows.items()):
+        for number, (space, title) in enumerate(SPACES.items()):
+            values = [part["all"][space] for part in of_seeds]
+            mean, half = interval(values[:1] if space == "pixels" else values)  # pixels know no seed
+            style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 6, "lw": 1.5, "ls": "none"}
+            axes.errorbar(mean, at + 0.2 * (number - 1), xerr=half, label=title if at == 0 else None, **style)
+            words.append(f"{name}, {title}: {mean:.3f}".replace("\n", ", "))
+        axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.set_xlim(right=1.01)
+    axes.set_xlabel(f"share of {k} nearest neighbours with the same fine label")
+    axes.set_title("Neighbours share the hidden class (dotted: chance)")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    return _described(axes, f"Neighbour purity. {'; '.join(words)}.")
 
 
 def reconstruction_accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
@@ -409,7 +490,7 @@ def reconstruction_accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) 
 
 def confusion(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
     """True against reconstructed labels as shares of each true class, ordered by super-class."""
-    order = [fine for coarse in range(grouping.num_coarse) for fine in grouping.members(coarse)]
+    order, edges = _by_super_class(grouping)
     counts = np.asarray(matrix)[np.ix_(order, order)]
     names = [grouping.fine_names[fine] for fine in order]
     _, axes = plt.subplots(figsize=(6.2, 5.4), layout="constrained")
@@ -418,15 +499,131 @@ def confusion(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
         fmt=".2f", annot_kws={"fontsize": 7}, xticklabels=names, yticklabels=names,
         cbar_kws={"label": "share of the true class"}, ax=axes,
     )  # fmt: skip
-    edges = np.cumsum([len(grouping.members(c)) for c in range(grouping.num_coarse)])[:-1]
-    axes.hlines(edges, *axes.get_xlim(), color="0.5", lw=1)
-    axes.vlines(edges, *axes.get_ylim(), color="0.5", lw=1)
+    _draw_edges(axes, edges)
     axes.set(xlabel="reconstructed class", ylabel="true class")
     axes.set_title(title or "Which classes are found again")
     diagonal = np.diag(counts) / counts.sum(1)
     worst = int(np.argmin(diagonal))
     text = f"Confusion matrix; the class found worst is {names[worst]}, {diagonal[worst]:.2f} of it."
     return _described(axes, text)
+
+
+def raw_distances(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:
+    """Class distances in two colour scales: that of all of them, and that of those inside one label.
+
+    Parameters
+    ----------
+    distances : (C, C) of ``nclib.class_distances`` by split; a row of panels for each.
+    """
+    figure, panels = plt.subplots(
+        len(distances), 2, figsize=(9, 0.6 + 3.7 * len(distances)), squeeze=False, layout="constrained"
+    )
+    inside, words = _inside(grouping), []
+    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    for row, (name, matrix) in zip(panels, distances.items(), strict=True):
+        matrix = np.asarray(matrix)
+        norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
+        for panel, norm, scale in zip(row, norms, ("all distances", "only inside labels"), strict=True):
+            image = _heatmap(panel, matrix, grouping, norm)
+            extend = "max" if norm is norms[1] else "neither"
+            figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
+            panel.set_title(f"{name}: {scale}", fontsize="medium")
+        words.append(
+            f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one label "
+            f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
+        )
+    figure.suptitle("The same distances in two colour scales: of all pairs, and of pairs inside a label")
+    return _described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
+
+
+def relative_heatmaps(
+    rows: Mapping[str, Mapping[str, ArrayLike]], grouping: Grouping, title: str = ""
+) -> Axes:
+    """Class distances in units of the width of both classes, on one colour scale for all panels.
+
+    Colours are for distances inside a label, which are also written down; those between labels that are
+    larger than all of these are grey.
+
+    Parameters
+    ----------
+    rows : for each name, class distances (C, C) by the title of their panel.
+    """
+    relative = {
+        name: {when: relative_distances(matrix).numpy() for when, matrix in of_row.items()}
+        for name, of_row in rows.items()
+    }
+    inside = _inside(grouping)
+    shown = np.concatenate([matrix[inside] for of_row in relative.values() for matrix in of_row.values()])
+    norm = LogNorm(min(1, shown.min()), shown.max())
+    columns = max(len(of_row) for of_row in rows.values())
+    figure, panels = plt.subplots(
+        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False, sharex=True,
+        sharey=True, layout="constrained",
+    )  # fmt: skip
+    for line, (name, of_row) in zip(panels, relative.items(), strict=True):
+        for panel, (when, matrix) in zip(line, of_row.items(), strict=True):
+            image = _heatmap(panel, matrix, grouping, norm, written=True)
+            panel.set_title(when, fontsize="medium")
+        line[0].set_ylabel(name)
+    bar = figure.colorbar(image, ax=panels, extend="max", label="distance / width (1: no difference)")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.minorticks_off()
+    figure.suptitle(title or "Inside a label, classes stay further apart than they are wide")
+    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    words = "; ".join(
+        f"{name}, {when}: inside labels {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
+        for name, of_row in relative.items()
+        for when, m in of_row.items()
+    ).replace("\n", ", ")
+    return _described(panels[0, 0], f"Class distances in units of the width of both classes. Means: {words}.")
+
+
+def _heatmap(
+    panel: Axes,
+    matrix: np.ndarray,
+    grouping: Grouping,
+    norm: Normalize,
+    written: bool = False,
+) -> QuadMesh:
+    """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey."""
+    order, edges = _by_super_class(grouping)
+    cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(over=OFF_SCALE)
+    few = len(order) <= MOST_NAMED
+    names = [grouping.fine_names[fine] for fine in order] if few else []
+    ordered = matrix[np.ix_(order, order)]
+    image = panel.pcolormesh(ordered, norm=norm, cmap=cmap)  # seaborn's heatmap draws the figure every time
+    panel.set(xlim=(0, len(order)), ylim=(len(order), 0), aspect="equal")
+    panel.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
+    panel.set_yticks(np.arange(len(names)) + 0.5, names)
+    panel.tick_params(labelsize="x-small")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    _draw_edges(panel, edges)
+    if written and few:
+        siblings = sibling_pairs(grouping.fine_to_coarse[order])
+        for i, j in siblings.nonzero().tolist():
+            light = norm(ordered[i, j]) > 0.5
+            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=5.5,
+                       ha="center", va="center")  # fmt: skip
+    return image
+
+
+def _by_super_class(grouping: Grouping) -> tuple[list[int], np.ndarray]:
+    """Fine classes in the order of their coarse labels, and where one label ends and the next begins."""
+    members = [grouping.members(coarse) for coarse in range(grouping.num_coarse)]
+    return [fine for of_label in members for fine in of_label], np.cumsum([len(m) for m in members])[:-1]
+
+
+def _inside(grouping: Grouping) -> np.ndarray:
+    """Which pairs of fine classes lie in one label, each class with itself included; (C, C) bool."""
+    group = grouping.fine_to_coarse.numpy()
+    return group[:, None] == group[None, :]
+
+
+def _draw_edges(axes: Axes, edges: np.ndarray) -> None:
+    axes.hlines(edges, *axes.get_xlim(), color="0.5", lw=1)
+    axes.vlines(edges, *axes.get_ylim(), color="0.5", lw=1)
 
 
 def _described(axes: Axes, text: str) -> Axes:

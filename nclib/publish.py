@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nclib import report, store
+from nclib.baselines import neighbours, pixel_distances
 from nclib.files import write_json, write_tensors
 from nclib.outliers import detection
 from nclib.paths import RELEASED
-from nclib.released import EMBEDDING, encode_features
+from nclib.released import EMBEDDING, ReleasedRun, encode_features
 from nclib.run import Run
+from nclib.runs import provenance
 from nclib.structure import distances_of
 
 
@@ -42,6 +45,7 @@ def release(
         results["detection"] = detection(run).to_dict("records")
     for split in ("train", "test"):
         results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()
+    results |= _compared(run)
     if with_features:
         encoded, results["feature_error"] = encode_features(run.features("test"))
         arrays |= encoded
@@ -50,3 +54,19 @@ def release(
     write_json(folder / "run.json", run.record | {"results": results})
     store.write_manifest(folder)
     return folder
+
+
+def amend(run: ReleasedRun) -> None:
+    """Add to a released run what earlier versions did not measure, from the features that it has.
+
+    ``results["amended"]`` says when and by which commit.
+    """
+    results = run.results | _compared(run) | {"amended": provenance(torch.device("cpu"))}
+    write_json(run.folder / "run.json", run.record | {"results": results})
+    store.write_manifest(run.folder)
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    """Results that pixels and the untrained network are held beside."""
+    distances = {split: pixel_distances(run, split).tolist() for split in ("train", "test")}
+    return {"pixel_distances": distances, "neighbours": neighbours(run)}

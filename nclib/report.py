@@ -20,7 +20,9 @@ import torch
 from scipy.stats import t as student_t
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
+from torch import Tensor
 
+from nclib.baselines import NEIGHBOURS, pixel_distances, pixels, spaces
 from nclib.collapse import collapse_of
 from nclib.config import RunConfig
 from nclib.embed import tsne
@@ -30,7 +32,16 @@ from nclib.paths import BENCHMARKS
 from nclib.probe import linear_probe
 from nclib.released import ReleasedRun
 from nclib.run import Run
-from nclib.structure import match_labels, msdr_of, reconstruct_labels
+from nclib.structure import (
+    distances_of,
+    match_labels,
+    msdr_of,
+    neighbour_purity,
+    ratio_to_siblings,
+    reconstruct_labels,
+    relative_distances,
+    sibling_pairs,
+)
 
 METHODS = ("kmeans", "tsne-kmeans")
 METHOD_NAMES = {"kmeans": "k-means", "tsne-kmeans": "t-SNE + k-means"}
@@ -48,6 +59,18 @@ COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
 }
 TERMINAL_ACCURACY = 0.999  # on train
 PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
+SPACES = {"features": "features", "untrained": "untrained network", "pixels": "pixels"}
+CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
+    "siblings": ("siblings", "{:.2f}"),
+    "others": ("other labels", "{:.2f}"),
+    "difference": ("difference / other labels", "{:.2g}"),
+    "msdr": ("MSDR", "{:.2f}"),
+}
+TSNE_STARTS = {  # name: initialization and seed
+    "principal components": ("pca", 0),
+    "random, seed 0": ("random", 0),
+    "random, seed 1": ("random", 1),
+}
 
 
 def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
@@ -103,6 +126,12 @@ def chance_accuracy(f: FeatureSet, k: int | Sequence[int], seed: int = 0) -> flo
     return match_labels(pseudo, f.fine).accuracy
 
 
+def of_label(f: FeatureSet, coarse: int) -> FeatureSet:
+    """The samples of one coarse label."""
+    rows = f.coarse == coarse
+    return replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
+
+
 def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndarray:
     """t-SNE of each super-class by itself. (N, 2) float64, in the order of ``f``."""
     points = np.empty((len(f.h), 2))
@@ -138,8 +167,8 @@ def _reconstruction(
 def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, seed: int) -> float:
     (images, _), grouping = task(config)
     coarse = grouping.coarse(images.labels)
-    pixels = images.images.flatten(1).float().numpy() / 255  # (N, C H W)
-    components = PCA(min(PIXEL_COMPONENTS, *pixels.shape), random_state=seed).fit_transform(pixels)
+    x = pixels(images.images).numpy()  # (N, C H W)
+    components = PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
     return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy
 
 
@@ -253,6 +282,153 @@ def msdr_table(run: Run, split: str = "test") -> pd.DataFrame:
     return table.sort_values("label", kind="stable").round(2).T
 
 
+def stages(run: Run) -> dict[str, int]:
+    """Three measured epochs to look at: "untrained", "on the way" and "end".
+
+    "on the way" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
+    where there is none, it is the one before the last, so that there is something to compare with.
+    """
+    epochs = run.measured_epochs
+    begin = terminal_epoch([run])
+    between = epochs[-2] if begin in (None, epochs[-1]) else begin
+    return {"untrained": epochs[0], "on the way": between, "end": epochs[-1]}
+
+
+def distances(run: Run) -> dict[str, Tensor]:
+    """Class distances (C, C) of both splits at the end of training."""
+    return {split: distances_of(run.moments(split)) for split in ("train", "test")}
+
+
+def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
+    """Class distances (C, C) of pixels and at the ``stages`` of a run, by a title for each."""
+    accuracy = {record["epoch"]: record.get("train_accuracy") for record in run.history}
+    found = {"pixels": pixel_distances(run, split)}
+    for stage, epoch in stages(run).items():
+        name = "untrained" if stage == "untrained" else f"epoch {epoch}"
+        title = f"{name}\ncoarse accuracy {100 * accuracy[epoch]:.1f} %"
+        found[title] = distances_of(run.moments(split, epoch))
+    return found
+
+
+def contrasts(distances: Tensor, group: Tensor) -> dict[str, float]:
+    """What a heatmap shows, in four numbers.
+
+    Parameters
+    ----------
+    distances : (C, C) of ``class_distances``.
+    group : (C,) coarse label of every class.
+
+    Returns
+    -------
+    dict. "siblings" and "others": mean of ``relative_distances`` over pairs of classes with one label, and
+    with two. "difference": by how much siblings are further apart than samples of one class, mean of
+    D(c, c') - (D(c, c) + D(c', c')) / 2, over the mean of D between labels; the definition is ours. "msdr":
+    its mean. Where no class has siblings all but "others" are not a number.
+    """
+    siblings, others = sibling_pairs(group), group[:, None] != group[None, :]
+    relative, width = relative_distances(distances), distances.diagonal()
+    gaps = distances - (width[:, None] + width[None, :]) / 2
+    return {
+        "siblings": float(relative[siblings].mean()),
+        "others": float(relative[others].mean()),
+        "difference": float(gaps[siblings].mean() / distances[others].mean()),
+        "msdr": float(torch.nanmean(ratio_to_siblings(distances, group))),
+    }
+
+
+def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """``contrasts`` of pixels and at the stages of training. A cell is the mean over seeds, 95 % interval."""
+    rows = []
+    for name, runs in runs_of.items():
+        group = runs[0].grouping.fine_to_coarse
+        for stage in ("pixels", "untrained", "on the way", "end"):
+            epochs = None if stage == "pixels" else [stages(run)[stage] for run in runs]
+            row = {"data": name, "when": stage, "epoch": "-", "coarse accuracy, train": "-"}
+            if epochs:
+                low, high = min(epochs), max(epochs)
+                row["epoch"] = f"{low}" if low == high else f"{low} to {high}"
+                row["coarse accuracy, train"] = over_seeds(_accuracies(runs, epochs))
+            for split in ("train", "test"):
+                of_seeds = _contrasts_of(runs, epochs, split, group)
+                for key, (title, form) in CONTRAST_NAMES.items():
+                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), form)
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["data", "when"]).T
+
+
+def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
+    records = [{record["epoch"]: record for record in run.history} for run in runs]
+    return [of_run[epoch]["train_accuracy"] for of_run, epoch in zip(records, epochs, strict=True)]
+
+
+def _contrasts_of(
+    runs: Sequence[Run], epochs: Sequence[int] | None, split: str, group: Tensor
+) -> list[dict[str, float]]:
+    """At one epoch of each run; of the pixels, which know no seed, once."""
+    if epochs is None:
+        return [contrasts(pixel_distances(runs[0], split), group)]
+    measured = zip(runs, epochs, strict=True)
+    return [contrasts(distances_of(run.moments(split, epoch)), group) for run, epoch in measured]
+
+
+def shown_split(run: Run) -> str:
+    """Whose features a page draws: those of train, or of test for a released run, which has no others."""
+    return "test" if run.released else "train"
+
+
+def neighbour_table(
+    results_of: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """``neighbours`` by data and split. A cell is the mean over seeds with its 95 % interval.
+
+    Parameters
+    ----------
+    results_of : a list of ``neighbours`` for each name, one entry a seed.
+    names : of the fine classes, by the same names.
+    """
+    rows = []
+    for name, of_seeds in results_of.items():
+        for split in (split for split in ("train", "test") if split in of_seeds[0]):
+            parts = [result[split] for result in of_seeds]
+            row = {"data": name, "split": split, "n": f"{parts[0]['n']:,}"}
+            for space, title in SPACES.items():
+                # pixels know no seed
+                chosen = parts[:1] if space == "pixels" else parts
+                row[title] = with_interval(part["all"][space] for part in chosen)
+            row["chance"] = f"{parts[0]['chance']:.3f}"
+            by_class = np.mean([part["features"] for part in parts], axis=0)
+            worst = int(by_class.argmin())
+            row["least pure class, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["data", "split"])
+
+
+def pictures(run: Run) -> dict[str, tuple[FeatureSet, np.ndarray]]:
+    """t-SNE inside each label of features, of the untrained network's, and of pixels, by space.
+
+    Of the train split, or of test for a released run, whose picture of its features is the released one.
+    """
+    return {
+        space: (f, embedding(run) if run.released and space == "features" else tsne_inside(f))
+        for space, f in spaces(run, shown_split(run)).items()
+    }
+
+
+def least_pure_label(f: FeatureSet, k: int = NEIGHBOURS) -> int:
+    """The coarse label whose samples have the least pure neighbourhoods."""
+    purity, coarse = neighbour_purity(f.h, f.fine, f.coarse, k), f.coarse.numpy()
+    return int(np.argmin(np.bincount(coarse, purity) / np.bincount(coarse)))
+
+
+def tsne_grid(f: FeatureSet, perplexities: Sequence[float]) -> dict[tuple[str, float], np.ndarray]:
+    """t-SNE of features from each of ``TSNE_STARTS`` at each perplexity, (N, 2) by both."""
+    return {
+        (name, perplexity): tsne(f.h, perplexity, seed, start)
+        for name, (start, seed) in TSNE_STARTS.items()
+        for perplexity in perplexities
+    }
+
+
 def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float = 1) -> pd.DataFrame:
     """MSDR and found labels by data and number format, at one depth of collapse.
 
@@ -308,6 +484,16 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("data").T
 
 
+DISTANCES_COLUMNS = {  # of benchmarks/results/distances.json
+    "samples": ("N", "{:,}"),
+    "dimension": ("D", "{:,}"),
+    "classes": ("C", "{:,}"),
+    "method": ("method", "{}"),
+    "seconds": ("s", "{:.3f}"),
+    "peak_over_features": ("peak memory / features", "{:.2f}"),
+    "relative_error": ("relative error", "{:.0e}"),
+    "relative_error_close_pairs": ("the same, close pairs", "{:.0e}"),
+}
 MEASURES_COLUMNS = {  # of benchmarks/results/measures.json: title, how a cell is written
     "samples": ("N", "{:,}"),
     "dimension": ("D", "{:,}"),

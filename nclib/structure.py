@@ -1,4 +1,4 @@
-"""Structure that survives inside collapsed classes: class distances, MSDR, reconstructed labels.
+"""Structure that survives inside collapsed classes: distances, MSDR, neighbours, reconstructed labels.
 
 Yang, Steinhardt and Hu (2023), arXiv 2306.17105: Section 4.1 class distances, Section 4.3
 reconstruction by clustering, Appendix B the mean square distance ratio. The formulas here are our
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from nclib.arrays import ArrayLike, as_features, as_labels
+from nclib.arrays import ArrayLike, as_features, as_labels, as_samples, of_parts
 from nclib.embed import tsne
-from nclib.moments import Moments, require_samples
+from nclib.moments import Moments, class_means, require_samples, residual_rows
 
 
 def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
@@ -37,27 +38,67 @@ def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
     Raises
     ------
     ValueError : a class with fewer than two samples, or a feature that is not finite.
-    """
-    return distances_of(Moments.of(h, y))
-
-
-def distances_of(moments: Moments) -> Tensor:
-    """``class_distances`` from class moments, (C, C) float64.
 
     Notes
     -----
     Write h - h' = (h - mu_i) + (mu_i - mu_j) + (mu_j - h'). Averaged over all pairs the mixed terms
     vanish, so D_ij = S_i + S_j + ||mu_i - mu_j||^2 with S the biased scatter. Inside one class the
     n of n^2 pairs that join a sample with itself count zero: D_ii = 2 S_i n / (n - 1) over distinct
-    pairs.
+    pairs. Only means and scatter are needed, in two passes over the features: O(N D + C^2 D).
     """
-    counts, means, scatter = moments.counts, moments.means, moments.scatter
+    return _distances(*_means_and_scatter(*as_samples(h, y)))
+
+
+def distances_of(moments: Moments) -> Tensor:
+    """``class_distances`` from class moments, (C, C) float64."""
+    return _distances(moments.counts, moments.means, moments.scatter)
+
+
+def _distances(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
     require_samples(counts, at_least=2)
     # differences, not the expansion by inner products: it would lose the digits of close means
     gaps = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
     distances = scatter[:, None] + scatter[None, :] + gaps**2  # (C, C)
     distances.diagonal().copy_(2 * scatter * counts / (counts - 1))
     return distances
+
+
+def _means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples per class (C,), class means (C, D) and biased scatter (C,) of checked samples."""
+    counts, means = class_means(h, y, num_classes)
+
+    def add(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        squares, rest = torch.zeros_like(means[:, 0]), torch.zeros_like(means)
+        for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
+            squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
+            rest.index_add_(0, labels, z)
+        return squares, rest
+
+    squares, rest = (sum(parts) for parts in zip(*of_parts(add, h, y, least=32 * means.numel()), strict=True))
+    size = counts.clamp(min=1)
+    # what a sum of many large numbers has rounded away: the gap of close classes is no larger
+    return counts, means + rest / size[:, None], squares / size
+
+
+def relative_distances(distances: ArrayLike) -> Tensor:
+    """Class distances in units of the mean width of both classes, 2 D(c, c') / (D(c, c) + D(c', c')).
+
+    Parameters
+    ----------
+    distances : (C, C) of ``class_distances``.
+
+    Returns
+    -------
+    (C, C) float64 without unit, symmetric, ones on the diagonal.
+
+    Notes
+    -----
+    One where two classes have the same mean, whatever the width of each, up to 1 / n of n samples. MSDR
+    divides by the own width alone, and so also grows where widths differ. The definition is ours.
+    """
+    distances = as_features(distances, "distances").to(torch.float64)
+    width = distances.diagonal()
+    return 2 * distances / (width[:, None] + width[None, :])
 
 
 def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
@@ -78,16 +119,24 @@ def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
     ------
     ValueError : as ``class_distances``, or a fine class with two coarse labels.
     """
-    return msdr_of(Moments.of(h, fine), coarse_of_fine(fine, coarse))
+    return ratio_to_siblings(class_distances(h, fine), coarse_of_fine(fine, coarse))
 
 
 def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
     """``msdr`` from the moments of the fine classes and the coarse label of each, (C,)."""
-    distances = distances_of(moments)
-    group = as_labels(group, len(distances)).to(distances.device)
-    siblings = (group[:, None] == group[None, :]).fill_diagonal_(False)  # (C, C)
-    to_siblings = (distances * siblings).sum(dim=1) / siblings.sum(dim=1)
-    return to_siblings / distances.diagonal()
+    return ratio_to_siblings(distances_of(moments), group)
+
+
+def ratio_to_siblings(distances: Tensor, group: ArrayLike) -> Tensor:
+    """``msdr`` from class distances (C, C) and the coarse label of each class, (C,)."""
+    siblings = sibling_pairs(group).to(distances.device)
+    return (distances * siblings).sum(dim=1) / siblings.sum(dim=1) / distances.diagonal()
+
+
+def sibling_pairs(group: ArrayLike) -> Tensor:
+    """Which pairs of different fine classes share a coarse label: (C,) labels -> (C, C) bool."""
+    group = as_labels(group)
+    return (group[:, None] == group[None, :]).fill_diagonal_(False)
 
 
 def coarse_of_fine(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
@@ -105,6 +154,51 @@ def coarse_of_fine(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
         raise ValueError(f"fine class {label} must lie in one coarse class; it lies in {parents}")
     require_samples(torch.bincount(fine))
     return group
+
+
+def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 10) -> np.ndarray:
+    """How many of a sample's nearest neighbours inside its coarse class share its fine label.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    fine, coarse : (N,) labels.
+    k : neighbours, by Euclidean distance; the sample itself is none of them.
+
+    Returns
+    -------
+    (N,) float64 shares of k. ``purity_by_chance`` is what neighbours drawn at random give.
+
+    Raises
+    ------
+    ValueError : a coarse class with k samples or fewer, or a k that is not positive.
+
+    Notes
+    -----
+    The definition is ours. It asks of the original space what a t-SNE picture suggests.
+    """
+    h = as_features(h)
+    fine, coarse = (as_labels(labels, len(h)).cpu().numpy() for labels in (fine, coarse))
+    smallest = np.unique(coarse, return_counts=True)[1].min()
+    if not 1 <= k < smallest:
+        raise ValueError(
+            f"k={k}: choose 1 to {smallest - 1}, the smallest coarse class has {smallest} samples"
+        )
+    purity = np.empty(len(h))
+    for group in np.unique(coarse):
+        rows = np.flatnonzero(coarse == group)  # (n,)
+        members = h[rows].to(torch.float64)
+        members = (members - members.mean(dim=0)).cpu().numpy()  # distances keep more digits
+        nearest = NearestNeighbors(n_neighbors=k).fit(members).kneighbors(return_distance=False)  # (n, k)
+        purity[rows] = (fine[rows][nearest] == fine[rows][:, None]).mean(axis=1)
+    return purity
+
+
+def purity_by_chance(fine: ArrayLike, coarse: ArrayLike) -> np.ndarray:
+    """What ``neighbour_purity`` expects of neighbours drawn at random in the coarse class, (N,)."""
+    fine = as_labels(fine).cpu().numpy()
+    coarse = as_labels(coarse, len(fine)).cpu().numpy()
+    return (np.bincount(fine)[fine] - 1) / (np.bincount(coarse)[coarse] - 1)
 
 
 def reconstruct_labels(

@@ -45,3 +45,17 @@ def test_few_samples_lower_the_perplexity(recwarn):
 def test_refuses_what_is_not_finite():
     with pytest.raises(ValueError, match="row 2 "):
         tsne(np.array([[0.0], [1.0], [np.nan], [2.0], [3.0]]))
+
+
+def test_a_random_start_depends_on_the_seed_and_keeps_neighbours():
+    h, y = two_clusters()
+    first, again, other = (tsne(h, seed=seed, initialization="random") for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1
+    nearest = NearestNeighbors(n_neighbors=10).fit(other).kneighbors(return_distance=False)
+    assert (y[nearest] == y[:, None]).mean() > 0.99
+
+
+def test_refuses_an_unknown_start():
+    with pytest.raises(ValueError, match="'origin'; choose one of pca, random"):
+        tsne(np.eye(8), initialization="origin")

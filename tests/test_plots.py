@@ -14,6 +14,7 @@ import torch
 import nclib
 from nclib import plots, report
 from nclib.data import ImageSet
+from nclib.features import FeatureSet
 from nclib.grouping import Grouping
 
 GROUPING = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b + d"))
@@ -170,6 +171,76 @@ def test_embeddings_show_every_point_in_the_panel_of_its_label():
             assert np.array_equal(drawn.get_offsets(), points[fine == member])
             assert drawn.get_label() == GROUPING.fine_names[member]
     assert "a + c; b + d" in plots.alt_text(axes)
+
+
+def test_tsne_grid_states_the_purity_of_each_picture():
+    f = FeatureSet(torch.zeros(60, 3), torch.arange(60) % 2 * 2, torch.zeros(60).long(), None, None)
+    apart = 20 * np.eye(3)[f.fine][:, :2] + np.random.default_rng(0).normal(size=(60, 2))
+    grid = {("pca", 5): apart, ("pca", 30): apart * 0 + np.arange(60)[:, None], ("random", 5): apart}
+    grid["random", 30] = apart
+    axes = plots.tsne_grid(grid, f, GROUPING.fine_names)
+    panels = axes.figure.axes
+    assert panels[0].get_title() == "perplexity 5, purity 1.000"
+    assert [panel.get_ylabel() for panel in panels] == ["pca", "", "random", ""]
+    assert np.array_equal(panels[3].collections[1].get_offsets(), apart[f.fine == 2])
+    assert "4 t-SNE pictures of a and c" in plots.alt_text(axes)
+
+
+class TestNeighbours:
+    def results(self, purity: float) -> dict:
+        spaces = {"features": purity, "untrained": 0.6, "pixels": 0.7}
+        return {"k": 10, "train": {"all": spaces, "chance": 0.4}, "test": {"all": spaces, "chance": 0.3}}
+
+    def test_points_are_means_and_bars_intervals(self):
+        released = {"k": 10, "test": self.results(0.9)["test"]}
+        axes = plots.neighbours({"digits": [self.results(0.8), self.results(0.9)], "cifar": [released]})
+        names = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert names == ["digits\ntrain", "digits\ntest", "cifar\ntest"]
+        drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(line.get_xdata()) == 1}
+        assert drawn == {0.85, 0.6, 0.7, 0.9}
+        (bar,) = axes.collections[0].get_segments()
+        assert np.ptp(bar[:, 0]) == pytest.approx(2 * report.interval([0.8, 0.9])[1])
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.4, 0.3, 0.3]
+        assert "cifar, test, features: 0.900" in plots.alt_text(axes)
+
+
+class TestDistances:
+    matrix = np.array([[1.0, 9, 3, 8], [9, 2, 9, 4], [3, 9, 1, 9], [8, 9, 9, 2]])
+    matrix = (matrix + matrix.T) / 2
+    ordered = matrix[np.ix_([0, 2, 1, 3], [0, 2, 1, 3])]
+
+    def drawn(self, panel) -> np.ndarray:
+        return np.asarray(panel.collections[0].get_array()).reshape(4, 4)
+
+    def test_raw_is_drawn_in_two_scales(self):
+        axes = plots.raw_distances({"train": self.matrix, "test": self.matrix}, GROUPING)
+        panels = [panel for panel in axes.figure.axes if panel.get_title()]
+        assert len(panels) == 4
+        assert all(np.array_equal(self.drawn(panel), self.ordered) for panel in panels)
+        assert [panel.collections[0].norm.vmax for panel in panels] == [9, 6.5, 9, 6.5]
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
+        assert "train: inside one class 1.5, between classes of one label 4.75, of two 8.75" in (
+            plots.alt_text(axes)
+        )
+
+    def test_relative_share_one_scale_and_name_siblings(self):
+        rows = {"train": {"first": self.matrix, "last": self.matrix + np.diag([1, 1, 1, 1])}}
+        axes = plots.relative_heatmaps(rows, GROUPING, title="A title")
+        first, last = (panel for panel in axes.figure.axes if panel.get_title())
+        width = np.diag(self.ordered)
+        expected = 2 * self.ordered / (width[:, None] + width[None, :])
+        assert np.allclose(self.drawn(first), expected)
+        assert first.collections[0].norm is last.collections[0].norm
+        assert (first.collections[0].norm.vmin, first.collections[0].norm.vmax) == (1, 3.25)
+        assert sorted(text.get_text() for text in first.texts) == ["3.00", "3.00", "3.25", "3.25"]
+        assert axes.figure.get_suptitle() == "A title"
+        assert "train, first: inside labels 3.12" in plots.alt_text(axes)
+
+    def test_many_classes_go_without_names(self):
+        many = Grouping(torch.arange(30) % 3, tuple(map(str, range(30))), ("x", "y", "z"))
+        axes = plots.relative_heatmaps({"train": {"end": 1 + np.eye(30)}}, many)
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == []
+        assert not axes.texts
 
 
 RESULTS = {

@@ -137,6 +137,91 @@ class TestTerminalEpoch:
         assert report.terminal_epoch([self.run(1.0), self.run(0.998)]) is None
 
 
+class TestStages:
+    def run(self, *accuracies: float) -> SimpleNamespace:
+        history = [{"epoch": i, "train_accuracy": a} for i, a in enumerate(accuracies)]
+        return SimpleNamespace(history=history, measured_epochs=list(range(len(history))))
+
+    def test_the_first_accurate_one_lies_between(self):
+        found = report.stages(self.run(0.1, 0.9, 1.0, 1.0, 1.0))
+        assert found == {"untrained": 0, "on the way": 2, "end": 4}
+
+    @pytest.mark.parametrize("last", [1.0, 0.5])
+    def test_else_the_one_before_the_last(self, last):
+        assert report.stages(self.run(0.1, 0.9, 0.95, last))["on the way"] == 2
+
+
+class TestDistances:
+    def test_titles_and_matrices(self, tiny_run):
+        found = report.distances_over_training(tiny_run, "test")
+        accuracy = {r["epoch"]: f"{100 * r['train_accuracy']:.1f} %" for r in tiny_run.history}
+        assert list(found) == ["pixels", f"untrained\ncoarse accuracy {accuracy[0]}",
+                               f"epoch 2\ncoarse accuracy {accuracy[2]}",
+                               f"epoch 3\ncoarse accuracy {accuracy[3]}"]  # fmt: skip
+        f = tiny_run.features("test")
+        *_, last = found.values()
+        assert torch.allclose(last, nclib.class_distances(f.h, f.fine))
+        assert torch.equal(last, report.distances(tiny_run)["test"])
+
+    def test_contrasts_of_a_known_matrix(self):
+        d = torch.tensor([[1.0, 9, 3, 9], [9, 2, 9, 4], [3, 9, 1, 9], [9, 4, 9, 2]])
+        found = report.contrasts(d, torch.tensor([0, 1, 0, 1]))
+        assert found == pytest.approx({"siblings": 2.5, "others": 6, "difference": 2 / 9, "msdr": 2.5})
+
+    def test_table_states_the_end(self, tiny_run):
+        table = report.distance_table({"digits": [tiny_run, tiny_run]})
+        assert table.loc["MSDR, train", ("digits", "end")] == f"{report.mean_msdr(tiny_run):.2f} ± 0"
+        assert table.loc["epoch", ("digits", "end")] == "3"
+        assert table.loc["epoch", ("digits", "pixels")] == "-"
+        assert "±" not in table.loc["siblings, test", ("digits", "pixels")]
+
+
+class TestNeighbourTable:
+    def test_cells_are_means_over_seeds(self):
+        seeds = [
+            {"k": 10, "test": {"n": 1000, "chance": 0.5, "features": [0.9, purity],
+                               "all": {"features": purity, "untrained": 0.6, "pixels": 0.7}}}
+            for purity in (0.5, 0.6)
+        ]  # fmt: skip
+        row = report.neighbour_table({"a": seeds}, {"a": ("cat", "dog")}).loc[("a", "test")]
+        assert row["features"].startswith("0.550 ±")
+        assert row["pixels"] == "0.700"
+        assert row["least pure class, features"] == "dog: 0.550"
+
+    def test_least_pure_label(self):
+        f = features(np.arange(300) % 10)
+        mixed = f.coarse == 2
+        h = f.h.clone()
+        h[mixed] = torch.randn(int(mixed.sum()), 10, generator=torch.Generator().manual_seed(0))
+        mixed_up = FeatureSet(h, f.fine, f.coarse, f.weight, f.bias)
+        assert report.least_pure_label(mixed_up) == 2
+        assert report.of_label(mixed_up, 2).fine.unique().tolist() == [2, 7]
+
+
+class TestPictures:
+    def test_are_of_all_spaces(self, tiny_run, monkeypatch):
+        monkeypatch.setattr(report, "tsne", lambda h, *_: h[:, :2].numpy())
+        found = report.pictures(tiny_run)
+        assert list(found) == list(report.SPACES)
+        for f, points in found.values():
+            assert np.allclose(points, f.h[:, :2])
+            assert len(points) == 1437
+
+    def test_released_run_shows_its_own(self, monkeypatch):
+        f, own = features(np.arange(60) % 10), np.zeros((60, 2))
+        monkeypatch.setattr(report, "spaces", lambda run, split: {"features": f, split: f})
+        monkeypatch.setattr(report, "tsne", lambda h, *_: np.ones((len(h), 2)))
+        found = report.pictures(SimpleNamespace(released=True, embedding=own))
+        assert found["features"][1] is own
+        assert (found["test"][1] == 1).all()
+
+    def test_grid_is_of_all_starts(self, monkeypatch):
+        monkeypatch.setattr(report, "tsne", lambda h, *settings: settings)
+        grid = report.tsne_grid(features(np.arange(20) % 10), (5, 30))
+        assert len(grid) == 6
+        assert grid["random, seed 1", 30] == (30, 1, "random")
+
+
 class TestTables:
     def test_over_seeds(self):
         assert report.over_seeds([0.5]) == report.over_seeds([0.5, 0.5]) == "0.500"
@@ -248,6 +333,10 @@ def test_benchmark_table_writes_what_was_measured(tmp_path, monkeypatch):
 
 
 def test_every_benchmark_of_the_book_is_there():
-    for name, columns in (("measures", report.MEASURES_COLUMNS), ("many_seeds", report.SEEDS_COLUMNS)):
+    for name, columns in (
+        ("measures", report.MEASURES_COLUMNS),
+        ("many_seeds", report.SEEDS_COLUMNS),
+        ("distances", report.DISTANCES_COLUMNS),
+    ):
         assert len(report.benchmark_table(name, columns)) > 3
         assert "commit" in report.benchmark_provenance(name)

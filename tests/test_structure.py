@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from nclib.moments import Moments
 from nclib.structure import (
@@ -19,7 +20,11 @@ from nclib.structure import (
     match_labels,
     msdr,
     msdr_of,
+    neighbour_purity,
+    purity_by_chance,
     reconstruct_labels,
+    relative_distances,
+    sibling_pairs,
 )
 
 
@@ -62,6 +67,36 @@ class TestDistances:
         h = 2.0**20 + 2.0**-20 * y[:, None]
         expected = 2.0**-40 * np.subtract.outer(np.arange(40), np.arange(40)) ** 2
         np.testing.assert_allclose(class_distances(h, y), expected, rtol=1e-6, atol=0)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_close_pairs_keep_nine_digits(self, dtype):
+        rng = np.random.default_rng(0)
+        y, offset = rng.integers(2, size=20_000), 3 + rng.normal(size=8)
+        h = (offset + 1e-6 * (y[:, None] + 0.1 * rng.normal(size=(20_000, 8)))).astype(dtype)
+        near = h.astype(np.float64) - h[0]  # exact: the two differ by a millionth
+        a, b = near[y == 0], near[y == 1]
+        expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + a.var(axis=0).sum() + b.var(axis=0).sum()
+        assert float(class_distances(h, y)[0, 1]) == pytest.approx(expected, rel=1e-9)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=st.integers(0, 9_999), shift=st.floats(-1e4, 1e4))
+    def test_rotation_and_translation_do_not_matter(self, seed, shift):
+        h, y = classes([5, 6, 7, 4], seed=seed)
+        rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(5, 5)))[0]
+        moved = h @ rotation + shift
+        np.testing.assert_allclose(class_distances(moved, y), class_distances(h, y), rtol=1e-9)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=st.integers(0, 9_999), order=st.permutations(range(4)))
+    def test_new_names_permute_rows_and_columns(self, seed, order):
+        h, y = classes([5, 6, 7, 4], seed=seed)
+        renamed = class_distances(h, np.array(order)[y])
+        np.testing.assert_allclose(renamed[np.ix_(order, order)], class_distances(h, y), rtol=1e-12)
+
+    def test_all_moments_give_the_same(self):
+        h, y = classes([300, 500, 400], dim=40)
+        ours, theirs = class_distances(h.astype(np.float32), y), Moments.of(h.astype(np.float32), y)
+        np.testing.assert_allclose(ours, distances_of(theirs), rtol=1e-12)
 
     def test_symmetry_and_dtype(self):
         distances = class_distances(*(torch.tensor(a) for a in classes([5, 6, 7])))
@@ -126,6 +161,66 @@ class TestRatio:
             coarse_of_fine([0, 1, 1, 2], [0, 0, 2, 2])
         with pytest.raises(ValueError, match="class 1 has 0"):
             coarse_of_fine([0, 2], [0, 0])
+
+
+class TestRelative:
+    def test_closed_form_of_gaussians(self):
+        # means a apart, variances s_i^2 in dim directions: 1 + a^2 / (dim (s_1^2 + s_2^2))
+        rng = np.random.default_rng(0)
+        y, width = np.arange(60_000) % 3, np.array([1.0, 2.0, 0.5])
+        h = width[y, None] * rng.normal(size=(60_000, 4))
+        h[y == 1, 0] += 3.0
+        expected = [[1, 1 + 9 / 20, 1], [1 + 9 / 20, 1, 1 + 9 / 17], [1, 1 + 9 / 17, 1]]
+        np.testing.assert_allclose(relative_distances(class_distances(h, y)), expected, rtol=0.01)
+
+    def test_one_on_average_where_classes_share_a_distribution(self):
+        rng = np.random.default_rng(0)
+        y = np.repeat(np.arange(3), [4, 8, 30])  # small classes: a biased diagonal would show
+        found = [relative_distances(class_distances(rng.normal(size=(42, 300)), y)) for _ in range(200)]
+        np.testing.assert_allclose(torch.stack(found).mean(dim=0), 1, atol=0.005)
+
+    def test_siblings_are_others_of_the_same_label(self):
+        assert sibling_pairs([0, 1, 0]).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+
+    def test_scale_does_not_matter(self):
+        h, y = classes([5, 6, 7])
+        np.testing.assert_allclose(
+            relative_distances(class_distances(1e-4 * h, y)), relative_distances(class_distances(h, y))
+        )
+
+
+class TestNeighbours:
+    def test_brute_force(self):
+        h, fine = classes([20, 30, 25, 40])
+        coarse = fine % 2
+        apart = cdist(h, h) + np.where(coarse[:, None] == coarse, 0, np.inf)
+        np.fill_diagonal(apart, np.inf)
+        nearest = np.argsort(apart, axis=1)[:, :7]
+        expected = (fine[nearest] == fine[:, None]).mean(axis=1)
+        np.testing.assert_allclose(neighbour_purity(h, fine, coarse, k=7), expected)
+        np.testing.assert_allclose(neighbour_purity(torch.tensor(h) + 1e4, fine, coarse, k=7), expected)
+
+    def test_one_where_classes_are_apart(self):
+        h, fine, coarse = superclasses(gap=20)
+        assert (neighbour_purity(h, fine, coarse) == 1).all()
+
+    def test_chance_where_they_are_not(self):
+        fine = np.repeat(np.arange(3), [300, 100, 200])
+        coarse = fine // 2
+        chance = purity_by_chance(fine, coarse)
+        assert chance[[0, 300, 599]] == pytest.approx([299 / 399, 99 / 399, 1])
+        rng = np.random.default_rng(0)
+        found = [neighbour_purity(rng.normal(size=(600, 4)), fine, coarse).mean() for _ in range(20)]
+        assert np.mean(found) == pytest.approx(chance.mean(), abs=0.01)
+
+    def test_a_sample_is_not_its_own_neighbour(self):
+        h = np.array([[0.0], [0.0], [1.0], [1.0]])  # twins of different classes
+        assert neighbour_purity(h, [0, 1, 0, 1], np.zeros(4), k=1).tolist() == [0, 0, 0, 0]
+
+    @pytest.mark.parametrize("k", [0, 3])
+    def test_refuses_more_neighbours_than_there_are(self, k):
+        with pytest.raises(ValueError, match=f"k={k}: choose 1 to 2, the smallest coarse class has 3"):
+            neighbour_purity(np.eye(7), [0, 1, 0, 2, 2, 2, 3], [0, 0, 0, 1, 1, 1, 1], k=k)
 
 
 class TestReconstruction:
