@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.nn.functional import softplus
 
-from nclib import synthetic
+from nclib import plots, synthetic
 
 START = -1e9  # a margin that every network has before training
 
@@ -239,3 +240,37 @@ class TestTables:
         assert shown["cosine, formula"] == "0.5000"
         assert shown["cosine, off"] == "+2.0%"
         assert shown["ratio, trained"] == "0.6000 ± 0"
+
+
+class TestFigures:
+    @pytest.fixture(autouse=True)
+    def closed(self):
+        yield
+        plt.close("all")
+
+    @pytest.fixture(scope="class")
+    def table(self):
+        return synthetic.sweep([-0.3, 0.0, 0.3], [1, 0.1], range(2), width=32)
+
+    def test_transition_draws_means(self, table):
+        axes = plots.transition(table)
+        drawn = axes.containers[1].lines[0].get_ydata()
+        assert drawn == pytest.approx(table[table["eps"] == 0.1].groupby("rho")["ratio"].mean())
+        assert "eps 0.1" in plots.alt_text(axes)
+
+    def test_phase_diagram_draws_mean_logarithms(self, table):
+        axes = plots.phase_diagram({"one": table})
+        colours = axes.collections[0].get_array()
+        expected = np.log10(table["ratio"]).groupby([table["eps"], table["rho"]]).mean()
+        assert np.ravel(colours) == pytest.approx(expected)
+
+    def test_eps_law_draws_predicted_slopes(self, table):
+        axes = plots.eps_law({"one": table}, {"one": lambda rho: 1.5})
+        slopes = [np.diff(np.log10(line.get_ydata()))[0] for line in axes.lines if line.get_ls() == "-"]
+        assert slopes == pytest.approx([1.5] * 3)
+
+    def test_noise_diagram_has_a_row_for_each_name(self):
+        table = synthetic.noise_sweep([-0.3, 0.2, 0.6], [0.001, 0.03, 0.6], range(2), width=32, samples=20)
+        axes = plots.noise_diagram({"one": table, "two": table})
+        assert len([panel for panel in axes.figure.axes if panel.get_title()]) == 6
+        assert "linear probe, two" in plots.alt_text(axes)
