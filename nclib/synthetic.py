@@ -432,7 +432,7 @@ def train_on_samples(
 
     Raises
     ------
-    as ``train`` does.
+    ValueError, RuntimeError : as ``train`` does.
     """
     given = np.broadcast_arrays(*np.atleast_1d(rho, eps, sigma, seed))
     rho, eps, sigma, seed = (torch.as_tensor(np.array(x)) for x in given)
