@@ -37,7 +37,7 @@ from nclib.report import interval, with_interval
 MARGIN = 5.0  # mean of y f(x) over the clusters at which training ends; the logistic loss is 0.007 there
 STEP = 0.05  # of the clock, in units of the time that the quickest change takes
 MAX_STEPS = 20_000  # a training that goes on for longer has a fault
-CHUNK = 2**14  # units of all networks that are trained side by side; what a processor's cache holds
+CHUNK = 2**13  # units of all networks that are trained side by side; what a processor's cache holds
 RESTARTS = 4  # of 2-means
 LLOYD_STEPS = 20  # of 2-means
 RIDGE = 1e-12  # of the probe, in units of the features' total variance: keeps dead units out, no more
