@@ -57,6 +57,7 @@ _MODULES = (
     "plots",
     "precision",
     "report",
+    "synthetic",
 )
 
 __all__ = ["__version__", *_HOME, *_MODULES]
