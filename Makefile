@@ -32,7 +32,8 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.measures
 	@$(python) -m benchmarks.distances
 	@$(python) -m benchmarks.many_seeds
-	@$(python) -m nclib.cli bench
+	@$(python) -m benchmarks.training
+	@$(python) -m benchmarks.same_learning
 
 lint: .venv/.installed ## check style
 	@$(python) -m ruff check .

@@ -51,7 +51,7 @@ Change = Callable[[Training], Any]
 VARIANTS: dict[str, tuple[dict[str, Any], Change]] = {  # fields that differ, what else is changed
     "as it is": ({}, lambda t: None),
     "in float32": ({"precision": "fp32"}, lambda t: None),
-    "channels first": ({}, lambda t: t.model.to(memory_format=torch.contiguous_format)),
+    "channels first": ({}, lambda t: channels_first(t)),
     "optimiser not fused": ({}, lambda t: t.optimizer.param_groups[0].update(fused=False, foreach=True)),
 }
 VARIANTS_OF_DEVICE: dict[str, tuple[dict[str, Any], Change]] = (
@@ -63,6 +63,13 @@ VARIANTS_OF_DEVICE: dict[str, tuple[dict[str, Any], Change]] = (
     if CUDA
     else {"compiled": ({}, lambda t: setattr(t, "evaluate", compiled(mode="default")))}
 )
+
+
+def channels_first(training: Training) -> None:
+    """Weights and images with channels first."""
+    training.model.to(memory_format=torch.contiguous_format)
+    as_it_was = training.evaluate
+    training.evaluate = lambda objective, images, labels: as_it_was(objective, images.contiguous(), labels)
 
 
 def noise(n: int) -> tuple[Splits, Grouping]:

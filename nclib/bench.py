@@ -10,7 +10,7 @@ from nclib.arrays import ArrayLike, as_labels, as_tensor
 from nclib.config import RunConfig
 from nclib.data import ImageSet, Splits
 from nclib.grouping import Grouping
-from nclib.train import Training, default_device, progress_bar
+from nclib.train import Training, default_device, deterministic_kernels, progress_bar
 
 
 def training_throughput(
@@ -43,7 +43,7 @@ def training_throughput(
     split = ImageSet(images, labels, names)
     grouping = Grouping(torch.arange(len(names)), names, names)
     training = Training(config, Splits(split, split), grouping, device, checkpoint=None)
-    with progress_bar(config, 1, training.batches.steps) as bar:
+    with deterministic_kernels(config.deterministic), progress_bar(config, 1, training.batches.steps) as bar:
         training.train_epoch(1, bar)
         _wait(device)
         start = time.perf_counter()

@@ -47,12 +47,8 @@ def features_of(model: Classifier, images: Tensor) -> Tensor:
     """Features of uint8 images. (N, C, H, W) -> (N, D) float32 on the CPU; the model stays in its mode."""
     device = next(model.parameters()).device
     with evaluating(model), exact_float32():
-        return torch.cat(
-            [
-                model.features(_channels_last(batch.to(device))).float().cpu()
-                for batch in images.split(BATCH.get(device.type, 250))
-            ]
-        )
+        batches = (_channels_last(batch.to(device)) for batch in images.split(BATCH.get(device.type, 250)))
+        return torch.cat([model.features(batch).float() for batch in batches]).cpu()
 
 
 def extract(

@@ -31,6 +31,8 @@ from nclib.released import find_released
 from nclib.run import Run
 from nclib.train import Trained, default_device, train
 
+FILLS_A_GPU = 64  # width of a ResNet that does
+
 
 def get_run(recipe: str, *, released: bool = True, **overrides: Any) -> Run:
     """A run of a recipe: from the store; else from the released runs; else trained now.
@@ -128,16 +130,30 @@ def train_all(configs: Sequence[RunConfig]) -> None:
 
     Notes
     -----
-    On a CPU every core gets a share of them and a process of its own: two threads that share one small
-    network are slower than two networks. Seeds of a network for which that pays are trained as one
-    program, see ``nclib.many``; ``benchmarks/many_seeds.py`` measures both.
+    Each of ``processes_at_once`` gets a share of them. Seeds of a network for which that pays are trained
+    as one program, see ``nclib.many``; ``benchmarks/many_seeds.py`` measures it.
     """
-    workers = 1 if default_device().type == "cuda" else os.cpu_count() or 1
-    shares = [share for share in (configs[i::workers] for i in range(workers)) if share]
+    processes = processes_at_once(configs, default_device())
+    shares = [share for share in (configs[i::processes] for i in range(processes)) if share]
     if len(shares) > 1:
         run_processes([asdict(config) for config in share] for share in shares)
     elif shares:
         train_share(shares[0])
+
+
+def processes_at_once(configs: Sequence[RunConfig], device: torch.device) -> int:
+    """How many processes train side by side.
+
+    Notes
+    -----
+    On a CPU one for each core: two threads that share one small network are slower than two networks. On
+    CUDA four where every network is small, for one of them does not fill a GPU. ``benchmarks/training.py``
+    measures two runs at once on either; the number for CUDA is an assumption, not yet measured.
+    """
+    if device.type != "cuda":
+        return os.cpu_count() or 1
+    small = (config.arch == "mlp" or config.width < FILLS_A_GPU for config in configs)
+    return 4 if all(small) else 1
 
 
 def train_share(configs: Sequence[RunConfig]) -> None:

@@ -7,6 +7,7 @@ import json
 
 import nbformat
 import pytest
+import torch
 from conftest import TINY
 
 from nclib import __version__, cli, doctor, notebook, store
@@ -240,6 +241,15 @@ class TestDoctor:
         assert "pip install it" in lines
         assert any(f"data set svhn: lacks {home / 'none'}" in lines[i] for i in lacks)
         assert not any(lines[i + 1].startswith("[") for i in lacks)
+
+    @pytest.mark.parametrize(("bf16", "word"), [(True, "has"), (False, "lacks")])
+    def test_a_processor_without_bf16(self, bf16, word, home, capsys, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16, "avx2": True})
+        assert cli.main(["doctor"]) == 0
+        out = capsys.readouterr().out
+        assert f"the processor {word} instructions for bf16" in out
+        assert ("--set precision=fp32" in out) != bf16
 
     def test_store_that_cannot_be_written(self, tmp_path, monkeypatch, capsys):
         (tmp_path / "file").touch()

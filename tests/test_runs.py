@@ -15,6 +15,7 @@ from conftest import TINY
 
 import nclib
 from nclib import publish, report, runs, store
+from nclib.config import RunConfig, recipe_config
 from nclib.errors import ConfigError, StoreError
 from nclib.publish import release
 from nclib.released import find_released, released_runs
@@ -185,3 +186,11 @@ def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config
     assert run.results["methods"] == ["kmeans"]
     assert run.results["detection"] == rows.to_dict("records")
     assert not any("tsne" in name or "features" in name for name in run._arrays)
+
+
+def test_small_networks_share_a_gpu():
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    narrow, wide, mlp = RunConfig(width=16), RunConfig(width=64), recipe_config("digits")
+    assert runs.processes_at_once([narrow, mlp], cuda) == 4
+    assert runs.processes_at_once([narrow, wide], cuda) == 1
+    assert runs.processes_at_once([wide], cpu) == os.cpu_count()
