@@ -21,7 +21,7 @@ from nclib.losses import LOSSES
 from nclib.train import initial_model, learning_rate
 
 CROP_SHARE = 8  # as nclib.batches: crops move by up to an eighth of the image
-WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(8, os.cpu_count() or 1)
 
 
 class CopiedLoop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from nclib.structure import distances_of
 
 
 def release(
-    run: Run, name: str, with_features: bool = True, with_tsne: bool = True, with_detection: bool = False
+    run: Run,
+    name: str,
+    with_features: bool = True,
+    with_tsne: bool | None = None,
+    with_detection: bool = False,
 ) -> Path:
     """Publish a finished run under ``book/released``.
 
@@ -29,13 +35,17 @@ def release(
     name : of the new folder, for example "cifar10-laptop-seed0".
     with_features : whether the test features go with it; meant for one run per data set.
     with_tsne : whether t-SNE is computed, to be shown and to be clustered; on large data it takes longer than
-        everything else.
+        everything else. By default if openTSNE is installed; if it is not, stderr says what is left out.
     with_detection : whether the detection of outliers goes with it, see ``nclib.outliers``.
 
     Returns
     -------
     Folder that was written.
     """
+    if with_tsne is None:
+        with_tsne = find_spec("openTSNE") is not None
+        if not with_tsne:
+            print(f"openTSNE is not installed: {name} is released without t-SNE", file=sys.stderr)
     arrays = dict(run.snapshots)
     if with_tsne:
         arrays[EMBEDDING] = torch.as_tensor(report.embedding(run)).float()

@@ -188,6 +188,13 @@ def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config
     assert not any("tsne" in name or "features" in name for name in run._arrays)
 
 
+def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config, monkeypatch, capsys):
+    monkeypatch.setattr(publish, "find_spec", lambda name: None)
+    release(tiny_run, "tiny", with_features=False)
+    assert "tiny is released without t-SNE" in capsys.readouterr().err
+    assert list(find_released(tiny_config).results["reconstruction"]) == ["kmeans"]
+
+
 def test_small_networks_share_a_gpu():
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     narrow, wide, mlp = RunConfig(width=16), RunConfig(width=64), recipe_config("digits")
