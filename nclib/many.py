@@ -31,6 +31,8 @@ from nclib.train import (
     make_optimizer,
     progress_bar,
     training_task,
+    training_threads,
+    using_threads,
 )
 
 
@@ -52,7 +54,8 @@ def train_together(configs: Sequence[RunConfig], device: torch.device | None = N
     device = device or default_device()
     splits, grouping = training_task(configs[0])
     each = [Training(config, splits, grouping, device, checkpoint=None) for config in configs]
-    with deterministic_kernels(configs[0].deterministic):
+    threads = training_threads(configs[0], device)
+    with deterministic_kernels(configs[0].deterministic), using_threads(threads):
         return Together(each).run()
 
 

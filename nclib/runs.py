@@ -29,7 +29,7 @@ from nclib.many import pays_together, train_together
 from nclib.paths import REPOSITORY
 from nclib.released import find_released
 from nclib.run import Run
-from nclib.train import Trained, default_device, train
+from nclib.train import Trained, default_device, train, training_threads
 
 FILLS_A_GPU = 64  # width of a ResNet that does
 
@@ -117,7 +117,7 @@ def train_run(config: RunConfig) -> Run:
     key = store.run_key(config)
     with store.writing(key) if parallel.leads() else nullcontext():
         if parallel.agreed(not store.contains(key)):
-            made = _beginning()
+            made = _beginning(config)
             trained = train(config, store.checkpoint_file(key), default_device())
             if parallel.leads():
                 _keep(config, trained, made, together=1)
@@ -177,7 +177,7 @@ def _train_seeds(configs: Sequence[RunConfig]) -> None:
         configs = [config for config in configs if not store.contains(store.run_key(config))]
         if not configs:
             return
-        made = _beginning()
+        made = _beginning(configs[0])
         for config, trained in zip(configs, train_together(configs), strict=True):
             _keep(config, trained, made, together=len(configs))
 
@@ -222,9 +222,14 @@ def _keep(config: RunConfig, trained: Trained, made: dict[str, Any], together: i
     store.add(key, lambda folder: _write(folder, record, trained))
 
 
-def _beginning() -> dict[str, Any]:
+def _beginning(config: RunConfig) -> dict[str, Any]:
     """Provenance when training begins: the checkout may move on while it runs."""
-    return provenance(default_device()) | {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+    device = default_device()
+    made = {
+        "threads": training_threads(config, device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return provenance(device) | made
 
 
 def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def train(config: RunConfig, checkpoint: Path | None = None, device: torch.devic
     """
     device = device or default_device()
     splits, grouping = training_task(config)
-    with deterministic_kernels(config.deterministic):
+    with deterministic_kernels(config.deterministic), using_threads(training_threads(config, device)):
         return Training(config, splits, grouping, device, checkpoint).run()
 
 
@@ -325,6 +325,25 @@ def progress_bar(config: RunConfig, first_epoch: int, steps: int) -> tqdm:
         unit="step",
         mininterval=0.5,
     )
+
+
+def training_threads(config: RunConfig, device: torch.device) -> int:
+    """Threads that train: one for an MLP on a CPU, whose operations are too small to share.
+
+    ``benchmarks/training.py`` measures whole runs of digits.
+    """
+    return 1 if config.arch == "mlp" and device.type == "cpu" else torch.get_num_threads()
+
+
+@contextmanager
+def using_threads(number: int) -> Iterator[None]:
+    """So many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

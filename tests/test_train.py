@@ -332,6 +332,22 @@ def test_killed_process_ends_with_the_same_bytes(home, tmp_path, monkeypatch, st
         assert (whole.folder / part).read_bytes() == content, part
 
 
+class TestThreads:
+    def test_an_mlp_trains_with_one_on_a_cpu(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+        cpu, cuda, mlp = torch.device("cpu"), torch.device("cuda"), recipe_config("digits")
+        assert training.training_threads(mlp, cpu) == 1
+        assert training.training_threads(mlp, cuda) == 7
+        assert training.training_threads(RunConfig(arch="resnet18"), cpu) == 7
+
+    def test_are_restored(self):
+        before = torch.get_num_threads()
+        with pytest.raises(KeyError), training.using_threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise KeyError
+        assert torch.get_num_threads() == before
+
+
 class TestCompiledStep:
     """What CUDA runs, here without the compiler: graphs are only captured, and counted."""
 
