@@ -36,7 +36,7 @@ from nclib.files import write_json
 from nclib.grouping import Grouping
 from nclib.runs import provenance
 from nclib.step import compiled, evaluate
-from nclib.train import Training, default_device, deterministic_kernels, training_task
+from nclib.train import Training, default_device, deterministic_kernels, training_task, using_threads
 
 ROOT = Path(__file__).parents[1]
 DEVICE = default_device()
@@ -175,6 +175,26 @@ def variants(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def perceptron(repeats: int) -> list[dict[str, Any]]:
+    """Speed of the perceptron on digits, with one thread and with all."""
+    config = replace(recipe_config("digits"), epochs=1000)
+    training = Training(config, *training_task(config), DEVICE, None)
+    images = training.batches.steps * training.batches.size
+
+    def train_epoch(epoch: int, threads: int) -> None:
+        with using_threads(threads):
+            training.train_epoch(epoch, BAR)
+
+    works = {
+        f"{n} of {os.cpu_count()} threads": lambda epoch, n=n: train_epoch(epoch, n)
+        for n in sorted({1, os.cpu_count() or 1})
+    }
+    rows = [{"variant": name} | speed(t, images) for name, t in in_turns(works, 4 * repeats).items()]
+    for row in rows:
+        row["ratio"] = row["images_per_second"] / rows[0]["images_per_second"]
+    return rows
+
+
 def sharing() -> dict[str, int]:
     """Several runs at once, on a GPU or with a thread each, counted together."""
     cores = 2 if CUDA else os.cpu_count() or 1
@@ -305,6 +325,7 @@ def main() -> None:
     parts = {
         "rows": throughput,
         "variants": variants,
+        "perceptron": perceptron,
         "extraction": extraction,
         "terminal": terminal_phase,
         "from_nothing": from_nothing,

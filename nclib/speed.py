@@ -40,9 +40,9 @@ def loops(part: str = "rows") -> pd.DataFrame:
     return table.set_index("loop")
 
 
-def variants() -> pd.DataFrame:
-    """nclib's loop with one thing changed."""
-    rows = [{"nclib's loop": row["variant"], **_speed(row)} for row in benchmark("training")["variants"]]
+def variants(part: str = "variants") -> pd.DataFrame:
+    """nclib's loop with one thing changed; ``part="perceptron"``: that of digits, by threads."""
+    rows = [{"nclib's loop": row["variant"], **_speed(row)} for row in benchmark("training")[part]]
     return pd.DataFrame(rows).set_index("nclib's loop")
 
 
