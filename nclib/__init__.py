@@ -50,6 +50,7 @@ _MODULES = (
     "bench",
     "config",
     "data",
+    "elsewhere",
     "geometry",
     "notebook",
     "ood",

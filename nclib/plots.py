@@ -34,6 +34,7 @@ from nclib.structure import neighbour_purity, relative_distances, sibling_pairs
 
 PALETTE = "colorblind"
 DPI = 120
+MOST_COLUMNS = 5  # of small multiples
 COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights where there are both
     "accuracy": "accuracy",
     "NC1: variability": "nc1",
@@ -366,10 +367,14 @@ def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: st
     title : by default that of features.
     """
     points, fine = np.asarray(points), np.asarray(fine)
+    columns = min(grouping.num_coarse, MOST_COLUMNS)
+    rows = -(-grouping.num_coarse // columns)
     figure, panels = plt.subplots(
-        1, grouping.num_coarse, figsize=(2 * grouping.num_coarse, 2.9), squeeze=False, layout="constrained"
+        rows, columns, figsize=(2 * columns, 2.9 * rows), squeeze=False, layout="constrained"
     )
-    for coarse, panel in enumerate(panels[0]):
+    for panel in panels.flat[grouping.num_coarse :]:
+        panel.axis("off")
+    for coarse, panel in enumerate(panels.flat[: grouping.num_coarse]):
         for member in grouping.members(coarse):
             at = fine == member
             panel.scatter(*points[at].T, s=3, lw=0, label=grouping.fine_names[member])
