@@ -54,6 +54,7 @@ _MODULES = (
     "notebook",
     "ood",
     "outliers",
+    "perclass",
     "plots",
     "precision",
     "report",
