@@ -48,6 +48,7 @@ _HOME = {  # public name: module that holds it
 _MODULES = (
     "baselines",
     "bench",
+    "claims",
     "config",
     "data",
     "geometry",

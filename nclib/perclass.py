@@ -53,7 +53,7 @@ def per_class(run: Run) -> pd.DataFrame:
     for split in ("train", "test"):
         rows[f"msdr_{split}"] = msdr_of(run.moments(split), group).numpy()
     rows["probe"] = report.results(run, methods=report.METHODS[:1])["probe_per_class"]
-    f = _test_features(run)
+    f = test_features(run)
     rows["inside"] = np.nan if f is None else inside_accuracy(f)
     rows["coarse"] = np.nan if f is None else coarse_accuracy(f)
     rows = rows.dropna(subset=["msdr_train"])
@@ -62,8 +62,8 @@ def per_class(run: Run) -> pd.DataFrame:
     return rows
 
 
-def _test_features(run: Run) -> FeatureSet | None:
-    """Test features, or None of a run that was released without."""
+def test_features(run: Run) -> FeatureSet | None:
+    """Test features of a run, or None of one that was released without."""
     try:
         return run.features("test")
     except StoreError:
@@ -267,6 +267,7 @@ def correlation_table(
                     | {"seeds": len(tables), "classes": found.n}
                     | {"r": f"{found.r:.2f} ({found.low:.2f} to {found.high:.2f})"}
                     | {"p": f"{found.p:.2g}", "p, labels kept": f"{found.p_kept:.2g}"}
+                    | {"seen": "yes" if found.seen else "no"}
                     | {"rank correlation": f"{found.rho:.2f}"}
                     | {"its p, labels kept": f"{found.p_rho_kept:.2g}"}
                     | {"r, run by run": report.over_seeds(of_runs, "{:.2f}")}
