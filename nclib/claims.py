@@ -43,14 +43,14 @@ COLUMNS = (  # of ``compare``
     "source",
     "claim",
     "data",
+    "ours",
+    "verdict",
+    "seeds",
+    "nothing",
     "setting",
     "tier",
-    "ours",
-    "nothing",
-    "seeds",
     "n train / test",
     "commit",
-    "verdict",
 )
 
 
@@ -131,9 +131,9 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
 
     Returns
     -------
-    DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "setting" ("source's"
-    for the experiment that repeats it as far as that was readable), "tier", "ours" with its interval,
-    "nothing" (the value if there were nothing), "seeds", "n train / test", "commit" and "verdict".
+    DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
+    interval, "verdict", "seeds", "nothing" (the value if there were nothing), "setting" ("source's" for the
+    experiment that repeats it as far as that was readable), "tier", "n train / test" and "commit".
     """
     rows = []
     for claim in claims:
