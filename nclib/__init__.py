@@ -48,6 +48,7 @@ _HOME = {  # public name: module that holds it
 _MODULES = (
     "baselines",
     "bench",
+    "claims",
     "config",
     "data",
     "elsewhere",
@@ -55,6 +56,7 @@ _MODULES = (
     "notebook",
     "ood",
     "outliers",
+    "perclass",
     "plots",
     "precision",
     "report",

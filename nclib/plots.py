@@ -27,6 +27,7 @@ from nclib.data import ImageSet
 from nclib.features import FeatureSet
 from nclib.grouping import Grouping
 from nclib.ood import SCORES
+from nclib.perclass import ACCURACIES, correlation, over_seeds, regression_band
 from nclib.precision import FORMATS
 from nclib.report import METHOD_NAMES, SPACES, coarse_nc1, interval, mean_msdr, measures, terminal_epoch
 from nclib.run import Run
@@ -512,6 +513,76 @@ def confusion(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
     worst = int(np.argmin(diagonal))
     text = f"Confusion matrix; the class found worst is {names[worst]}, {diagonal[worst]:.2f} of it."
     return _described(axes, text)
+
+
+def class_scatter(
+    tables_of: Mapping[str, Sequence[pd.DataFrame]],
+    accuracies: Sequence[str] = ("probe",),
+    split: str = "train",
+    title: str = "",
+) -> Axes:
+    """Accuracy of every fine class against its MSDR, with the regression line and its 95 % interval.
+
+    A column for each name, a row for each accuracy. Points are means over seeds, coloured by coarse label;
+    small dots are the seeds.
+
+    Parameters
+    ----------
+    tables_of : for each name tables of ``nclib.perclass.per_class``, one a seed.
+    accuracies : columns of these tables.
+    split : whose MSDR.
+    """
+    figure, panels = plt.subplots(
+        len(accuracies),
+        len(tables_of),
+        figsize=(max(6.5, 4.4 * len(tables_of)), 3.7 * len(accuracies) + 0.4),
+        squeeze=False,
+        sharex="col",
+        layout="constrained",
+    )
+    x, words = f"msdr_{split}", []
+    for column, (name, tables) in zip(panels.T, tables_of.items(), strict=True):
+        classes = over_seeds(tables)
+        for panel, accuracy in zip(column, accuracies, strict=True):
+            found = correlation(classes[x], classes[accuracy], classes["label"])
+            _regression(panel, classes[x], classes[accuracy])
+            for at, table in enumerate(tables if len(tables) > 1 else []):
+                colors = [f"C{label}" for label in table["label"]]
+                panel.scatter(table[x], table[accuracy], s=5, c=colors, alpha=0.35, lw=0, zorder=2 + at / 100)
+            _named_points(panel, classes.sort_values(x), x, accuracy)
+            panel.set_title(
+                f"{name}\nr = {found.r:.2f}, p = {found.p:.2g}, labels kept: {found.p_kept:.2g}",
+                fontsize="medium",
+            )
+            panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
+            words.append(f"{name}, {ACCURACIES[accuracy]}: {found.r:.2f}")
+    for panel in panels[-1]:
+        panel.set_xlabel(f"MSDR, {split}")
+    figure.suptitle(title or "Is a class read off better where more structure is left?")
+    text = f"Accuracy of fine classes against MSDR. Correlations over {found.n} classes: {'; '.join(words)}."
+    return _described(panels[0, 0], text)
+
+
+def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Points with the look of their coarse label and the name of their class, right and left by turns."""
+    for number, row in enumerate(rows.to_dict("records")):
+        at, side = (row[x], row[y]), (1, -1)[number % 2]
+        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=6)
+        panel.annotate(
+            row["class"], at, xytext=(5 * side, 2 * side), textcoords="offset points", fontsize=7,
+            ha="left" if side > 0 else "right", va="bottom" if side > 0 else "top",
+        )  # fmt: skip
+    low = rows[y].min()
+    panel.margins(x=0.2)
+    panel.set_ylim(low - 0.25 * (1 - low) - 0.005, 1 + 0.1 * (1 - low) + 0.005)  # no accuracy is above 1
+
+
+def _regression(panel: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Least-squares line of some points, its 95 % interval as a band."""
+    at = np.linspace(x.min(), x.max(), 101)
+    height, half = regression_band(x, y, at)
+    panel.plot(at, height, color="0.3", lw=1)
+    panel.fill_between(at, height - half, height + half, color="0.5", alpha=0.15, lw=0)
 
 
 def raw_distances(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:

@@ -51,6 +51,11 @@ class ReleasedRun(Run):
         return {name: t for name, t in self._arrays.items() if name[0].isdigit()}  # "EPOCH/..."
 
     @property
+    def has_embedding(self) -> bool:
+        """Whether t-SNE of the test features was released."""
+        return EMBEDDING in self._arrays
+
+    @property
     def embedding(self) -> np.ndarray:
         """t-SNE of the test features inside each super-class, (N, 2)."""
         return self._arrays[EMBEDDING].numpy()

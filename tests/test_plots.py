@@ -72,6 +72,32 @@ class TestCollapseAndStructure:
         assert len(axes.get_legend().get_texts()) == 3
 
 
+class TestClassScatter:
+    def tables(self) -> list[pd.DataFrame]:
+        shared = {"class": list("abcd"), "label": [0, 1, 0, 1], "msdr_test": np.ones(4), "coarse": np.ones(4)}
+        return [
+            pd.DataFrame(shared).assign(
+                seed=s, msdr_train=np.arange(4) + s, probe=[0.6, 0.7 + s / 10, 0.9, 0.8]
+            )
+            for s in (0, 1)
+        ]
+
+    def test_points_are_means_and_dots_are_seeds(self):
+        axes = plots.class_scatter({"two": self.tables()})
+        points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+        np.testing.assert_allclose(points, [[0.5, 0.6], [1.5, 0.75], [2.5, 0.9], [3.5, 0.8]])
+        _, second = (c.get_offsets() for c in axes.collections if len(c.get_offsets()) == 4)
+        np.testing.assert_allclose(second, [[1, 0.6], [2, 0.8], [3, 0.9], [4, 0.8]])
+
+    def test_line_goes_through_the_mean_and_words_state_r(self):
+        axes = plots.class_scatter({"two": self.tables()})
+        (line,) = (line for line in axes.lines if len(line.get_xdata()) > 1)
+        assert np.interp(2.0, *line.get_data()) == pytest.approx(0.7625)
+        r = np.corrcoef([0.5, 1.5, 2.5, 3.5], [0.6, 0.75, 0.9, 0.8])[0, 1]
+        assert f"probe, all classes: {r:.2f}." in plots.alt_text(axes)
+        assert {text.get_text() for text in axes.texts} == set("abcd")
+
+
 class TestNeuralCollapse:
     def drawn(self, axes, title: str, name: str) -> list[list[float]]:
         (panel,) = (panel for panel in axes.figure.axes if panel.get_title() == title)
