@@ -45,13 +45,16 @@ def choose_k(
     -----
     All three cluster with k-means.
 
-    * "gap" (Tibshirani, Walther and Hastie 2001): log of the sum of squares within clusters, against
-      that of samples drawn uniformly from the box along the principal axes; the smallest k whose gap is at
-      least that of k + 1 less one standard error, or ``most`` if there is none.
-    * "prediction-strength" (Tibshirani and Walther 2005): split the class in halves and cluster both. The
-      strength is the share of pairs of one cluster of one half that the centres of the other half
-      keep together, in the cluster where it is lowest; the largest k with a mean strength of 0.8.
-    * "silhouette" (Rousseeuw 1987): the largest mean silhouette. It is not defined for one cluster.
+    "prediction-strength" (Tibshirani and Walther 2005): split the class in halves and cluster both. The
+    strength is the share of pairs of one cluster of one half that the centres of the other half keep
+    together, in the cluster where it is lowest, and 0 for a cluster of one sample; the largest k with a
+    mean strength of 0.8.
+
+    "silhouette" (Rousseeuw 1987): the largest mean silhouette. It is not defined for one cluster.
+
+    "gap" (Tibshirani, Walther and Hastie 2001): log of the sum of squares within clusters, against
+    that of samples drawn uniformly from the box along the principal axes; the smallest k whose gap is at
+    least that of k + 1 less one standard error, or ``most`` if there is none.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
