@@ -27,6 +27,7 @@ _HOME = {  # public name: module that holds it
     "get_cases": "runs",
     "Run": "run",
     "released_runs": "released",
+    "released_cases": "released",
     "recipe_config": "config",
     "recipe_names": "config",
     "RunConfig": "config",
@@ -42,6 +43,7 @@ _HOME = {  # public name: module that holds it
     "neighbour_purity": "structure",
     "reconstruct_labels": "structure",
     "match_labels": "structure",
+    "choose_k": "clusters",
     "linear_probe": "probe",
     "tsne": "embed",
 }
@@ -49,6 +51,7 @@ _MODULES = (
     "baselines",
     "bench",
     "claims",
+    "conditions",
     "config",
     "data",
     "elsewhere",

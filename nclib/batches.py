@@ -34,7 +34,7 @@ class Batches:
 
     def __init__(self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        coarse = grouping.coarse(split.labels)
+        coarse = noisy(grouping.coarse(split.labels), grouping.num_coarse, config.label_noise, self._seed(0))
         self.samples = torch.bincount(coarse, minlength=grouping.num_coarse).tolist()  # of each label
         self.steps, self.size = len(split) // config.batch_size, config.batch_size
         if is_collapse(config.loss):
@@ -51,7 +51,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (images, labels): (B, C, H, W) uint8, channels last, and (B,) int64 coarse labels."""
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
+        generator = torch.Generator(self.device).manual_seed(self._seed(epoch))
         order = torch.randperm(len(self.labels), generator=generator, device=self.device)
         index = self._divided(order)  # (steps, B)
         rows = self._windows(index, self.height, generator)  # (steps, B, H)
@@ -61,6 +61,10 @@ class Batches:
             columns = torch.where(mirrored[..., None], columns.flip(-1), columns)
         for parts in zip(*map(parallel.share, (index, rows, columns)), strict=True):
             yield self._images(*parts), self.labels[parts[0]]
+
+    def _seed(self, epoch: int) -> int:
+        """Seed of what an epoch draws, from 1 on; 0 is the label noise, which all epochs share."""
+        return self.config.seed * 1_000_003 + epoch
 
     def _divided(self, order: Tensor) -> Tensor:
         """Indices of the samples of every step, (steps, B); a label with too few starts over."""
@@ -84,3 +88,15 @@ class Batches:
         else:
             images = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         return images.permute(0, 3, 1, 2)
+
+
+def noisy(labels: Tensor, num_labels: int, share: float, seed: int) -> Tensor:
+    """Labels (N,) of which a share, drawn at random, is replaced by another label, drawn at random."""
+    if not share:
+        return labels
+    generator = torch.Generator().manual_seed(seed)  # of the CPU: the same labels on every device
+    wrong = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
+    shift = torch.randint(1, num_labels, wrong.shape, generator=generator)
+    labels = labels.clone()
+    labels[wrong] = (labels[wrong] + shift) % num_labels
+    return labels

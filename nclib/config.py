@@ -37,6 +37,7 @@ RANGES = {  # field: (lowest, highest), both allowed
     "lr": (1e-8, 100.0),
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 1.0),
+    "label_noise": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
 }
 GROUPING = re.compile(
@@ -67,9 +68,11 @@ class RunConfig:
     momentum, weight_decay : of SGD; the decay acts on every parameter.
     augment : "crop" pads by an eighth of the height (four pixels of 32) and crops at random, "crop-flip"
         also mirrors every second image.
+    label_noise : share of training images that are trained with another coarse label, drawn at random;
+        everything is measured on true labels.
     precision : of training. Features are always extracted in float32.
     deterministic : ask torch for deterministic kernels; matters on a GPU, where they cost time.
-    seed : of initialisation, order and augmentation.
+    seed : of initialisation, order, augmentation and label noise.
 
     Raises
     ------
@@ -90,6 +93,7 @@ class RunConfig:
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
     augment: str = "none"
+    label_noise: float = 0.0
     precision: str = "bf16"
     deterministic: bool = False
     seed: int = 0

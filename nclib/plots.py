@@ -53,6 +53,12 @@ COMPARED_PANELS = {  # title: (measure, scale of its axis)
     "NC4: nearest mean": ("nc4", "linear"),
     "MSDR of fine classes": ("msdr", "log"),
 }
+ENDS_PANELS = {  # columns of ``nclib.conditions.ends``: title
+    "accuracy": "coarse accuracy",
+    "found": "labels found again",
+    "msdr": "MSDR of fine classes",
+    "nc1": "NC1 of coarse labels",
+}
 COLLAPSE_STYLES = {  # name: colour, line style
     "train data": ("C0", "-"),
     "test data": ("C1", "--"),
@@ -264,6 +270,156 @@ def detection(rows: pd.DataFrame, title: str = "") -> Axes:
 
 def _place_of_score(case: str) -> int:
     return list(SCORES).index(case.partition(",")[0])
+
+
+def conditions(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
+    """What is left of fine structure by case: found labels, MSDR and NC1, and the accuracy if it is known.
+
+    Large points are means over seeds, bars their 95 % intervals, small points the seeds.
+
+    Parameters
+    ----------
+    table : of ``nclib.conditions.ends`` or ``by_layer``.
+    xlabel : of cases that have an order: their means are joined by lines.
+    hue : a column of the table that gives points their colours.
+    """
+    titles = {measure: name for measure, name in ENDS_PANELS.items() if measure in table}
+    cases = list(table["case"].unique())
+    figure, panels = plt.subplots(1, len(titles), figsize=(3 * len(titles), 3.4), layout="constrained")
+    table = table.assign(at=table["case"].map(cases.index))
+    kinds = list(table.groupby(hue, sort=False)) if hue else [(None, table)]
+    for panel, (measure, name) in zip(panels, titles.items(), strict=True):
+        for number, (kind, rows) in enumerate(kinds):
+            offset = 0.3 * ((number + 0.5) / len(kinds) - 0.5)
+            style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 5, "lw": 0.8, "elinewidth": 1.5}
+            means = rows.groupby("at")[measure].agg(interval)
+            mean, half = np.array(means.tolist()).T
+            panel.plot(rows["at"] + offset, rows[measure], ".", color=f"C{number}", alpha=0.4, ms=4)
+            line = "-" if xlabel else "none"
+            panel.errorbar(means.index + offset, mean, yerr=half, ls=line, label=kind, **style)
+        panel.set_xticks(range(len(cases)), cases, rotation=30 if max(map(len, cases)) > 4 else 0)
+        panel.set(xlim=(-0.5, len(cases) - 0.5), xlabel=xlabel)
+        panel.set_title(name, fontsize="medium")
+        if measure in ("nc1", "msdr"):
+            _plain_log(panel)
+        else:
+            panel.set_ylim(top=min(1.005, panel.get_ylim()[1]))
+    if len(kinds) > 1:
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    figure.suptitle(title)
+    of_case = table.groupby(([hue] if hue else []) + ["case"], sort=False)[list(titles)].mean()
+    words = "; ".join(
+        f"{case if isinstance(case, str) else ', '.join(case)}: "
+        + ", ".join(f"{titles[m]} {value:.3g}" for m, value in row.items())
+        for case, row in of_case.iterrows()
+    )
+    return _described(panels[0], f"{title}. Means by case: {words}.")
+
+
+def grid(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
+    """Structure over learning rate and weight decay, a row of heatmaps for each name.
+
+    Numbers are means over seeds with their 95 % intervals; a setting without a run says so. A column of
+    heatmaps shares its colours.
+
+    Parameters
+    ----------
+    tables : of ``nclib.conditions.ends``.
+    rates, decays : learning rates and weight decays of the grid, in the order of rows and columns.
+    """
+    figure, panels = plt.subplots(
+        len(tables), len(ENDS_PANELS), figsize=(11, 0.9 + 2.3 * len(tables)), squeeze=False, sharex=True,
+        sharey=True, layout="constrained",
+    )  # fmt: skip
+    settings = {name: table.groupby(["lr", "weight_decay"]) for name, table in tables.items()}
+    for column, (measure, title) in zip(panels.T, ENDS_PANELS.items(), strict=True):
+        cells = {name: of_name[measure].agg(interval) for name, of_name in settings.items()}
+        shown = [mean for of_name in cells.values() for mean, _ in of_name]
+        norm = (LogNorm if measure in ("nc1", "msdr") else Normalize)(min(shown), max(shown))
+        for panel, of_name in zip(column, cells.values(), strict=True):
+            _grid_panel(panel, of_name.reindex(pd.MultiIndex.from_product([rates, decays])), norm, measure)
+        column[0].set_title(title, fontsize="medium")
+        column[-1].set_xlabel("weight decay")
+    words = []
+    for panel, (name, of_name) in zip(panels[:, 0], settings.items(), strict=True):
+        panel.set_ylabel(f"{name}\n\nlearning rate")
+        found = of_name["found"].mean()
+        ends = (
+            f"{found[at]:.3f} at lr {at[0]:g}, decay {at[1]:g}" for at in (found.idxmin(), found.idxmax())
+        )
+        words.append(f"{name}, {len(found)} settings: labels found again from {' to '.join(ends)}")
+    figure.suptitle("Learning rate x weight decay: what is left at the end of training")
+    return _described(panels[0, 0], f"Heatmaps. {'; '.join(words)}.")
+
+
+def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) -> None:
+    """One heatmap of (mean, half interval) by learning rate and weight decay, not a number without runs."""
+    rates, decays = cells.index.unique(0), cells.index.unique(1)
+    means = cells.str[0].astype(float).to_numpy().reshape(len(rates), len(decays))
+    cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(bad=OFF_SCALE)
+    panel.pcolormesh(np.ma.masked_invalid(means), norm=norm, cmap=cmap)
+    form = {"msdr": "{:.2f}", "nc1": "{:.2g}"}.get(measure, "{:.3f}")
+    for at, cell in enumerate(cells):
+        row, column = divmod(at, len(decays))
+        text, color = "not run\nyet", "0.3"
+        if isinstance(cell, tuple):
+            text = form.format(cell[0]) + ("" if np.isnan(cell[1]) else f"\n± {cell[1]:.1g}")
+            color = "w" if norm(cell[0]) > 0.5 else "k"
+        panel.text(column + 0.5, row + 0.5, text, color=color, ha="center", va="center", fontsize=7)
+    panel.set_xticks(np.arange(len(decays)) + 0.5, [f"{decay:g}" for decay in decays])
+    panel.set_yticks(np.arange(len(rates)) + 0.5, [f"{lr:g}" for lr in rates])
+    panel.set(xlim=(0, len(decays)), ylim=(len(rates), 0))
+    panel.grid(False)
+
+
+def _plain_log(panel: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
+
+
+def number_of_clusters(quality: pd.DataFrame, chosen: pd.DataFrame, title: str) -> Axes:
+    """What a number of clusters finds, and which number each method chooses.
+
+    Parameters
+    ----------
+    quality : of ``nclib.conditions.wrong_k``. Lines are means over seeds, bands their 95 % intervals.
+    chosen : of ``nclib.conditions.chosen_k``. Colours count labels and seeds.
+    """
+    methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
+    most = max(quality["k"].max(), chosen["chosen"].max())
+    figure, panels = plt.subplots(
+        1, 1 + len(methods), figsize=(4 + 2.5 * len(methods), 3.6), layout="constrained",
+        width_ratios=[1.5] + [1] * len(methods),
+    )  # fmt: skip
+    for number, measure in enumerate(("accuracy", "purity", "ari")):
+        means = quality.groupby("k")[measure].agg(interval)
+        mean, half = np.array(means.tolist()).T
+        name = "adjusted Rand index" if measure == "ari" else measure
+        panels[0].plot(means.index, mean, color=f"C{number}", marker=MARKERS[number], ms=4, label=name)
+        panels[0].fill_between(means.index, mean - half, mean + half, color=f"C{number}", alpha=0.2, lw=0)
+    panels[0].set(xlabel="clusters inside each label", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
+    panels[0].legend(fontsize="small")
+    words = []
+    for panel, method in zip(panels[1:], methods, strict=True):
+        of_method = chosen[chosen["method"] == method]
+        counts = of_method.groupby(["true", "chosen"]).size().unstack(fill_value=0)
+        counts = counts.reindex(index=trues, columns=range(1, most + 1), fill_value=0)
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        sns.heatmap(
+            shares, vmin=0, vmax=1, cmap="mako_r", annot=counts, fmt="d", cbar=False, square=True, ax=panel,
+            annot_kws={"fontsize": 7},
+        )  # fmt: skip
+        right = (of_method["true"] == of_method["chosen"]).mean()
+        panel.set_title(f"{method}\n{100 * right:.0f} % right", fontsize="medium")
+        panel.set(xlabel="clusters chosen", ylabel="classes in the label" if panel is panels[1] else "")
+        panel.tick_params(axis="y", rotation=0)
+        words.append(f"{method}: right in {100 * right:.0f} %")
+    figure.suptitle(title)
+    return _described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} labels.")
 
 
 def _collapse_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:

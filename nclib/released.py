@@ -12,6 +12,8 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nclib import store
-from nclib.config import RunConfig
+from nclib.config import RunConfig, recipe_config
 from nclib.errors import StoreError
 from nclib.features import FeatureSet
 from nclib.files import read_tensors
@@ -97,6 +99,22 @@ def released_runs(names: str = "*") -> list[ReleasedRun]:
 def find_released(config: RunConfig) -> ReleasedRun | None:
     """The released run of exactly this configuration, or None."""
     return next((run for run in released_runs() if run.config == config), None)
+
+
+def released_cases(cases: Mapping[str, Mapping[str, Any]], recipe: str) -> dict[str, list[ReleasedRun]]:
+    """Released runs of a recipe by case, in the order of their seeds; a case that has none is left out.
+
+    Parameters
+    ----------
+    cases : by name, the fields of ``RunConfig`` in which the case differs, as for ``nclib.get_cases``.
+    recipe : a name in ``recipes.toml``.
+    """
+    runs = sorted(released_runs(), key=lambda run: run.config.seed)
+    found = {}
+    for name, fields in cases.items():
+        config = recipe_config(recipe, **fields)
+        found[name] = [run for run in runs if replace(run.config, seed=config.seed) == config]
+    return {name: of_case for name, of_case in found.items() if of_case}
 
 
 def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:

@@ -64,6 +64,7 @@ BAD = {
     "seed": [-1, 2**31, 0.0, "0", False],
     "held_out": [7, "7", (7, -1), (True,), (1.0,), None],
     "l2_features": [0, 1, "yes", None],
+    "label_noise": [-0.1, 1.1, NAN, "0.1", True, None],
 }  # fmt: skip
 
 
@@ -96,8 +97,8 @@ class TestCanonicalJson:
         # Written by hand: whoever changes this form changes the key of every stored run.
         assert RunConfig().canonical_json() == (
             '{"arch":"resnet18","augment":"none","batch_size":128,"dataset":"digits","deterministic":false,'
-            '"epochs":30,"grouping":"mod5","held_out":[],"l2_features":false,"loss":"cross-entropy","lr":0.1,'
-            '"momentum":0.9,"precision":"bf16",'
+            '"epochs":30,"grouping":"mod5","held_out":[],"l2_features":false,"label_noise":0.0,'
+            '"loss":"cross-entropy","lr":0.1,"momentum":0.9,"precision":"bf16",'
             '"schedule":"one-cycle","seed":0,"weight_decay":0.0005,"width":16}'
         )
 
@@ -113,7 +114,7 @@ class TestCanonicalJson:
     def test_every_field_shows(self):
         other = {"dataset": "mnist", "grouping": "mod2", "arch": "mlp", "loss": "mse", "schedule": "step",
                  "augment": "crop", "precision": "fp32", "deterministic": True,
-                 "l2_features": True, "held_out": (7,)}  # fmt: skip
+                 "l2_features": True, "held_out": (7,), "label_noise": 0.1}  # fmt: skip
         other |= {"width": 9, "epochs": 9, "batch_size": 9, "lr": 0.9, "momentum": 0.5, "weight_decay": 0.5,
                   "seed": 9}  # fmt: skip
         for name, value in other.items():

@@ -333,3 +333,90 @@ class TestShow:
         assert "<script>" not in shown[0]
         assert 'alt="Confusion matrix; the class found worst is &quot;&gt;&lt;script&gt;' in shown[0]
         assert "p &lt; 0.05 &amp; &lt;b&gt;more&lt;/b&gt;" in shown[0]
+
+
+def ends_table(values: dict[tuple[str, int], float], **columns) -> pd.DataFrame:
+    """As of ``nclib.conditions.ends``, all measures of a run equal to one value."""
+    rows = [
+        {"case": case, "seed": seed, **dict.fromkeys(plots.ENDS_PANELS, value), **columns}
+        for (case, seed), value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+class TestConditions:
+    TABLE = ends_table({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): 0.5, ("b", 1): 0.7})
+
+    def test_large_points_are_means(self):
+        axes = plots.conditions(self.TABLE, "A title")
+        for panel in axes.figure.axes:
+            (container,) = panel.containers
+            assert container.lines[0].get_ydata() == pytest.approx([2, 0.6])
+            assert container.lines[0].get_linestyle() == "None"
+        assert "a: coarse accuracy 2, labels found again 2" in plots.alt_text(axes)
+
+    def test_cases_with_an_order_are_joined(self):
+        axes = plots.conditions(self.TABLE, "A title", xlabel="width")
+        assert axes.containers[0].lines[0].get_linestyle() == "-"
+        assert axes.get_xlabel() == "width"
+
+    def test_one_colour_each(self):
+        both = pd.concat([self.TABLE.assign(data="x"), self.TABLE.assign(data="y", nc1=9.0)])
+        axes = plots.conditions(both, "A title", hue="data")
+        nc1 = axes.figure.axes[-1]
+        assert [c.lines[0].get_ydata().tolist() for c in nc1.containers][1] == [9, 9]
+        (legend,) = axes.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
+
+    def test_panels_are_those_that_are_known(self):
+        axes = plots.conditions(self.TABLE.drop(columns="accuracy"), "A title")
+        assert [p.get_title() for p in axes.figure.axes] == list(plots.ENDS_PANELS.values())[1:]
+
+
+class TestGrid:
+    def drawn(self, panel) -> list[str]:
+        return [text.get_text() for text in panel.texts]
+
+    def test_every_setting_stands_in_its_cell(self):
+        table = pd.concat(
+            [
+                ends_table(
+                    {("", seed): 0.1 * (1 + row) + 0.01 * column for seed in (0, 1)}, lr=lr, weight_decay=wd
+                )
+                for row, lr in enumerate((0.1, 0.01))
+                for column, wd in enumerate((5e-3, 5e-5))
+                if (row, column) != (1, 0)
+            ]
+        )
+        axes = plots.grid({"some": table}, (0.1, 0.01), (5e-3, 5e-5))
+        texts = self.drawn(axes.figure.axes[1])
+        assert texts == ["0.100\n± 0", "0.110\n± 0", "not run\nyet", "0.210\n± 0"]
+        assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "0.01"]
+        assert "some, 3 settings: labels found again from 0.100 at lr 0.1, decay 0.005" in plots.alt_text(
+            axes
+        )
+
+    def test_one_run_has_no_interval(self):
+        one = ends_table({("", 0): 0.25}, lr=0.1, weight_decay=5e-4)
+        axes = plots.grid({"one": one}, (0.1,), (5e-4,))
+        assert [self.drawn(panel) for panel in axes.figure.axes[:2]] == [["0.250"], ["0.250"]]
+
+
+class TestNumberOfClusters:
+    def test_counts_labels(self):
+        quality = pd.DataFrame(
+            [
+                {"seed": s, "k": k, "accuracy": 1 / k, "purity": 1.0, "ari": 0.1 * k}
+                for s in (0, 1)
+                for k in (1, 2, 3)
+            ]
+        )
+        chosen = pd.DataFrame(
+            [{"method": "m", "true": t, "chosen": c} for t, c in ((1, 1), (1, 2), (1, 2), (3, 3))]
+        )
+        axes = plots.number_of_clusters(quality, chosen, "A title")
+        lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+        assert lines["accuracy"] == pytest.approx([1, 1 / 2, 1 / 3])
+        counts = [text.get_text() for text in axes.figure.axes[1].texts]
+        assert counts == ["1", "2", "0", "0", "0", "1"]
+        assert axes.figure.axes[1].get_title() == "m\n50 % right"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nclib import train as training
-from nclib.batches import Batches
+from nclib.batches import Batches, noisy
 from nclib.config import RunConfig, recipe_config
 from nclib.data import ImageSet, load
 from nclib.errors import TrainingError
@@ -119,6 +119,33 @@ class TestBatches:
     def test_bytes_stay_bytes(self):
         source, _ = batches("crop-flip")
         assert next(source.epoch(1))[0].dtype == torch.uint8
+
+
+class TestLabelNoise:
+    def test_exact_share_and_never_the_true_label(self):
+        labels = torch.arange(4000) % 4
+        wrong = noisy(labels, 4, 0.3, seed=5) != labels
+        assert int(wrong.sum()) == 1200
+        assert noisy(labels, 4, 1.0, seed=5).ne(labels).all()
+
+    def test_other_labels_are_equally_likely(self):
+        drawn = noisy(torch.zeros(30_000, dtype=torch.long), 4, 1.0, seed=0).bincount(minlength=4)
+        assert drawn[0] == 0
+        assert (drawn[1:] - 10_000).abs().max() < 4 * math.sqrt(30_000 * (1 / 3) * (2 / 3))
+
+    def test_seed_decides(self):
+        labels = torch.arange(1000) % 4
+        assert torch.equal(noisy(labels, 4, 0.5, seed=1), noisy(labels, 4, 0.5, seed=1))
+        assert not torch.equal(noisy(labels, 4, 0.5, seed=1), noisy(labels, 4, 0.5, seed=2))
+
+    def test_trained_on_but_not_measured_on(self):
+        config = recipe_config("digits", width=16, epochs=1, label_noise=1.0)
+        splits, grouping = training_task(config)
+        served = Batches(splits.train, grouping, config, torch.device("cpu"))
+        true = grouping.coarse(splits.train.labels)
+        assert served.labels.ne(true).all()
+        f = train(config).features["train"]
+        assert torch.equal(f.coarse, true)
 
 
 class TestBalancedBatches:
