@@ -36,10 +36,16 @@ def time_by_kind(work: Callable[[], Any], cuda: bool) -> list[dict[str, Any]]:
         start = time.perf_counter()
         work()
         wall = time.perf_counter() - start
+    events = profiler.key_averages()
+    own = {e.key: e.self_device_time_total if cuda else e.self_cpu_time_total for e in events}
+    return shares({name: microseconds / 1e6 for name, microseconds in own.items()}, wall)
+
+
+def shares(own_seconds: dict[str, float], wall: float) -> list[dict[str, Any]]:
+    """Time by kind, from the own time of each operation by name, and the time of all."""
     spent: dict[str, float] = defaultdict(float)
-    for event in profiler.key_averages():
-        own = event.self_device_time_total if cuda else event.self_cpu_time_total
-        spent[_kind(event.key)] += own / 1e6
+    for name, seconds in own_seconds.items():
+        spent[_kind(name)] += seconds
     spent[PYTHON] += wall - sum(spent.values())
     rows = [{"kind": kind, "seconds": s, "share": s / wall} for kind, s in spent.items()]
     return sorted(rows, key=lambda row: -row["seconds"])
