@@ -21,7 +21,7 @@ from nclib.grouping import SEMANTIC, Grouping, task
 from nclib.layers import activations
 from nclib.moments import Moments
 from nclib.released import released_cases
-from nclib.report import coarse_nc1, fine_per_coarse, mean_msdr, shown_split
+from nclib.report import coarse_nc1, fine_per_coarse, mean_msdr, shown_split, with_interval
 from nclib.run import Run
 from nclib.runs import get_cases
 from nclib.structure import match_labels, msdr_of, reconstruct_labels
@@ -88,6 +88,23 @@ def with_released(
     if len(released) > 1:
         everything[recipe] = released
     return pd.concat([ends(of_data).assign(data=data) for data, of_data in everything.items()])
+
+
+def by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], measure: str) -> pd.DataFrame:
+    """A measure of ``ends`` by data and learning rate (rows) and weight decay (columns).
+
+    Parameters
+    ----------
+    grids : runs for each case of ``GRID``, by a name for each.
+
+    Returns
+    -------
+    text: mean over seeds with its 95 % interval, a dash for a setting without a run.
+    """
+    rows = pd.concat([ends(cases).assign(data=name) for name, cases in grids.items() if cases])
+    cells = rows.groupby(["data", "lr", "weight_decay"])[measure].agg(with_interval).unstack()
+    cells = cells.sort_index(level="lr", ascending=False).sort_index(axis=1, ascending=False).fillna("-")
+    return cells.rename_axis(index=["data", "learning rate"], columns="weight decay")
 
 
 def _end(run: Run) -> dict[str, Any]:

@@ -619,36 +619,35 @@ def neighbours(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
 
 
 def reconstruction_accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
-    """Accuracy of reconstructed labels on train, method by method, beside chance.
+    """Accuracy of reconstructed labels on train, method by method, beside pixels and chance.
 
     Parameters
     ----------
     results : a list of ``nclib.report.results`` for each name, one entry a seed.
     """
-    rows = [
-        {"data": name, "accuracy": r["reconstruction"][method]["train"], "method": METHOD_NAMES[method]}
-        for name, of_seeds in results.items()
-        for r in of_seeds
-        for method in r["reconstruction"]
-    ]
-    _, axes = plt.subplots(figsize=(6.5, 0.9 + 0.9 * len(results)), layout="constrained")
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    sns.pointplot(
-        columns, x="accuracy", y="data", hue="method", errorbar=("pi", 100), capsize=0.1, dodge=0.3,
-        linestyle="none", ax=axes,
-    )  # fmt: skip
-    for position, of_seeds in enumerate(results.values()):
-        chance = np.mean([r["chance"] for r in of_seeds])
-        axes.plot([chance] * 2, [position - 0.4, position + 0.4], color="0.4", ls=":")
-    axes.set(xlim=(0, 1.02), xlabel="share of train samples whose fine label is found again", ylabel="")
+    _, axes = plt.subplots(figsize=(7.5, 0.9 + 1.1 * len(results)), layout="constrained")
+    words = []
+    for at, (name, of_seeds) in enumerate(results.items()):
+        for number, (method, title) in enumerate(METHOD_NAMES.items()):
+            found = [r["reconstruction"][method] for r in of_seeds if method in r["reconstruction"]]
+            if not found:
+                continue
+            mean, half = interval(r["train"] for r in found)
+            height, color = at + 0.2 * (number - 1.5), f"C{number}"
+            axes.errorbar(mean, height, xerr=half, fmt=MARKERS[number], color=color, capsize=3, ms=6)
+            of_pixels = next(r["pixels"][method] for r in of_seeds if method in r["reconstruction"])
+            axes.plot(of_pixels, height, MARKERS[number], color=color, mfc="none", ms=6)
+            words.append(f"{name}: {title} {mean:.3f}")
+        axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
+    axes.set_yticks(range(len(results)), results)
+    axes.set_ylim(len(results) - 0.5, -0.5)
+    axes.set(xlim=(0.4, 1.01), xlabel="share of train samples whose fine label is found again")
     axes.set_title("Labels that were never given, found by clustering (dotted: chance)")
-    axes.legend(title=None, loc="lower left", fontsize="small")
-    best = "; ".join(
-        f"{name}: "
-        + ", ".join(f"{METHOD_NAMES[m]} {a['train']:.3f}" for m, a in of[0]["reconstruction"].items())
-        for name, of in results.items()
-    )
-    return _described(axes, f"Accuracy of reconstructed labels on train. {best} (first seed).")
+    keys = [plt.Line2D([], [], marker=MARKERS[n], color=f"C{n}", ls="") for n in range(len(METHOD_NAMES))]
+    keys.append(plt.Line2D([], [], marker="o", color="0.3", mfc="none", ls=""))
+    names = [*METHOD_NAMES.values(), "hollow: of pixels"]
+    axes.legend(keys, names, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    return _described(axes, f"Accuracy of reconstructed labels on train. {'; '.join(words)}.")
 
 
 def confusion(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:

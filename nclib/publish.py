@@ -49,7 +49,7 @@ def release(
     arrays = dict(run.snapshots)
     if with_tsne:
         arrays[EMBEDDING] = torch.as_tensor(report.embedding(run)).float()
-    methods = report.METHODS if with_tsne else report.METHODS[:1]
+    methods = [method for method in report.METHODS if with_tsne or "tsne" not in method]
     results = report.results(run, methods=methods) | {"measures": report.measures(run)}
     if with_detection:
         results["detection"] = detection(run).to_dict("records")

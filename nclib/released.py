@@ -86,14 +86,15 @@ class ReleasedRun(Run):
         )
 
 
-def released_runs(names: str = "*") -> list[ReleasedRun]:
+def released_runs(*names: str) -> list[ReleasedRun]:
     """Released runs, by name; each is verified before it is read.
 
     Parameters
     ----------
-    names : pattern that their names match, for example "*-laptop-*".
+    names : patterns, one of which a name must match, for example "cifar10-laptop-*"; without any, all runs.
     """
-    return [_verified(path.parent) for path in sorted(RELEASED.glob(f"{names}/run.json"))]
+    found = {path for pattern in names or "*" for path in RELEASED.glob(f"{pattern}/run.json")}
+    return [_verified(path.parent) for path in sorted(found)]
 
 
 def find_released(config: RunConfig) -> ReleasedRun | None:

@@ -43,8 +43,13 @@ from nclib.structure import (
     sibling_pairs,
 )
 
-METHODS = ("kmeans", "tsne-kmeans")
-METHOD_NAMES = {"kmeans": "k-means", "tsne-kmeans": "t-SNE + k-means"}
+METHOD_NAMES = {
+    "kmeans": "k-means",
+    "pca-gmm": "Gaussian mixture",
+    "spectral": "spectral",
+    "tsne-kmeans": "t-SNE + k-means",
+}
+METHODS = tuple(METHOD_NAMES)
 COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
     "nc1": "NC1",
     "nc2_equinorm_means": "NC2 equinorm, means",
@@ -175,24 +180,23 @@ def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, se
 def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
     """Reconstruction accuracies by data and method; several results of one name are seeds.
 
-    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    A cell is the mean over seeds with its 95 % interval. Pixels know no seed.
     """
     rows = []
     for name, seeds in results_of.items():
-        for method in seeds[0]["reconstruction"]:
-            found = [r["reconstruction"][method] for r in seeds]
-            rows.append(
-                {
-                    "data": name,
-                    "method": METHOD_NAMES[method],
-                    "found again, train": over_seeds(r["train"] for r in found),
-                    "found again, test": over_seeds(r["test"] for r in found),
-                    "probe on found labels": over_seeds(r["probe"] for r in found),
-                    "probe on true labels": over_seeds(r["probe"] for r in seeds),
-                    "pixels, train": over_seeds(r["pixels"][method] for r in seeds),
-                    "chance": over_seeds(r["chance"] for r in seeds),
-                }
-            )
+        for method, title in METHOD_NAMES.items():
+            with_method = [r for r in seeds if method in r["reconstruction"]]
+            if not with_method:
+                continue
+            found = [r["reconstruction"][method] for r in with_method]
+            row = {"data": name, "method": title, "seeds": len(found)}
+            row["found again, train"] = with_interval(r["train"] for r in found)
+            row["found again, test"] = with_interval(r["test"] for r in found)
+            row["probe on found labels"] = with_interval(r["probe"] for r in found)
+            row["probe on true labels"] = with_interval(r["probe"] for r in with_method)
+            row["pixels, train"] = f"{with_method[0]['pixels'][method]:.3f}"
+            row["chance"] = f"{with_method[0]['chance']:.3f}"
+            rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "method"])
 
 

@@ -7,19 +7,25 @@ definitions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from nclib.arrays import ArrayLike, as_features, as_labels, as_samples, of_parts
 from nclib.embed import tsne
 from nclib.moments import Moments, class_means, require_samples, residual_rows
+
+COMPONENTS = 10  # principal components that a mixture is fitted to
+GRAPH_NEIGHBOURS = 10  # of a sample in the graph of spectral clustering
 
 
 def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
@@ -215,7 +221,10 @@ def reconstruct_labels(
     h : (N, D) features.
     coarse : (N,) coarse labels in [0, G).
     k : clusters per coarse class, one number or one for each of the G classes.
-    method : "kmeans" on the features, or "tsne-kmeans" on their t-SNE embedding.
+    method : "kmeans" on the features; "pca-gmm", a Gaussian mixture with full covariances on their first
+        10 principal components; "spectral", spectral clustering of the graph that joins each sample with its
+        10 nearest neighbours, or half a cluster where that is less; "tsne-kmeans", k-means on their
+        t-SNE embedding.
     seed : of clustering and embedding.
 
     Returns
@@ -258,12 +267,33 @@ def _kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
     return KMeans(k, n_init=10, random_state=seed).fit_predict(h)
 
 
+def _pca_gmm(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    x = PCA(min(COMPONENTS, *h.shape), random_state=seed).fit_transform(h)
+    least = 1e-6 * x.var(axis=0).mean()  # variance that keeps covariances invertible, on the scale of x
+    mixture = GaussianMixture(k, n_init=10, reg_covar=max(least, np.finfo(float).tiny), random_state=seed)
+    return mixture.fit_predict(x)
+
+
+def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    if k == 1:
+        return np.zeros(len(h), dtype=np.int64)
+    neighbours = min(GRAPH_NEIGHBOURS, max(2, len(h) // (2 * k)))  # a sample is one of its own
+    clustering = SpectralClustering(
+        k, affinity="nearest_neighbors", n_neighbors=neighbours, random_state=seed
+    )
+    with warnings.catch_warnings():  # parts of a graph that nothing joins are clusters, and found as such
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
+        return clustering.fit_predict(h)
+
+
 def _tsne_kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
     return _kmeans(tsne(h, seed=seed) if k > 1 else h, k, seed)
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "kmeans": _kmeans,
+    "pca-gmm": _pca_gmm,
+    "spectral": _spectral,
     "tsne-kmeans": _tsne_kmeans,
 }
 

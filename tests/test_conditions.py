@@ -132,6 +132,13 @@ class TestNumbers:
         assert np.array_equal(table["chosen"], chosen)
 
 
+def test_settings_are_told_apart(tiny_run, shelf):
+    table = conditions.by_setting({"digits": {"one": [tiny_run]}, "none": {}}, "accuracy")
+    assert table.loc[("digits", tiny_run.config.lr), tiny_run.config.weight_decay] == (
+        f"{tiny_run.history[-1]['train_accuracy']:.3f}"
+    )
+
+
 def test_grid_is_the_papers():
     assert len(conditions.GRID) == 9
     assert {case["lr"] for case in conditions.GRID.values()} == {1e-1, 1e-2, 1e-3}

@@ -28,7 +28,7 @@ def closed():
 
 def one_result(kmeans: float, tsne: float, chance: float = 0.5) -> dict:
     parts = {"kmeans": {"train": kmeans, "test": kmeans}, "tsne-kmeans": {"train": tsne, "test": tsne}}
-    return {"reconstruction": parts, "chance": chance}
+    return {"reconstruction": parts, "chance": chance, "pixels": {"kmeans": 0.55, "tsne-kmeans": 0.65}}
 
 
 class TestExampleImages:

@@ -254,7 +254,15 @@ class TestTables:
                         ("reconstruction", "pixels")}  # fmt: skip
         table = report.reconstruction_table({"digits": [both, both]})
         a = f"{found['reconstruction']['kmeans']['test']:.3f}"
-        assert table.loc[("digits", "k-means"), "found again, test"] == a
+        assert table.loc[("digits", "k-means"), "found again, test"] == f"{a} ± 0"
+        assert set(table["seeds"]) == {2}
+
+    def test_a_method_of_some_seeds_says_of_how_many(self, found):
+        extra = {
+            part: found[part] | {"spectral": found[part]["kmeans"]} for part in ("reconstruction", "pixels")
+        }
+        table = report.reconstruction_table({"digits": [found, found | extra]})
+        assert table["seeds"].to_dict() == {("digits", "k-means"): 2, ("digits", "spectral"): 1}
 
     def test_provenance_table(self, tiny_run):
         column = report.provenance_table({"digits": [tiny_run]})["digits"]

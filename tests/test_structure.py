@@ -250,16 +250,50 @@ class TestReconstruction:
         found = [sorted(set(pseudo[coarse == c].tolist())) for c in range(3)]
         assert found == [[0, 1], [2], [3, 4, 5]]
 
-    def test_a_seed_gives_one_answer(self):
+    @pytest.mark.parametrize("method", METHODS)
+    def test_a_seed_gives_one_answer(self, method):
         h, _, coarse = superclasses(gap=1, n=120)
-        np.testing.assert_array_equal(
-            reconstruct_labels(h, coarse, seed=4), reconstruct_labels(h, coarse, seed=4)
+        one, two = (reconstruct_labels(h, coarse, method=method, seed=4) for _ in "ab")
+        np.testing.assert_array_equal(one, two)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_one_cluster_is_the_class(self, method):
+        h, _, coarse = superclasses(gap=1, n=60)
+        np.testing.assert_array_equal(reconstruct_labels(h, coarse, k=1, method=method), coarse)
+
+    def test_a_mixture_tells_clusters_of_other_widths_apart(self):
+        rng = np.random.default_rng(0)
+        fine = (np.arange(600) % 6 == 0).astype(int)
+        h = np.where(fine[:, None], [9.0, 0.0], 0.0) + np.where(fine, 0.3, 5.0)[:, None] * rng.normal(
+            size=(600, 2)
         )
+        found = {
+            method: match_labels(reconstruct_labels(h, 0 * fine, method=method), fine).accuracy
+            for method in ("kmeans", "pca-gmm")
+        }
+        assert found["kmeans"] < 0.9 < 0.97 < found["pca-gmm"]
+
+    def test_a_graph_tells_rings_apart(self):
+        rng = np.random.default_rng(0)
+        fine, angle = np.arange(600) % 2, rng.uniform(0, 2 * np.pi, 600)
+        h = (1 + 3 * fine[:, None]) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        found = {
+            method: match_labels(reconstruct_labels(h, 0 * fine, method=method), fine).accuracy
+            for method in ("kmeans", "spectral")
+        }
+        assert found["kmeans"] < 0.7
+        assert found["spectral"] == 1
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_few_samples(self, method):
+        h = np.repeat([[0.0, 0.0], [9.0, 9.0]], 3, axis=0) + np.arange(6)[:, None] / 10
+        found = reconstruct_labels(h, np.zeros(6, dtype=int), method=method)
+        assert match_labels(found, [0, 0, 0, 1, 1, 1]).accuracy == 1
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"method": "magic"}, "'magic'; choose one of kmeans, tsne-kmeans"),
+            ({"method": "magic"}, "'magic'; choose one of kmeans, pca-gmm, spectral, tsne-kmeans"),
             ({"k": 0}, "k must be positive"),
             ({"k": [2, 2]}, "one for each of 3 coarse classes; got"),
             ({"k": 500}, "coarse class 0 has .* samples for 500 clusters"),
