@@ -25,7 +25,6 @@ from nclib.ood import detection_of, outlier_scores
 from nclib.outliers import CLASS_SCORES, LABELLINGS
 from nclib.paths import PACKAGE
 from nclib.perclass import correlation, over_seeds, per_class, test_features
-from nclib.queue import read_queue
 from nclib.released import released_runs
 from nclib.run import Run
 from nclib.structure import distances_of, msdr_of, neighbour_purity, purity_by_chance
@@ -176,13 +175,6 @@ def statements(claims: Iterable[Claim], source: str) -> pd.DataFrame:
         if c.source == source
     ]
     return pd.DataFrame(rows).set_index("claim")
-
-
-def unqueued(claims: Iterable[Claim]) -> list[str]:
-    """Settings of the sources that no queue of ``queues.toml`` trains yet."""
-    queued = {job.name.rpartition("-seed")[0] for job in read_queue("paper")}
-    wanted = dict.fromkeys(claim.own.rstrip("*") for claim in claims if claim.own)
-    return [name for name in wanted if name not in queued]
 
 
 def tally(table: pd.DataFrame) -> pd.DataFrame:
