@@ -48,12 +48,12 @@ class TestPaper:
             [("cifar10-paper", {})], [("fashion-paper", {})], [("cifar100-paper", {})],
             [("cifar10-paper", {"lr": lr, "weight_decay": decay}) for lr, decay in rates],
             [("cifar10-paper", {"seed": seed}) for seed in (1, 2, 3, 4)],
-            [("cifar10-paper", {"grouping": grouping}) for grouping in ("semantic", "random5")],
+            [("cifar10-paper", {"grouping": grouping}) for grouping in ("semantic", "random5", "none")],
             [("svhn-paper", {}), ("mnist-paper", {})],
             [("cifar10-resnet50-paper", {})],
         ]  # fmt: skip
         places = [sorted(self.position(recipe, **fields) for recipe, fields in stage) for stage in stages]
-        assert [place for stage in places for place in stage] == list(range(20))
+        assert [place for stage in places for place in stage] == list(range(21))
 
     @pytest.mark.parametrize("recipe", ["cifar10-paper", "cifar10-resnet50-paper"])
     @pytest.mark.parametrize("loss", ["cross-entropy", "mse", "nc"])
