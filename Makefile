@@ -32,6 +32,7 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.measures
 	@$(python) -m benchmarks.distances
 	@$(python) -m benchmarks.many_seeds
+	@$(python) -m benchmarks.phase_diagram
 	@$(python) -m benchmarks.training
 	@$(python) -m benchmarks.same_learning
 
