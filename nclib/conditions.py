@@ -61,19 +61,20 @@ def runs_of(
     return sorted_in
 
 
-def ends(cases: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+def ends(cases: Mapping[str, Sequence[Run]], method: str = "kmeans") -> pd.DataFrame:
     """What is left of fine structure at the end of training, on train, a row for each run.
 
     Parameters
     ----------
     cases : runs by case, as ``nclib.get_cases`` gives them.
+    method : of clustering, see ``nclib.reconstruct_labels``.
 
     Returns
     -------
     Columns "case", "seed", "lr", "weight_decay"; "accuracy" on true coarse labels; "found", "msdr" and
     "nc1" as in ``remains``; a released run states its own.
     """
-    return pd.DataFrame([{"case": case} | _end(run) for case, runs in cases.items() for run in runs])
+    return pd.DataFrame([{"case": case} | _end(run, method) for case, runs in cases.items() for run in runs])
 
 
 def with_released(
@@ -90,47 +91,49 @@ def with_released(
     return pd.concat([ends(of_data).assign(data=data) for data, of_data in everything.items()])
 
 
-def by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], measure: str) -> pd.DataFrame:
-    """A measure of ``ends`` by data and learning rate (rows) and weight decay (columns).
+def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: str) -> pd.DataFrame:
+    """Share found again by data and learning rate (rows) and weight decay (columns).
 
     Parameters
     ----------
     grids : runs for each case of ``GRID``, by a name for each.
+    method : of clustering, see ``nclib.reconstruct_labels``.
 
     Returns
     -------
     text: mean over seeds with its 95 % interval, a dash for a setting without a run.
     """
-    rows = pd.concat([ends(cases).assign(data=name) for name, cases in grids.items() if cases])
-    cells = rows.groupby(["data", "lr", "weight_decay"])[measure].agg(with_interval).unstack()
+    rows = pd.concat([ends(cases, method).assign(data=name) for name, cases in grids.items() if cases])
+    cells = rows.groupby(["data", "lr", "weight_decay"])["found"].agg(with_interval).unstack()
     cells = cells.sort_index(level="lr", ascending=False).sort_index(axis=1, ascending=False).fillna("-")
+    cells = cells.rename("{:g}".format, axis=1).rename("{:g}".format, level="lr")
     return cells.rename_axis(index=["data", "learning rate"], columns="weight decay")
 
 
-def _end(run: Run) -> dict[str, Any]:
+def _end(run: Run, method: str) -> dict[str, Any]:
     config = run.config
     row = {"seed": config.seed, "lr": config.lr, "weight_decay": config.weight_decay}
     row["accuracy"] = run.history[-1]["train_accuracy"]
     if run.released:
-        found = run.results["reconstruction"]["kmeans"]["train"]
+        found = run.results["reconstruction"][method]["train"]
         return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
     f = run.features("train")
-    return row | remains(f.h, f.fine, run.grouping)
+    return row | remains(f.h, f.fine, run.grouping, method)
 
 
-def remains(h: Tensor, fine: Tensor, grouping: Grouping) -> dict[str, float]:
+def remains(h: Tensor, fine: Tensor, grouping: Grouping, method: str = "kmeans") -> dict[str, float]:
     """Structure in features (N, D) with fine labels (N,), in three numbers.
 
     Returns
     -------
-    dict. "found": share of samples whose fine label k-means inside each coarse label finds again, with as
+    dict. "found": share of samples whose fine label clustering inside each coarse label finds again, with as
     many clusters as classes; "msdr": mean over the fine classes that have siblings; "nc1" of the coarse
     labels.
     """
     moments = Moments.of(h, fine, len(grouping.fine_names))
     group = grouping.fine_to_coarse
     k = [len(grouping.members(c)) for c in range(grouping.num_coarse)]
-    pseudo = reconstruct_labels(h, grouping.coarse(fine), k, "kmeans")
+    pseudo = reconstruct_labels(h, grouping.coarse(fine), k, method)
     return {
         "found": match_labels(pseudo, fine).accuracy,
         "msdr": float(torch.nanmean(msdr_of(moments, group))),
