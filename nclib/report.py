@@ -482,10 +482,14 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "time a run": duration(float(np.mean([run.provenance["seconds"] for run in runs]))),
                 "device": made["device"],
                 "torch": made["torch"],
-                "commit": made["commit"][:10] + ("-dirty" if made["commit"].endswith("-dirty") else ""),
+                "commit": ", ".join(dict.fromkeys(_short(run.provenance["commit"]) for run in runs)),
             }
         )
     return pd.DataFrame(rows).set_index("data").T
+
+
+def _short(commit: str) -> str:
+    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 DISTANCES_COLUMNS = {  # of benchmarks/results/distances.json
