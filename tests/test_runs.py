@@ -183,7 +183,7 @@ def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config
     monkeypatch.setattr(report, "results", lambda run, methods: {"methods": list(methods)})
     release(tiny_run, "tiny", with_features=False, with_tsne=False, with_detection=True)
     run = find_released(tiny_config)
-    assert run.results["methods"] == ["kmeans"]
+    assert run.results["methods"] == ["kmeans", "pca-gmm", "spectral"]
     assert run.results["detection"] == rows.to_dict("records")
     assert not any("tsne" in name or "features" in name for name in run._arrays)
 
@@ -192,7 +192,7 @@ def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config,
     monkeypatch.setattr(publish, "find_spec", lambda name: None)
     release(tiny_run, "tiny", with_features=False)
     assert "tiny is released without t-SNE" in capsys.readouterr().err
-    assert list(find_released(tiny_config).results["reconstruction"]) == ["kmeans"]
+    assert list(find_released(tiny_config).results["reconstruction"]) == ["kmeans", "pca-gmm", "spectral"]
 
 
 def test_small_networks_share_a_gpu():
