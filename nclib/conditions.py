@@ -105,7 +105,7 @@ def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: s
     """
     rows = pd.concat([ends(cases, method).assign(data=name) for name, cases in grids.items() if cases])
     cells = rows.groupby(["data", "lr", "weight_decay"])["found"].agg(with_interval).unstack()
-    cells = cells.sort_index(level="lr", ascending=False).sort_index(axis=1, ascending=False).fillna("-")
+    cells = cells.sort_index(ascending=[True, False]).sort_index(axis=1, ascending=False).fillna("-")
     cells = cells.rename("{:g}".format, axis=1).rename("{:g}".format, level="lr")
     return cells.rename_axis(index=["data", "learning rate"], columns="weight decay")
 
