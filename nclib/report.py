@@ -522,6 +522,15 @@ SEEDS_COLUMNS = {  # of benchmarks/results/many_seeds.json
 }
 
 
+NETWORKS_COLUMNS = {  # of benchmarks/results/phase_diagram.json
+    "how": ("how", "{}"),
+    "networks": ("networks", "{:,}"),
+    "seconds": ("s", "{:.0f}"),
+    "seconds_lowest": ("fastest", "{:.0f}"),
+    "seconds_highest": ("slowest", "{:.0f}"),
+}
+
+
 def benchmark_table(name: str, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Rows that a benchmark wrote under benchmarks/results, a dash where nothing was measured."""
     rows = benchmark(name)["rows"]
@@ -543,7 +552,7 @@ def benchmark_provenance(name: str) -> str:
     made = record["provenance"]
     repeats = sorted({row["repeats"] for row in record["rows"]})
     return (
-        f"Medians of {' or '.join(map(str, repeats))} repeats; {made['device']}, {made['threads']} threads, "
+        f"Medians of {' or '.join(map(str, repeats))} repeats; {made['device']}, threads: {made['threads']}, "
         f"torch {made['torch']}, commit {made['commit'][:10]}."
     )
 
