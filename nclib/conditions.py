@@ -6,6 +6,7 @@ ends(get_cases(GRID, "digits", range(5)))      # a row for each run
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from nclib.baselines import pixels
 from nclib.clusters import METHODS, MOST, choose_k
 from nclib.collapse import collapse_of
+from nclib.config import RunConfig
 from nclib.grouping import SEMANTIC, Grouping, task
 from nclib.layers import activations
 from nclib.moments import Moments
@@ -41,6 +43,12 @@ def groupings(dataset: str, random: int = 3) -> dict[str, dict[str, str]]:
     alike = {"look-alikes": {"grouping": "semantic"}} if dataset in SEMANTIC else {}
     drawn = {f"random {seed}": {"grouping": f"random5:{seed}"} for seed in range(1, random + 1)}
     return {"modulo 5": {"grouping": "mod5"}} | alike | drawn
+
+
+def scaled(config: RunConfig, field: str, factors: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Cases for ``nclib.get_cases``: a whole number of a configuration times each factor, such as "1/4"."""
+    number = getattr(config, field)
+    return {factor: {field: max(1, round(number * Fraction(factor)))} for factor in factors}
 
 
 def runs_of(
@@ -89,6 +97,13 @@ def with_released(
     if len(released) > 1:
         everything[recipe] = released
     return pd.concat([ends(of_data).assign(data=data) for data, of_data in everything.items()])
+
+
+def seeds_stated(table: pd.DataFrame) -> str:
+    """How many seeds the cases of each data set have in a table of ``with_released``, for a caption."""
+    counts = table.groupby(["data", "case"], sort=False)["seed"].nunique()
+    ranges = {data: sorted({of.min(), of.max()}) for data, of in counts.groupby("data", sort=False)}
+    return ", ".join(f"{' to '.join(map(str, range_))} of {data}" for data, range_ in ranges.items())
 
 
 def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -79,6 +80,18 @@ class TestReleasedCases:
         assert set(conditions.with_released("here", live, cases, "digits")["data"]) == {"here"}
         cases["b"] = tiny
         assert set(conditions.with_released("here", live, cases, "digits")["data"]) == {"here", "digits"}
+
+
+def test_scaled_cases_are_whole_and_never_zero():
+    config = nclib.recipe_config("digits", width=8)
+    cases = conditions.scaled(config, "width", ("1/16", "1/3", "1", "2"))
+    assert cases == {"1/16": {"width": 1}, "1/3": {"width": 3}, "1": {"width": 8}, "2": {"width": 16}}
+
+
+def test_seeds_are_counted_by_case():
+    rows = [("here", "a", 0), ("here", "a", 1), ("here", "b", 0), ("there", "a", 3), ("there", "a", 3)]
+    table = pd.DataFrame(rows, columns=["data", "case", "seed"])
+    assert conditions.seeds_stated(table) == "1 to 2 of here, 1 of there"
 
 
 def test_runs_of_sorts_runs_by_question(home):
