@@ -6,6 +6,8 @@ rows = detection(run)       # one for each kind of outliers, score and labelling
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from nclib.data import load, missing_files
 from nclib.features import FeatureSet, features_of
 from nclib.ood import SCORES, detection_of, noise_like, outlier_scores, resized
+from nclib.paths import data_root
 from nclib.report import fine_per_coarse
 from nclib.run import Run
 from nclib.structure import reconstruct_labels
@@ -38,7 +41,13 @@ def outlier_images(run: Run) -> dict[str, Tensor]:
         images["held-out classes"] = test.of_classes(run.config.held_out).images
     absent = absent_data(run)
     others = [name for name in OTHER_DATA if name != run.config.dataset and name not in absent]
-    return images | {name: resized(load(name).test.images, run.image_shape) for name in others}
+    return images | {name: _test_images(name, tuple(run.image_shape), data_root()) for name in others}
+
+
+@cache
+def _test_images(dataset: str, shape: tuple[int, ...], root: Path) -> Tensor:
+    """Resized test images of a data set under ``root``; reading it takes longer than many a run's scores."""
+    return resized(load(dataset).test.images, shape)
 
 
 def absent_data(run: Run) -> list[str]:
