@@ -9,6 +9,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -536,7 +537,10 @@ def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: st
             at = fine == member
             panel.scatter(*points[at].T, s=3, lw=0, label=grouping.fine_names[member])
         panel.set(xticks=[], yticks=[])
-        panel.set_title(f"label {coarse}", fontsize="medium")
+        name = grouping.coarse_names[coarse]
+        joined = " + " in name  # of its classes, which stand in the legend
+        heading = f"label {coarse}" if joined else fill(name.replace("_", " "), 18)
+        panel.set_title(heading, fontsize="medium")
         panel.legend(fontsize="x-small", markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.02))
     title = title or "One label each for the network; the colours are classes it was never told"
     figure.suptitle(title)
@@ -641,7 +645,7 @@ def reconstruction_accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) 
         axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
     axes.set_yticks(range(len(results)), results)
     axes.set_ylim(len(results) - 0.5, -0.5)
-    axes.set(xlim=(0.4, 1.01), xlabel="share of train samples whose fine label is found again")
+    axes.set(xlim=(None, 1.01), xlabel="share of train samples whose fine label is found again")
     axes.set_title("Labels that were never given, found by clustering (dotted: chance)")
     keys = [plt.Line2D([], [], marker=MARKERS[n], color=f"C{n}", ls="") for n in range(len(METHOD_NAMES))]
     keys.append(plt.Line2D([], [], marker="o", color="0.3", mfc="none", ls=""))

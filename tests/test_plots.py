@@ -197,6 +197,16 @@ def test_embeddings_show_every_point_in_the_panel_of_its_label():
             assert np.array_equal(drawn.get_offsets(), points[fine == member])
             assert drawn.get_label() == GROUPING.fine_names[member]
     assert "a + c; b + d" in plots.alt_text(axes)
+    assert [panel.get_title() for panel in panels] == ["label 0", "label 1"]
+
+
+def test_panels_bear_the_names_of_labels_that_have_some():
+    grouping = Grouping(
+        GROUPING.fine_to_coarse, GROUPING.fine_names, ("large_man-made_outdoor_things", "fish")
+    )
+    axes = plots.embeddings(np.zeros((4, 2)), np.arange(4), grouping)
+    titles = [panel.get_title() for panel in axes.figure.axes]
+    assert titles == ["large man-made\noutdoor things", "fish"]
 
 
 def test_tsne_grid_states_the_purity_of_each_picture():
@@ -285,6 +295,13 @@ class TestReconstructionAccuracy:
         axes = plots.reconstruction_accuracy(RESULTS)
         dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
         assert [list(line.get_xdata()) for line in dotted] == [[0.5, 0.5], [0.4, 0.4]]
+
+    def test_low_shares_are_inside_the_axes(self):
+        low = {"kmeans": {"train": 0.1}}
+        axes = plots.reconstruction_accuracy(
+            {"many": [{"reconstruction": low, "pixels": {"kmeans": 0.08}, "chance": 0.05}]}
+        )
+        assert axes.get_xlim()[0] < 0.05
 
     def test_words_state_the_numbers(self):
         text = plots.alt_text(plots.reconstruction_accuracy(RESULTS))
