@@ -37,6 +37,8 @@ from nclib.structure import neighbour_purity, relative_distances, sibling_pairs
 PALETTE = "colorblind"
 DPI = 120
 MOST_COLUMNS = 5  # of small multiples
+MOST_NAMES = 20  # beside points; of more points only the outermost are named
+OUTERMOST = 2  # on each side
 COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights where there are both
     "accuracy": "accuracy",
     "NC1: variability": "nc1",
@@ -714,19 +716,24 @@ def class_scatter(
                 fontsize="medium",
             )
             panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
-            words.append(f"{name}, {ACCURACIES[accuracy]}: {found.r:.2f}")
+            words.append(f"{name}, {ACCURACIES[accuracy]}, {found.n} classes: {found.r:.2f}")
     for panel in panels[-1]:
         panel.set_xlabel(f"MSDR, {split}")
     figure.suptitle(title or "Is a class read off better where more structure is left?")
-    text = f"Accuracy of fine classes against MSDR. Correlations over {found.n} classes: {'; '.join(words)}."
+    text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
     return _described(panels[0, 0], text)
 
 
 def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     """Points with the look of their coarse label and the name of their class, right and left by turns."""
-    for number, row in enumerate(rows.to_dict("records")):
+    ends = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
+    named = rows.index if len(rows) <= MOST_NAMES else np.unique(ends)
+    for number, (index, row) in enumerate(rows.to_dict("index").items()):
         at, side = (row[x], row[y]), (1, -1)[number % 2]
-        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=6)
+        size = 6 if len(rows) <= MOST_NAMES else 4
+        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=size)
+        if index not in named:
+            continue
         panel.annotate(
             row["class"], at, xytext=(5 * side, 2 * side), textcoords="offset points", fontsize=7,
             ha="left" if side > 0 else "right", va="bottom" if side > 0 else "top",

@@ -94,8 +94,14 @@ class TestClassScatter:
         (line,) = (line for line in axes.lines if len(line.get_xdata()) > 1)
         assert np.interp(2.0, *line.get_data()) == pytest.approx(0.7625)
         r = np.corrcoef([0.5, 1.5, 2.5, 3.5], [0.6, 0.75, 0.9, 0.8])[0, 1]
-        assert f"probe, all classes: {r:.2f}." in plots.alt_text(axes)
+        assert f"probe, all classes, 4 classes: {r:.2f}." in plots.alt_text(axes)
         assert {text.get_text() for text in axes.texts} == set("abcd")
+
+    def test_of_more_than_can_be_read_the_outermost_are_named(self, monkeypatch):
+        monkeypatch.setattr(plots, "MOST_NAMES", 3)
+        monkeypatch.setattr(plots, "OUTERMOST", 1)
+        axes = plots.class_scatter({"two": self.tables()})  # a and d lie outermost in x, a and c in y
+        assert {text.get_text() for text in axes.texts} == set("acd")
 
 
 class TestNeuralCollapse:
