@@ -37,6 +37,7 @@ from nclib.structure import neighbour_purity, relative_distances, sibling_pairs
 PALETTE = "colorblind"
 DPI = 120
 MOST_COLUMNS = 5  # of small multiples
+SCATTERS = 3  # side by side
 MOST_NAMES = 20  # beside points; of more points only the outermost are named
 OUTERMOST = 2  # on each side
 COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights where there are both
@@ -684,8 +685,8 @@ def class_scatter(
 ) -> Axes:
     """Accuracy of every fine class against its MSDR, with the regression line and its 95 % interval.
 
-    A column for each name, a row for each accuracy. Points are means over seeds, coloured by coarse label;
-    small dots are the seeds.
+    A column for each name, a row for each accuracy; more names go on below. Points are means over seeds,
+    coloured by coarse label; small dots are the seeds.
 
     Parameters
     ----------
@@ -693,18 +694,23 @@ def class_scatter(
     accuracies : columns of these tables.
     split : whose MSDR.
     """
+    columns = min(len(tables_of), SCATTERS)
+    bands = -(-len(tables_of) // columns)  # of as many rows as there are accuracies
     figure, panels = plt.subplots(
-        len(accuracies),
-        len(tables_of),
-        figsize=(max(6.5, 4.4 * len(tables_of)), 3.7 * len(accuracies) + 0.4),
+        bands * len(accuracies),
+        columns,
+        figsize=(max(6.5, 4.4 * columns), 3.7 * bands * len(accuracies) + 0.4),
         squeeze=False,
-        sharex="col",
         layout="constrained",
     )
+    stacks = panels.reshape(bands, len(accuracies), columns).swapaxes(1, 2).reshape(-1, len(accuracies))
+    for stack in stacks[len(tables_of) :]:
+        for panel in stack:
+            panel.axis("off")
     x, words = f"msdr_{split}", []
-    for column, (name, tables) in zip(panels.T, tables_of.items(), strict=True):
+    for stack, (name, tables) in zip(stacks, tables_of.items(), strict=False):
         classes = over_seeds(tables)
-        for panel, accuracy in zip(column, accuracies, strict=True):
+        for panel, accuracy in zip(stack, accuracies, strict=True):
             found = correlation(classes[x], classes[accuracy], classes["label"])
             _regression(panel, classes[x], classes[accuracy])
             for at, table in enumerate(tables if len(tables) > 1 else []):
@@ -717,8 +723,7 @@ def class_scatter(
             )
             panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
             words.append(f"{name}, {ACCURACIES[accuracy]}, {found.n} classes: {found.r:.2f}")
-    for panel in panels[-1]:
-        panel.set_xlabel(f"MSDR, {split}")
+        stack[-1].set_xlabel(f"MSDR, {split}")
     figure.suptitle(title or "Is a class read off better where more structure is left?")
     text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
     return _described(panels[0, 0], text)

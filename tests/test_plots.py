@@ -97,6 +97,13 @@ class TestClassScatter:
         assert f"probe, all classes, 4 classes: {r:.2f}." in plots.alt_text(axes)
         assert {text.get_text() for text in axes.texts} == set("abcd")
 
+    def test_more_than_fit_side_by_side_go_on_below(self):
+        names = [f"set {n}" for n in range(plots.SCATTERS + 1)]
+        figure = plots.class_scatter({name: self.tables() for name in names}).figure
+        drawn = [panel for panel in figure.axes if panel.axison]
+        assert [panel.get_title().splitlines()[0] for panel in drawn] == names
+        assert drawn[0].get_position().y0 > drawn[-1].get_position().y0
+
     def test_of_more_than_can_be_read_the_outermost_are_named(self, monkeypatch):
         monkeypatch.setattr(plots, "MOST_NAMES", 3)
         monkeypatch.setattr(plots, "OUTERMOST", 1)
