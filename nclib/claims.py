@@ -203,12 +203,8 @@ def _described(found: Found, runs: Sequence[Run]) -> dict[str, str]:
         "nothing": f"{found.null:.3g}",
         "seeds": str(found.seeds),
         "n train / test": " / ".join(f"{n:,}" for n in samples),
-        "commit": ", ".join(sorted({_short(run.provenance["commit"]) for run in runs})),
+        "commit": ", ".join(sorted({report.short_commit(run.provenance["commit"]) for run in runs})),
     }
-
-
-def _short(commit: str) -> str:
-    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _mean(values: Sequence[float], null: float) -> Found | None:

@@ -528,14 +528,8 @@ def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: st
     title : by default that of features.
     """
     points, fine = np.asarray(points), np.asarray(fine)
-    columns = min(grouping.num_coarse, MOST_COLUMNS)
-    rows = -(-grouping.num_coarse // columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(2 * columns, 2.9 * rows), squeeze=False, layout="constrained"
-    )
-    for panel in panels.flat[grouping.num_coarse :]:
-        panel.axis("off")
-    for coarse, panel in enumerate(panels.flat[: grouping.num_coarse]):
+    figure, stacks = _stacks(grouping.num_coarse, MOST_COLUMNS, (2, 2.9))
+    for coarse, (panel,) in enumerate(stacks):
         for member in grouping.members(coarse):
             at = fine == member
             panel.scatter(*points[at].T, s=3, lw=0, label=grouping.fine_names[member])
@@ -549,7 +543,23 @@ def embeddings(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: st
     figure.suptitle(title)
     named = "; ".join(grouping.coarse_names)
     text = f"{title}. t-SNE, a panel for each coarse label, coloured by fine class: {named}."
-    return _described(panels[0, 0], text)
+    return _described(stacks[0, 0], text)
+
+
+def _stacks(
+    count: int, most: int, size: tuple[float, float], height: int = 1
+) -> tuple[plt.Figure, np.ndarray]:
+    """Panels of one size in inches: ``count`` stacks of ``height``, ``most`` side by side, others below."""
+    columns = min(count, most)
+    bands = -(-count // columns)
+    rows = bands * height
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), squeeze=False, layout="constrained"
+    )
+    stacks = panels.reshape(bands, height, columns).swapaxes(1, 2).reshape(-1, height)
+    for panel in stacks[count:].flat:
+        panel.axis("off")
+    return figure, stacks[:count]
 
 
 def tsne_grid(grid: Mapping[tuple[str, float], ArrayLike], f: FeatureSet, names: Sequence[str]) -> Axes:
@@ -694,21 +704,11 @@ def class_scatter(
     accuracies : columns of these tables.
     split : whose MSDR.
     """
-    columns = min(len(tables_of), SCATTERS)
-    bands = -(-len(tables_of) // columns)  # of as many rows as there are accuracies
-    figure, panels = plt.subplots(
-        bands * len(accuracies),
-        columns,
-        figsize=(max(6.5, 4.4 * columns), 3.7 * bands * len(accuracies) + 0.4),
-        squeeze=False,
-        layout="constrained",
-    )
-    stacks = panels.reshape(bands, len(accuracies), columns).swapaxes(1, 2).reshape(-1, len(accuracies))
-    for stack in stacks[len(tables_of) :]:
-        for panel in stack:
-            panel.axis("off")
+    figure, stacks = _stacks(len(tables_of), SCATTERS, (4.4, 3.7), height=len(accuracies))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(max(6.5, width), height + 0.4)  # room for the title
     x, words = f"msdr_{split}", []
-    for stack, (name, tables) in zip(stacks, tables_of.items(), strict=False):
+    for stack, (name, tables) in zip(stacks, tables_of.items(), strict=True):
         classes = over_seeds(tables)
         for panel, accuracy in zip(stack, accuracies, strict=True):
             found = correlation(classes[x], classes[accuracy], classes["label"])
@@ -726,17 +726,17 @@ def class_scatter(
         stack[-1].set_xlabel(f"MSDR, {split}")
     figure.suptitle(title or "Is a class read off better where more structure is left?")
     text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
-    return _described(panels[0, 0], text)
+    return _described(stacks[0, 0], text)
 
 
 def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     """Points with the look of their coarse label and the name of their class, right and left by turns."""
-    ends = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
-    named = rows.index if len(rows) <= MOST_NAMES else np.unique(ends)
+    outermost = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
+    few = len(rows) <= MOST_NAMES
+    named = rows.index if few else np.unique(outermost)
     for number, (index, row) in enumerate(rows.to_dict("index").items()):
         at, side = (row[x], row[y]), (1, -1)[number % 2]
-        size = 6 if len(rows) <= MOST_NAMES else 4
-        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=size)
+        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=6 if few else 4)
         if index not in named:
             continue
         panel.annotate(

@@ -482,13 +482,14 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "time a run": duration(float(np.mean([run.provenance["seconds"] for run in runs]))),
                 "device": made["device"],
                 "torch": made["torch"],
-                "commit": ", ".join(dict.fromkeys(_short(run.provenance["commit"]) for run in runs)),
+                "commit": ", ".join(dict.fromkeys(short_commit(run.provenance["commit"]) for run in runs)),
             }
         )
     return pd.DataFrame(rows).set_index("data").T
 
 
-def _short(commit: str) -> str:
+def short_commit(commit: str) -> str:
+    """The first ten digits of a commit; still "-dirty" if it was."""
     return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
@@ -553,7 +554,7 @@ def benchmark_provenance(name: str) -> str:
     repeats = sorted({row["repeats"] for row in record["rows"]})
     return (
         f"Medians of {' or '.join(map(str, repeats))} repeats; {made['device']}, threads: {made['threads']}, "
-        f"torch {made['torch']}, commit {made['commit'][:10]}."
+        f"torch {made['torch']}, commit {short_commit(made['commit'])}."
     )
 
 

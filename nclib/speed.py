@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from scipy.stats import ttest_ind
 
-from nclib.report import benchmark, with_interval
+from nclib.report import benchmark, short_commit, with_interval
 
 LEARNT = {  # keys of same_learning.json: title, how a number is written
     "train_accuracy": ("coarse accuracy, train", "{:.4f}"),
@@ -25,8 +25,9 @@ def caption() -> str:
     record = benchmark("training")
     made, repeats = record["provenance"], record["rows"][0]["repeats"]
     return (
-        f"{made['device']}, {made['threads']} threads, torch {made['torch']}, commit {made['commit'][:10]}; "
-        f"medians of {repeats} repeats, with the slowest and the fastest in brackets."
+        f"{made['device']}, {made['threads']} threads, torch {made['torch']}, "
+        f"commit {short_commit(made['commit'])}; medians of {repeats} repeats, "
+        "with the slowest and the fastest in brackets."
     )
 
 

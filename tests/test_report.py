@@ -341,11 +341,11 @@ def test_benchmark_table_writes_what_was_measured(tmp_path, monkeypatch):
 
 
 def test_every_benchmark_of_the_book_is_there():
-    for name, columns in (
-        ("measures", report.MEASURES_COLUMNS),
-        ("many_seeds", report.SEEDS_COLUMNS),
-        ("distances", report.DISTANCES_COLUMNS),
-        ("phase_diagram", report.NETWORKS_COLUMNS),
+    for name, columns, more_than in (
+        ("measures", report.MEASURES_COLUMNS, 3),
+        ("many_seeds", report.SEEDS_COLUMNS, 3),
+        ("distances", report.DISTANCES_COLUMNS, 3),
+        ("phase_diagram", report.NETWORKS_COLUMNS, 1),
     ):
-        assert len(report.benchmark_table(name, columns)) > 1
+        assert len(report.benchmark_table(name, columns)) > more_than
         assert "commit" in report.benchmark_provenance(name)

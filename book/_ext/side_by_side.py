@@ -16,9 +16,8 @@ def read_side_by_side(app, env, docnames: list[str]) -> None:
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     # Each process gets a slice of the names: chapters, which take longest, are spread over all.
     docnames[:] = [name for first in range(PAGES_AT_ONCE) for name in docnames[first::PAGES_AT_ONCE]]
-    get_cache(
-        app.config.nb_execution_cache_path
-    ).list_cache_records()  # makes the database, before all open it
+    cache = get_cache(app.config.nb_execution_cache_path)
+    cache.list_cache_records()  # makes the database, before all open it
 
 
 def setup(app) -> dict[str, bool]:
