@@ -39,6 +39,7 @@ _HOME = {  # public name: module that holds it
     "nc_loss": "losses",
     "class_distances": "structure",
     "msdr": "structure",
+    "explained_variance": "variance",
     "relative_distances": "structure",
     "neighbour_purity": "structure",
     "reconstruct_labels": "structure",

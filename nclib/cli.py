@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ UNREADABLE = (NclibError, OSError, ValueError, TypeError, KeyError)  # a run of 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 1 with the reason on stderr."""
     options = _parser().parse_args(arguments)
+    _stop_on_signals()
     try:
         return options.command(options) or 0
     except NclibError as error:
@@ -27,6 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _stop_on_signals() -> None:
+    """A polite request to end is answered as Ctrl-C is: workers stop, nothing is half written."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seeds", type=int, default=1, metavar="N", help="so many seeds, from seed on")
     train.add_argument("--queue", metavar="QUEUE", help="train what is missing of a queue in queues.toml")
     train.add_argument("--release", action="store_true", help="with --queue: publish each run as it is done")
-    train.add_argument("--dry-run", action="store_true", help="with --queue: only list what remains")
+    train.add_argument("--hours", type=float, metavar="H", help="with --queue: begin what ends in H hours")
+    train.add_argument("--dry-run", action="store_true", help="with --queue: only list it")
     train.set_defaults(refuse=train.error)
 
     ls = _add(commands, "ls", _ls, "list the runs in the store and the released ones")
@@ -92,8 +103,10 @@ def _train(options: argparse.Namespace) -> int:
         options.refuse("give either a RECIPE or --queue")
     if options.queue and (options.set or options.seeds != 1):
         options.refuse("--set and --seeds go with a RECIPE; a queue has its own")
-    if options.recipe and (options.release or options.dry_run):
-        options.refuse("--release and --dry-run go with --queue")
+    if options.recipe and (options.release or options.dry_run or options.hours is not None):
+        options.refuse("--release, --hours and --dry-run go with --queue")
+    if options.hours is not None and not options.hours > 0:
+        options.refuse(f"--hours {options.hours}: expected more than 0")
     if options.seeds < 1:
         options.refuse(f"--seeds {options.seeds}: expected 1 or more")
     if options.recipe:
@@ -123,14 +136,15 @@ def _train_queue(options: argparse.Namespace) -> int:
 
     jobs = queue.read_queue(options.queue)
     if options.dry_run:
-        todo = queue.remaining(jobs, options.release)
-        for job in todo:
-            print(f"{job.position:4}  {job.name}")
-        print(f"{len(todo)} of {len(jobs)} remain; time: {queue.time_left(jobs, todo)}")
+        print("\n".join(queue.listing(jobs, options.release)))
         return 0
-    failures = queue.work(jobs, options.release, done=lambda run: _say_where(run, options))
-    ending = f"{len(jobs) - len(failures)} of {len(jobs)} runs are there, {len(failures)} failed"
-    print("\n".join([ending, *failures]), file=sys.stderr)
+    with queue.alone(options.queue):
+        if queue.remaining(jobs, options.release):
+            print("\n".join(queue.listing(jobs, options.release)), file=sys.stderr)
+        hours = float("inf") if options.hours is None else options.hours
+        failures = queue.work(jobs, options.release, hours, done=lambda run: _say_where(run, options))
+    there = len(jobs) - len(queue.remaining(jobs, options.release))
+    print("\n".join([f"{there} of {len(jobs)} runs are there", *failures]), file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -210,8 +224,8 @@ def _gc(options: argparse.Namespace) -> None:
     doomed = store.leftovers()
     if options.stale:
         doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key, _run_config)]
-        unfinished = [path for path in store.checkpoints() if path not in doomed]
-        doomed += [path for path in unfinished if _stale(path.stem, _checkpoint_config)]
+        unfinished = [path for path in store.unfinished() if path not in doomed]
+        doomed += [path for path in unfinished if _stale(path.name, _checkpoint_config)]
     for path in doomed:
         print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
         if not options.dry_run:
@@ -240,8 +254,10 @@ def _run_config(key: str) -> config.RunConfig:
 def _checkpoint_config(key: str) -> config.RunConfig:
     from nclib import store
     from nclib.files import read_tensors
+    from nclib.train import CHECKPOINT
 
-    return config.RunConfig(**json.loads(read_tensors(store.checkpoint_file(key))[1]["config"]))
+    metadata = read_tensors(store.unfinished_folder(key) / CHECKPOINT)[1]
+    return config.RunConfig(**json.loads(metadata["config"]))
 
 
 def _run(options: argparse.Namespace) -> None:

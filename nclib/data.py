@@ -27,6 +27,7 @@ from nclib.errors import DataError
 from nclib.paths import data_root
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer, after which a download is given up
+FOLLOWED = 10_000  # images of train that are measured while a network trains; at the end all are
 DIGITS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -54,6 +55,17 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def stratified(self, count: int) -> ImageSet:
+        """At most so many samples, the first of every class in proportion to its size."""
+        if len(self) <= count:
+            return self
+        by_class = self.labels.argsort(stable=True)
+        sizes = torch.bincount(self.labels)  # (C,)
+        first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # (N,) where a sample's class begins
+        place = (torch.arange(len(self)) - first + 0.5) / sizes.repeat_interleave(sizes)  # from 0 to 1
+        rows = by_class[place.argsort(stable=True)[:count]].sort().values
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def of_classes(self, classes: Sequence[int]) -> ImageSet:
         """The samples of some fine classes, which are numbered anew in the order given."""
@@ -120,6 +132,11 @@ def load(dataset: str) -> Splits:
         _download(dataset)
     _verify(dataset)
     return Splits(*(_read(dataset, split) for split in ("train", "test")))
+
+
+def followed_images(split: ImageSet) -> ImageSet:
+    """The images of a split that are measured on the way: 10,000 at most, the same ones in every run."""
+    return split.stratified(FOLLOWED)
 
 
 def _files(dataset: str) -> dict[Path, str]:

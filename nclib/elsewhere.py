@@ -17,10 +17,10 @@ from nclib.data import missing_files
 from nclib.released import ReleasedRun, released_runs
 
 EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: recipe, fields that differ from it
-    "FashionMNIST": ("fashion-laptop", {}),
+    "FashionMNIST": ("fashion-laptop", {"augment": "none"}),
     "SVHN": ("svhn-laptop", {}),
     "MNIST": ("mnist-laptop", {}),
-    "CIFAR-10": ("cifar10-laptop", {}),
+    "CIFAR-10": ("cifar10-laptop", {"augment": "none"}),
     "CIFAR-100, its own labels": ("cifar100-laptop", {}),
     "CIFAR-100, random labels": ("cifar100-laptop", {"grouping": "random20"}),
 }

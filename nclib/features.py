@@ -8,7 +8,7 @@ therefore switches autocast and tf32 off, whatever the model was trained in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,6 +41,11 @@ class FeatureSet:
     def logits(self) -> Tensor:
         """(N, C) float32."""
         return self.h @ self.weight.T + self.bias
+
+
+def feature_tensors(features: Mapping[str, FeatureSet]) -> dict[str, Tensor]:
+    """Features and fine labels of splits, by name, as a run's files hold them."""
+    return {f"{split}/{part}": getattr(f, part) for split, f in features.items() for part in ("h", "fine")}
 
 
 def features_of(model: Classifier, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
+def epoch_file(part: str, epoch: int) -> str:
+    """Name of the file that holds a part of a run, such as its "weights", as it was after an epoch."""
+    return f"{part}-{epoch:05d}.safetensors"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that a person can read."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
@@ -71,6 +77,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file, without its tensors; nothing is checked."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    return json.loads(header).get("__metadata__", {})
+
+
 def checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of contiguous CPU tensors and their names, in hexadecimal."""
     digest = hashlib.sha256()
@@ -78,6 +91,14 @@ def checksum(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or where the file system has no hard links make a copy."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,13 +37,18 @@ from nclib.train import (
 )
 
 
-def train_together(configs: Sequence[RunConfig], device: torch.device | None = None) -> list[Trained]:
+def train_together(
+    configs: Sequence[RunConfig],
+    device: torch.device | None = None,
+    folders: Sequence[Path] | None = None,
+) -> list[Trained]:
     """Train configurations that differ in their seed only, as one program, without checkpoints.
 
     Parameters
     ----------
     configs : one or more; their results come back in this order. ``Trained.seconds`` is each one's share.
     device : by default ``nclib.train.default_device()``.
+    folders : of the unfinished runs, for the weights of measured epochs; by default these are not kept.
 
     Raises
     ------
@@ -53,7 +59,8 @@ def train_together(configs: Sequence[RunConfig], device: torch.device | None = N
         raise ValueError("only configurations that differ in nothing but the seed train together")
     device = device or default_device()
     splits, grouping = training_task(configs[0])
-    each = [Training(config, splits, grouping, device, checkpoint=None) for config in configs]
+    places = folders or [None] * len(configs)
+    each = [Training(c, splits, grouping, device, place) for c, place in zip(configs, places, strict=True)]
     threads = training_threads(configs[0], device)
     with deterministic_kernels(configs[0].deterministic), using_threads(threads):
         return Together(each).run()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nclib import report, store
 from nclib.baselines import neighbours, pixel_distances
-from nclib.files import write_json, write_tensors
+from nclib.files import storage_errors, write_json, write_tensors
 from nclib.outliers import detection
 from nclib.paths import RELEASED
 from nclib.released import EMBEDDING, ReleasedRun, encode_features
@@ -50,7 +52,7 @@ def release(
     if with_tsne:
         arrays[EMBEDDING] = torch.as_tensor(report.embedding(run)).float()
     methods = [method for method in report.METHODS if with_tsne or "tsne" not in method]
-    results = report.results(run, methods=methods) | {"measures": report.measures(run)}
+    results = report.results(run, methods=methods) | {"measures": report.trajectory(run)}
     if with_detection:
         results["detection"] = detection(run).to_dict("records")
     for split in ("train", "test"):
@@ -59,10 +61,24 @@ def release(
     if with_features:
         encoded, results["feature_error"] = encode_features(run.features("test"))
         arrays |= encoded
-    folder = RELEASED / name
-    write_tensors(folder / "arrays.safetensors", arrays)
-    write_json(folder / "run.json", run.record | {"results": results})
-    store.write_manifest(folder)
+    record = run.record | {"results": results, "released": provenance(torch.device("cpu"))}
+    return _publish(name, arrays, record)
+
+
+def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Path:
+    """Write a released folder; it appears, or takes the place of an older one, when it is whole."""
+    folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / f".old-{name}"
+    for left in (partial, old):  # by a process that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(folder):
+        partial.mkdir(parents=True)
+        write_tensors(partial / "arrays.safetensors", arrays)
+        write_json(partial / "run.json", record)
+        store.write_manifest(partial)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -1,38 +1,50 @@
 """Queues of runs, in ``queues.toml``: what is missing is trained, the most important first.
 
-jobs = read_queue("paper")
-failures = work(jobs, publish=False)      # may be killed at any moment; the next call goes on from there
+failures = work(read_queue("evidence"), publish=True)   # may be killed at any moment; the next call goes on
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import tomllib
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+
 from nclib import store
+from nclib.bench import throughput
 from nclib.config import RunConfig, recipe_config, unknown
-from nclib.errors import ConfigError, DataError, TrainingError
+from nclib.data import FOLLOWED
+from nclib.errors import ConfigError, StoreError
+from nclib.files import read_metadata
+from nclib.paths import home
 from nclib.publish import release
 from nclib.released import released_runs
 from nclib.run import Run
-from nclib.runs import provenance, train_run
-from nclib.train import default_device
+from nclib.runs import find_run, processes_at_once, train_run
+from nclib.train import CHECKPOINT, default_device, measured_epochs
+from nclib.workers import Worker, stopping
 
 QUEUES_FILE = Path(__file__).with_name("queues.toml")
-TRAIN_IMAGES = {  # known before a data set is loaded, or downloaded
-    "digits": 1_437,
-    "fashion": 60_000,
-    "mnist": 60_000,
-    "svhn": 73_257,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
+IMAGES = {  # of train and of test, and their shape: known before a data set is loaded, or downloaded
+    "digits": (1_437, 360, (1, 8, 8)),
+    "fashion": (60_000, 10_000, (1, 28, 28)),
+    "mnist": (60_000, 10_000, (1, 28, 28)),
+    "svhn": (73_257, 26_032, (3, 32, 32)),
+    "cifar10": (50_000, 10_000, (3, 32, 32)),
+    "cifar100": (50_000, 10_000, (3, 32, 32)),
 }
+WHOLE = ("grouping", "held_out")  # fields whose value may itself be a list
+LOOK_EVERY = 0.2  # seconds between two looks at the workers
 
 
 @dataclass(frozen=True)
@@ -65,20 +77,25 @@ def read_queue(queue: str) -> list[Job]:
         raise ConfigError(unknown("queue", queue, queues))
     jobs: dict[RunConfig, Job] = {}
     for entry in queues[queue]:
-        recipe, name, seeds, fields = _parts(**entry)
-        for seed in seeds:
-            config = recipe_config(recipe, **fields, seed=seed)
+        for name, config in _configs(**entry):
             new = config.dataset not in {other.dataset for other in jobs}
-            jobs.setdefault(config, Job(len(jobs) + 1, f"{name}-seed{seed}", config, new))
+            jobs.setdefault(config, Job(len(jobs) + 1, name, config, new))
     return list(jobs.values())
 
 
-def _parts(
+def _configs(
     recipe: str, name: str | None = None, seeds: int | list[int] = 1, **fields: Any
-) -> tuple[str, str, Sequence[int], dict[str, Any]]:
-    """Recipe, name, seeds and fields of an entry."""
-    default = "-".join([recipe, *(f"{field}-{value}" for field, value in fields.items())])
-    return recipe, name or default, range(seeds) if isinstance(seeds, int) else seeds, fields
+) -> Iterator[tuple[str, RunConfig]]:
+    """Names and configurations of an entry: for each seed all combinations of the listed values."""
+    lists = {f: values for f, values in fields.items() if isinstance(values, list) and f not in WHOLE}
+    single = {field: value for field, value in fields.items() if field not in lists}
+    start = [name] if name else [recipe, *(f"{field}-{value}" for field, value in single.items())]
+    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+        for values in product(*lists.values()):
+            chosen = dict(zip(lists, values, strict=True))
+            said = [f"{field}-{value}" for field, value in chosen.items()]
+            config = recipe_config(recipe, **single, **chosen, seed=seed)
+            yield "-".join([*start, *said, f"seed{seed}"]), config
 
 
 def remaining(jobs: Sequence[Job], publish: bool) -> list[Job]:
@@ -88,59 +105,136 @@ def remaining(jobs: Sequence[Job], publish: bool) -> list[Job]:
     return [job for job in missing if publish or not store.contains(store.run_key(job.config))]
 
 
-def work(jobs: Sequence[Job], publish: bool, done: Callable[[Run], None] = print) -> list[str]:
-    """Train what remains of a queue into the store, one run after another.
+@contextmanager
+def alone(queue: str) -> Iterator[None]:
+    """Hold a queue of this store.
+
+    Raises
+    ------
+    StoreError : another process works on it.
+    """
+    lock = FileLock(home() / "locks" / f"queue-{queue}")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"another process works on the queue {queue!r} of {home()}; it takes up what remains, so there "
+            "is nothing to start. With --dry-run the queue is listed."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def work(
+    jobs: Sequence[Job], publish: bool, hours: float = float("inf"), done: Callable[[Run], None] = print
+) -> list[str]:
+    """Train what remains of a queue into the store, as many runs at once as this device is best used by.
 
     Parameters
     ----------
-    jobs : a queue. What stderr says before each run counts positions in it.
+    jobs : a queue. What stderr says of each run counts positions in it.
     publish : whether each run is released too; one that the store already has is then only released.
+    hours : runs are begun only if they are expected to end within so many hours from now.
     done : called with each finished run.
 
     Returns
     -------
     list of "name: reason" of the runs that could not be trained or, when published, measured.
-    """
-    failures = []
-    todo = remaining(jobs, publish)
-    for i, job in enumerate(todo):
-        about = f"run {job.position} of {len(jobs)}, {job.name}; {len(todo) - i} remain, time: "
-        print(about + time_left(jobs, todo[i:]), file=sys.stderr)
-        try:
-            run = train_run(job.config)
-            if publish:
-                release(run, job.name, with_features=job.with_features)
-            done(run)
-        except (TrainingError, DataError, ValueError) as error:  # ValueError: a measure refuses its features
-            failures.append(f"{job.name}: {error}")
-            print(f"failed: {failures[-1]}", file=sys.stderr)
-    return failures
-
-
-def time_left(jobs: Sequence[Job], todo: Sequence[Job]) -> str:
-    """How long some jobs will train, judged by runs of the queue that this device has finished.
 
     Notes
     -----
-    Time is taken to be proportional to training images times epochs, at the median speed of the finished
-    runs of one architecture and width. That ignores the image size and the loss, counts classes held out
-    as if they were trained on, and an interrupted run as if it began anew.
+    Every run has a process of its own, with lowest priority. When this one stops, they do.
     """
-    speeds = _seconds_per_image(jobs)
-    missing = [job.config for job in todo if not store.contains(store.run_key(job.config))]
-    known = [config for config in missing if (config.arch, config.width) in speeds]
-    seconds = sum(speeds[c.arch, c.width] * TRAIN_IMAGES[c.dataset] * c.epochs for c in known)
-    if missing and not known:
-        return "unknown"
-    rest = len(missing) - len(known)
-    return f"about {seconds / 3600:.1f} h" + (f" and {rest} runs of unknown length" if rest else "")
+    todo = remaining(jobs, publish)
+    end = time.monotonic() + 3600 * hours
+    at_once = processes_at_once([job.config for job in todo], default_device())
+    workers: list[Worker] = []
+    running: dict[Worker, Job] = {}
+    failures = []
+    with stopping(workers):
+        while todo or running:
+            fitting = (j for j in todo if hours == float("inf") or time.monotonic() + seconds(j.config) < end)
+            while len(running) < at_once and (job := next(fitting, None)):
+                todo.remove(job)
+                worker = Worker("nclib.queue:work_on", asdict(job) | {"publish": publish}, threads(at_once))
+                workers.append(worker)
+                running[worker] = job
+                print(f"begun: run {job.position} of {len(jobs)}, {job.name}", file=sys.stderr)
+            if not running:
+                break  # nothing that is left fits into the hours
+            time.sleep(LOOK_EVERY)
+            for worker in [w for w in running if w.process.poll() is not None]:
+                job = running.pop(worker)
+                if failure := worker.failure():
+                    failures.append(f"{job.name}: {failure}")
+                    print(f"failed: {failures[-1]}", file=sys.stderr)
+                else:
+                    done(find_run(job.config))
+    return failures
 
 
-def _seconds_per_image(jobs: Sequence[Job]) -> dict[tuple[str, int], float]:
-    """Seconds per training image and epoch, by architecture and width, of stored runs from this device."""
-    device = provenance(default_device())["device"]
-    found = defaultdict(list)
-    for c, key in ((job.config, store.run_key(job.config)) for job in jobs):
-        if store.contains(key) and (made := Run(store.run_folder(key)).provenance)["device"] == device:
-            found[c.arch, c.width].append(made["seconds"] / (TRAIN_IMAGES[c.dataset] * c.epochs))
-    return {network: median(speeds) for network, speeds in found.items()}
+def threads(at_once: int) -> int:
+    """Threads of each of so many processes."""
+    return max(1, (os.cpu_count() or 1) // at_once)
+
+
+def work_on(job: dict[str, Any]) -> None:
+    """Train one job, and release it if ``job["publish"]``; a process's whole work."""
+    os.nice(19)
+    run = train_run(RunConfig(**job["config"]))
+    if job["publish"]:
+        release(run, job["name"], with_features=job["with_features"])
+
+
+def listing(jobs: Sequence[Job], publish: bool) -> list[str]:
+    """A line for each run of a queue: how far it is, and the hours that it took, or will take here."""
+    released = {run.config: run for run in released_runs()}
+    todo = remaining(jobs, publish)
+    lines, left = [], 0.0
+    for job in jobs:
+        run = released.get(job.config)
+        key = store.run_key(job.config)
+        if run is None and store.contains(key):
+            run = Run(store.run_folder(key))
+        hours = (run.provenance["seconds"] if run else seconds(job.config)) / 3600
+        epoch = _epoch_reached(key)
+        state = "to do" if not epoch else f"epoch {epoch} of {job.config.epochs}"
+        if run:
+            state = "released" if run.released else "trained"
+        else:
+            left += hours * (1 - epoch / job.config.epochs)
+        spent = "took" if run else "about"
+        lines.append(f"{job.position:4}  {job.name:44}  {state:16}  {spent:5} {hours:5.1f} h")
+    at_once = processes_at_once([job.config for job in todo], default_device())
+    ending = f"{len(todo)} of {len(jobs)} remain: about {left / at_once:.1f} h, {at_once} at once"
+    return [*lines, ending + "; measuring them for a release comes on top." * publish]
+
+
+def _epoch_reached(key: str) -> int:
+    """Last epoch that an unfinished run of this key has saved."""
+    file = store.unfinished_folder(key) / CHECKPOINT
+    return int(read_metadata(file)["epoch"]) if file.exists() else 0
+
+
+def seconds(config: RunConfig) -> float:
+    """How long a configuration is expected to train and to be measured on this device, in seconds.
+
+    Notes
+    -----
+    From the speed of a few steps of this network. The loss is not looked at, and classes held out count as
+    if they were trained on.
+    """
+    train, test, shape = IMAGES[config.dataset]
+    speed = _speed(config.arch, config.width, shape, config.batch_size, config.precision)
+    on_the_way = (len(measured_epochs(config.epochs)) - 1) * (min(train, FOLLOWED) + test)
+    return config.epochs * train / speed["training"] + (on_the_way + train + test) / speed["features"]
+
+
+@cache
+def _speed(arch: str, width: int, shape: tuple[int, ...], batch: int, precision: str) -> dict[str, float]:
+    images = torch.zeros(2 * batch, *shape, dtype=torch.uint8)
+    config = RunConfig(arch=arch, width=width, batch_size=batch, precision=precision, epochs=2)
+    return throughput(images, torch.arange(len(images)) % 5, config)

@@ -62,8 +62,10 @@ class ReleasedRun(Run):
         """t-SNE of the test features inside each super-class, (N, 2)."""
         return self._arrays[EMBEDDING].numpy()
 
-    def features(self, split: str) -> FeatureSet:
-        """Features of the test split, rounded as ``results["feature_error"]`` says."""
+    def features(self, split: str, epoch: int = -1) -> FeatureSet:
+        """Features of the test split at the end, rounded as ``results["feature_error"]`` says."""
+        if self._measured(epoch) != self.measured_epochs[-1]:
+            raise self._lacks(f"features of epoch {epoch}")
         if split != "test" or FEATURES + "residual" not in self._arrays:
             raise self._lacks(f"{split} features")
         residual, means, scale, fine = (
@@ -75,7 +77,7 @@ class ReleasedRun(Run):
         h = means[coarse] + residual.float() * scale
         return FeatureSet(h, fine, coarse, weight, bias)
 
-    def model(self) -> Classifier:
+    def model(self, epoch: int = -1) -> Classifier:
         """Not released: the weights are not part of a released run."""
         raise self._lacks("weights")
 
@@ -93,8 +95,8 @@ def released_runs(*names: str) -> list[ReleasedRun]:
     ----------
     names : patterns, one of which a name must match, for example "cifar10-laptop-*"; without any, all runs.
     """
-    found = {path for pattern in names or "*" for path in RELEASED.glob(f"{pattern}/run.json")}
-    return [_verified(path.parent) for path in sorted(found)]
+    found = {path.parent for pattern in names or "*" for path in RELEASED.glob(f"{pattern}/run.json")}
+    return [_verified(folder) for folder in sorted(found) if not folder.name.startswith(".")]
 
 
 def find_released(config: RunConfig) -> ReleasedRun | None:

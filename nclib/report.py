@@ -42,6 +42,7 @@ from nclib.structure import (
     relative_distances,
     sibling_pairs,
 )
+from nclib.variance import explained_variance_of
 
 METHOD_NAMES = {
     "kmeans": "k-means",
@@ -221,18 +222,37 @@ def measures(run: Run) -> list[dict[str, Any]]:
     Returns
     -------
     list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
-    ``nclib.collapse.collapse_of``, "msdr", the mean over fine classes that have siblings (if any do), and
-    from the history "accuracy" and "nc4", which on both splits compares with the class means of train.
+    ``nclib.collapse.collapse_of``, "msdr" and "explained_variance", means over the fine classes that have
+    siblings and over their super-classes (if there are any), and from the history "accuracy" and "nc4",
+    which on both splits compares with the class means of train.
     """
     recorded = {record["epoch"]: record for record in run.history}
     return [
         {"epoch": epoch, "split": split}
         | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
         | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
-        | ({"msdr": mean_msdr(run, split, epoch)} if max(fine_per_coarse(run)) > 1 else {})
+        | (_structure(run, split, epoch) if max(fine_per_coarse(run)) > 1 else {})
         for epoch in run.measured_epochs
         for split in ("train", "test")
     ]
+
+
+def _structure(run: Run, split: str, epoch: int) -> dict[str, float]:
+    explained = explained_variance_of(run.moments(split, epoch), run.grouping.fine_to_coarse)
+    return {"msdr": mean_msdr(run, split, epoch), "explained_variance": float(explained.nanmean())}
+
+
+def trajectory(run: Run, method: str = "kmeans") -> list[dict[str, Any]]:
+    """``measures`` of a run of the store, and the accuracy of clustering its features at each of them.
+
+    Under the name of the method; of train those images that are followed, see ``Run.features``.
+    """
+    k = fine_per_coarse(run)
+    rows = measures(run)
+    for row in rows:
+        f = run.features(row["split"], row["epoch"])
+        row[method] = match_labels(reconstruct_labels(f.h, f.coarse, k, method), f.fine).accuracy
+    return rows
 
 
 def terminal_epoch(runs: Sequence[Run]) -> int | None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from nclib.config import RunConfig
-from nclib.features import FeatureSet
-from nclib.files import read_tensors
-from nclib.grouping import Grouping
+from nclib.data import followed_images
+from nclib.features import FeatureSet, features_of
+from nclib.files import epoch_file, read_tensors
+from nclib.grouping import Grouping, task
 from nclib.models import Classifier, build_model
 from nclib.moments import Moments
 
@@ -74,16 +75,28 @@ class Run:
         epoch = self._measured(epoch)
         return self.snapshots[f"{epoch}/weight"], self.snapshots[f"{epoch}/bias"]
 
-    def features(self, split: str) -> FeatureSet:
-        """Features of a split, "train" or "test"."""
-        tensors = read_tensors(self.folder / "features.safetensors")[0]
-        fine = tensors[f"{_checked_split(split)}/fine"].long()
-        weight, bias = self.head()
-        return FeatureSet(tensors[f"{split}/h"], fine, self.grouping.coarse(fine), weight, bias)
+    def features(self, split: str, epoch: int = -1) -> FeatureSet:
+        """Features of a split, "train" or "test", at a measured epoch; -1 is the last.
 
-    def model(self) -> Classifier:
-        """The trained network, on the CPU, in evaluation mode."""
-        tensors = read_tensors(self.folder / "model.safetensors")[0]
+        Before the last epoch those of ``nclib.data.followed_images`` of train, and of all of test: read
+        where they were kept, else computed from the weights, for which the data set is read.
+        """
+        epoch, end = self._measured(epoch), self.measured_epochs[-1]
+        file = self.folder / ("features.safetensors" if epoch == end else epoch_file("features", epoch))
+        if file.exists():
+            tensors = read_tensors(file)[0]
+            h, fine = tensors[f"{_checked_split(split)}/h"], tensors[f"{split}/fine"].long()
+        else:
+            splits, _ = task(self.config)
+            images = followed_images(splits.train) if _checked_split(split) == "train" else splits.test
+            h, fine = features_of(self.model(epoch), images.images), images.labels
+        return FeatureSet(h, fine, self.grouping.coarse(fine), *self.head(epoch))
+
+    def model(self, epoch: int = -1) -> Classifier:
+        """The network at a measured epoch, -1 is the last; on the CPU, in evaluation mode."""
+        epoch, end = self._measured(epoch), self.measured_epochs[-1]
+        name = "model.safetensors" if epoch == end else epoch_file("weights", epoch)
+        tensors = read_tensors(self.folder / name)[0]
         channels, *size = self.image_shape
         c = self.config
         model = build_model(c.arch, c.width, channels, tuple(size), self.grouping.num_coarse, c.l2_features)

@@ -6,11 +6,9 @@ runs = get_runs("digits", range(15))
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -24,12 +22,14 @@ import torch
 from nclib import __version__, parallel, store
 from nclib.config import RunConfig, recipe_config
 from nclib.errors import TrainingError
-from nclib.files import write_json, write_tensors
+from nclib.features import feature_tensors
+from nclib.files import link_or_copy, write_json, write_tensors
 from nclib.many import pays_together, train_together
 from nclib.paths import REPOSITORY
 from nclib.released import find_released, released_runs
 from nclib.run import Run
 from nclib.train import Trained, default_device, train, training_threads
+from nclib.workers import Worker, stopping
 
 FILLS_A_GPU = 64  # width of a ResNet that does
 
@@ -121,7 +121,7 @@ def train_run(config: RunConfig) -> Run:
     with store.writing(key) if parallel.leads() else nullcontext():
         if parallel.agreed(not store.contains(key)):
             made = _beginning(config)
-            trained = train(config, store.checkpoint_file(key), default_device())
+            trained = train(config, store.unfinished_folder(key), default_device())
             if parallel.leads():
                 _keep(config, trained, made, together=1)
         parallel.agreed(True)  # the run is there for all of them
@@ -181,7 +181,8 @@ def _train_seeds(configs: Sequence[RunConfig]) -> None:
         if not configs:
             return
         made = _beginning(configs[0])
-        for config, trained in zip(configs, train_together(configs), strict=True):
+        folders = [store.unfinished_folder(store.run_key(config)) for config in configs]
+        for config, trained in zip(configs, train_together(configs, folders=folders), strict=True):
             _keep(config, trained, made, together=len(configs))
 
 
@@ -192,29 +193,18 @@ def run_processes(shares: Iterable[list[dict[str, Any]]]) -> None:
     ------
     TrainingError : a process failed; the message ends as its own does.
     """
-    code = "import sys; from nclib import runs; runs.train_share(runs.read_configs(sys.argv[1]))"
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(share)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for share in shares
-    ]
-    try:
-        errors = [process.communicate()[1] for process in started]
-    finally:  # also when interrupted
-        for process in started:
-            process.kill()
-    for process, error in zip(started, errors, strict=True):
-        if process.returncode:
-            raise TrainingError(f"a training process failed: {error.strip().splitlines()[-1]}")
+    started: list[Worker] = []
+    with stopping(started):
+        for share in shares:
+            started.append(Worker("nclib.runs:train_listed", share))
+        for worker in started:
+            if failure := worker.failure():
+                raise TrainingError(f"a training process failed: {failure}")
 
 
-def read_configs(text: str) -> list[RunConfig]:
-    """Configurations from a JSON list."""
-    return [RunConfig(**fields) for fields in json.loads(text)]
+def train_listed(configs: list[dict[str, Any]]) -> None:
+    """``train_share`` of configurations as JSON carries them."""
+    train_share([RunConfig(**fields) for fields in configs])
 
 
 def _keep(config: RunConfig, trained: Trained, made: dict[str, Any], together: int) -> None:
@@ -222,7 +212,7 @@ def _keep(config: RunConfig, trained: Trained, made: dict[str, Any], together: i
     key = store.run_key(config)
     made = made | {"seconds": trained.seconds, "together": together}
     record = _record(key, config, trained) | {"provenance": made}
-    store.add(key, lambda folder: _write(folder, record, trained))
+    store.add(key, lambda folder: _write(folder, record, trained, store.unfinished_folder(key)))
 
 
 def _beginning(config: RunConfig) -> dict[str, Any]:
@@ -250,14 +240,13 @@ def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, record: dict[str, Any], trained: Trained) -> None:
-    features = {
-        f"{split}/{part}": getattr(f, part) for split, f in trained.features.items() for part in ("h", "fine")
-    }
+def _write(folder: Path, record: dict[str, Any], trained: Trained, unfinished: Path) -> None:
     write_json(folder / "run.json", record)
     write_tensors(folder / "model.safetensors", trained.model.state_dict())
     write_tensors(folder / "moments.safetensors", trained.snapshots)
-    write_tensors(folder / "features.safetensors", features)
+    write_tensors(folder / "features.safetensors", feature_tensors(trained.features))
+    for path in unfinished.glob("*-*.safetensors"):  # kept there until the run is whole
+        link_or_copy(path, folder / path.name)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The store of runs: content-addressed, verified, never edited.
 
     NCLIB_HOME/runs/KEY/          a finished run; appears by one rename, carries a manifest
-    NCLIB_HOME/checkpoints/KEY    an unfinished one; the next attempt resumes from it
+    NCLIB_HOME/checkpoints/KEY/   an unfinished one; the next attempt resumes from it
     NCLIB_HOME/locks/KEY          held by the process that trains KEY
     NCLIB_HOME/damaged/KEY-TIME/  a run that was not what its manifest says, set aside
 
@@ -69,9 +69,9 @@ def run_folder(key: str) -> Path:
     return home() / "runs" / key
 
 
-def checkpoint_file(key: str) -> Path:
-    """Where an unfinished run keeps its checkpoint."""
-    return home() / "checkpoints" / f"{key}.safetensors"
+def unfinished_folder(key: str) -> Path:
+    """Where an unfinished run keeps its checkpoint, and what it will keep of the epochs so far."""
+    return home() / "checkpoints" / key
 
 
 def contains(key: str) -> bool:
@@ -105,7 +105,7 @@ def add(key: str, write: Callable[[Path], None]) -> Path:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    checkpoint_file(key).unlink(missing_ok=True)
+    shutil.rmtree(unfinished_folder(key), ignore_errors=True)
     return folder
 
 
@@ -172,26 +172,27 @@ def writing(key: str) -> Iterator[None]:
         lock.release()
 
 
-def checkpoints() -> list[Path]:
-    """Checkpoints of unfinished runs."""
-    return sorted((home() / "checkpoints").glob("*.safetensors"))
+def unfinished() -> list[Path]:
+    """Folders of unfinished runs."""
+    return sorted(path for path in (home() / "checkpoints").glob("*") if path.is_dir())
 
 
 def leftovers() -> list[Path]:
-    """What may be deleted without losing a run: partial and damaged folders, orphaned checkpoints.
+    """What may be deleted without losing a run: partial and damaged folders, orphaned unfinished runs.
 
     Nothing of a run that a process is working on now.
     """
     finished = set(stored_keys())
-    every = (home() / "checkpoints").glob("*")
-    unfinished = [
+    every = list((home() / "checkpoints").glob("*"))
+    partial = [
         *(home() / "partial").glob("*"),
-        *(path for path in every if path.stem in finished or path.suffix != ".safetensors"),
+        *(path for path in every if path.name in finished or not path.is_dir()),
+        *(path for folder in every if folder.name not in finished for path in folder.glob(".*.partial")),
     ]
     busy = [path.name for path in (home() / "locks").glob("*") if _held(path)]
     return [
         *(home() / "damaged").glob("*"),
-        *(path for path in unfinished if not any(key in path.name for key in busy)),
+        *(path for path in partial if not any(key in str(path) for key in busy)),
     ]
 
 

@@ -52,7 +52,7 @@ def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
     n of n^2 pairs that join a sample with itself count zero: D_ii = 2 S_i n / (n - 1) over distinct
     pairs. Only means and scatter are needed, in two passes over the features: O(N D + C^2 D).
     """
-    return _distances(*_means_and_scatter(*as_samples(h, y)))
+    return _distances(*means_and_scatter(*as_samples(h, y)))
 
 
 def distances_of(moments: Moments) -> Tensor:
@@ -69,7 +69,7 @@ def _distances(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
     return distances
 
 
-def _means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+def means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Samples per class (C,), class means (C, D) and biased scatter (C,) of checked samples."""
     counts, means = class_means(h, y, num_classes)
 

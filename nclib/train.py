@@ -28,10 +28,10 @@ from nclib import parallel
 from nclib.batches import Batches
 from nclib.collapse import nearest_mean_disagreement
 from nclib.config import RunConfig
-from nclib.data import Splits
+from nclib.data import Splits, followed_images
 from nclib.errors import TrainingError
-from nclib.features import FeatureSet, features_of
-from nclib.files import read_tensors, write_tensors
+from nclib.features import FeatureSet, feature_tensors, features_of
+from nclib.files import epoch_file, read_tensors, write_tensors
 from nclib.grouping import Grouping, task
 from nclib.losses import LOSSES, is_collapse
 from nclib.models import Classifier, build_model
@@ -39,7 +39,13 @@ from nclib.moments import Moments
 from nclib.step import Objective, objective_on
 
 WARM_UP = 0.15  # share of the steps in which "one-cycle" rises
-MEASURED_EPOCHS = 10  # about so many, log-spaced, besides the untrained network
+DROPS = {  # shares of the steps after which the learning rate is a tenth of what it was
+    "constant": (),
+    "step": (1 / 3, 2 / 3),
+    "terminal": (1 / 5, 2 / 5),
+}
+EARLY_EPOCHS = LATE_EPOCHS = 8  # about so many are measured in each half of training
+CHECKPOINT = "state.safetensors"  # of an unfinished run, in its folder
 LOOK_EVERY = 32  # steps on a CPU between two looks at the loss; on CUDA a look would wait for the device
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints, after the first;
 CHECKPOINT_COST = 0.1  # seconds: in proportion longer where writing one takes longer than this
@@ -57,9 +63,10 @@ class Trained:
     history : a record per epoch; epoch 0 is the untrained network. "epoch"; "lr" at its end, "loss" and
         "running_accuracy" while the weights change; at measured epochs also "{train,test}_loss",
         "_accuracy" and "_nc4". Labels are coarse.
+        Before the last epoch "train" is ``followed_images`` of it.
     snapshots : tensors by name: "EPOCH/train/means" and so on, the fine-class moments at measured
         epochs, and "EPOCH/weight", "EPOCH/bias" of the head.
-    features : features of "train" and "test".
+    features : features of "train" and "test" at the end.
     seconds : wall-clock time of training and measuring, over all attempts.
     """
 
@@ -79,18 +86,20 @@ def default_device() -> torch.device:
 
 
 def measured_epochs(epochs: int) -> list[int]:
-    """The untrained network, the last epoch, and log-spaced ones between."""
-    spaced = np.geomspace(1, epochs, MEASURED_EPOCHS).round().astype(int)
-    return sorted({0, *spaced.tolist()})
+    """The untrained network, log-spaced epochs of the first half, evenly spaced ones of the second."""
+    early = np.geomspace(1, max(1, epochs / 2), EARLY_EPOCHS)
+    late = np.linspace(epochs / 2, epochs, LATE_EPOCHS)
+    return sorted({0, *np.round([*early, *late]).astype(int).tolist()})
 
 
-def train(config: RunConfig, checkpoint: Path | None = None, device: torch.device | None = None) -> Trained:
+def train(config: RunConfig, folder: Path | None = None, device: torch.device | None = None) -> Trained:
     """Train a network on coarse labels and measure it on the way.
 
     Parameters
     ----------
     config : what to train.
-    checkpoint : file to resume from if it is there, and to keep up to date.
+    folder : where an unfinished run is kept up to date, and resumed from if it is there; see
+        ``Training``.
     device : by default ``default_device()``.
 
     Raises
@@ -103,7 +112,7 @@ def train(config: RunConfig, checkpoint: Path | None = None, device: torch.devic
     device = device or default_device()
     splits, grouping = training_task(config)
     with deterministic_kernels(config.deterministic), using_threads(training_threads(config, device)):
-        return Training(config, splits, grouping, device, checkpoint).run()
+        return Training(config, splits, grouping, device, folder).run()
 
 
 def training_task(config: RunConfig) -> tuple[Splits, Grouping]:
@@ -132,7 +141,11 @@ def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.opt
 
 
 class Training:
-    """State of one training: the result so far, the optimiser, and what both are made from."""
+    """State of one training: the result so far, the optimiser, and what both are made from.
+
+    The folder of an unfinished run holds a checkpoint, and what is kept of each measured epoch but the last:
+    the weights, and the features where they cost more to compute again than to read (not those of an MLP).
+    """
 
     def __init__(
         self,
@@ -140,9 +153,10 @@ class Training:
         splits: Splits,
         grouping: Grouping,
         device: torch.device,
-        checkpoint: Path | None,
+        folder: Path | None,
     ) -> None:
-        self.config, self.splits, self.device, self.checkpoint = config, splits, device, checkpoint
+        self.config, self.splits, self.device, self.folder = config, splits, device, folder
+        self.checkpoint = folder and folder / CHECKPOINT
         initial = initial_model(config, splits.train.images, grouping.num_coarse)
         self.result = Trained(initial.to(device), grouping, tuple(splits.train.images.shape[1:]))
         self.model = self.result.model.to(memory_format=torch.channels_last)
@@ -151,6 +165,7 @@ class Training:
         self.evaluate = objective_on(device)
         self.optimizer = make_optimizer(self.model.parameters(), config)
         self.batches = Batches(splits.train, grouping, config, device)
+        self.followed = Splits(followed_images(splits.train), splits.test)
         self.look_every = LOOK_EVERY if device.type == "cpu" else self.batches.steps
         self.save_from = -math.inf  # when the next checkpoint may be written
 
@@ -226,13 +241,17 @@ class Training:
         )
 
     def _measure(self, epoch: int) -> dict[str, float]:
-        """Features, moments and accuracies of both splits, as they are now."""
+        """Features, moments and accuracies of both splits, as they are now.
+
+        At the end of all images, before that of those that are followed, kept in the folder.
+        """
         grouping, result = self.result.grouping, self.result
+        end = epoch == self.config.epochs
         head = self.model.head
         weight, bias = (p.detach().float().cpu().clone() for p in (head.weight, head.bias))
         result.snapshots |= {f"{epoch}/weight": weight, f"{epoch}/bias": bias}
         record: dict[str, float] = {}
-        for name, split in zip(("train", "test"), self.splits, strict=True):
+        for name, split in zip(("train", "test"), self.splits if end else self.followed, strict=True):
             fine = split.labels
             f = FeatureSet(features_of(self.model, split.images), fine, grouping.coarse(fine), weight, bias)
             if not torch.isfinite(f.logits()).all():
@@ -244,7 +263,18 @@ class Training:
                 means = moments.grouped(grouping.fine_to_coarse).means
             record |= {f"{name}_{key}": value for key, value in self._scores(f, means).items()}
             result.features[name] = f
+        if not end:
+            self._keep(epoch)
         return record
+
+    def _keep(self, epoch: int) -> None:
+        """Write the weights and features of a measured epoch into the folder of the unfinished run."""
+        features, self.result.features = self.result.features, {}
+        if self.folder is None:
+            return
+        write_tensors(self.folder / epoch_file("weights", epoch), self.model.state_dict())
+        if self.config.arch != "mlp":
+            write_tensors(self.folder / epoch_file("features", epoch), feature_tensors(features))
 
     def _scores(self, f: FeatureSet, means: Tensor) -> dict[str, float]:
         logits = f.logits()
@@ -266,7 +296,8 @@ class Training:
         }
         snapshots = {f"snapshot/{name}": tensor for name, tensor in self.result.snapshots.items()}
         state = {"history": self.result.history, "seconds": self.result.seconds}
-        metadata = {"config": self.config.canonical_json(), "state": json.dumps(state)}
+        epoch = str(len(self.result.history) - 1)
+        metadata = {"config": self.config.canonical_json(), "state": json.dumps(state), "epoch": epoch}
         write_tensors(self.checkpoint, model | momentum | snapshots, metadata)
         end = time.perf_counter()
         self.save_from = end + CHECKPOINT_SECONDS * max(1.0, (end - start) / CHECKPOINT_COST)
@@ -307,10 +338,8 @@ def initial_model(config: RunConfig, images: Tensor, num_coarse: int) -> Classif
 def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     """Learning rate of a step, counted from the start of training."""
     progress = step / (config.epochs * steps_per_epoch)
-    if config.schedule == "constant":
-        return config.lr
-    if config.schedule == "step":
-        return config.lr * 0.1 ** sum(progress >= boundary for boundary in (1 / 3, 2 / 3))
+    if config.schedule in DROPS:
+        return config.lr * 0.1 ** sum(progress >= boundary for boundary in DROPS[config.schedule])
     if progress < WARM_UP:
         return config.lr * (0.04 + 0.96 * progress / WARM_UP)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))

@@ -69,10 +69,10 @@ class TestAdd:
         assert store.contains(KEY)
 
     def test_checkpoint_goes_when_the_run_is_there(self, home):
-        store.checkpoint_file(KEY).parent.mkdir(parents=True)
-        store.checkpoint_file(KEY).write_bytes(b"state")
+        store.unfinished_folder(KEY).mkdir(parents=True)
+        (store.unfinished_folder(KEY) / "state.safetensors").write_bytes(b"state")
         store.add(KEY, write_some)
-        assert not store.checkpoint_file(KEY).exists()
+        assert not store.unfinished_folder(KEY).exists()
 
 
 class TestDamage:
@@ -119,7 +119,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("content", [b"", b"not safetensors", None])
     def test_damaged_checkpoint_is_named(self, home, tiny_config, content):
-        file = store.checkpoint_file(store.run_key(tiny_config))
+        file = store.unfinished_folder(store.run_key(tiny_config)) / "state.safetensors"
         file.parent.mkdir(parents=True)
         file.write_bytes(content if content is not None else b"\xff" * 100)
         with pytest.raises(StoreError, match="Delete it and try again") as caught:
@@ -149,7 +149,7 @@ class TestRefusedWrites:
         monkeypatch.setattr(runs, "write_tensors", refuse)
         with pytest.raises(StoreError, match="No space left"):
             runs.train_run(tiny_config)
-        assert store.checkpoint_file(store.run_key(tiny_config)).exists()  # the work is not lost
+        assert store.unfinished_folder(store.run_key(tiny_config)).exists()  # the work is not lost
         assert not list((home / "partial").iterdir())
 
     def test_stored_run_is_read_from_a_full_disk(self, stored, no_training, tiny_config):
@@ -231,13 +231,13 @@ class TestLock:
 
 class TestLeftovers:
     def test_finished_runs_and_live_checkpoints_are_none(self, stored, home):
-        (home / "checkpoints").mkdir()
-        (home / "checkpoints" / f"{KEY}.safetensors").write_bytes(b"state of an unfinished run")
+        store.unfinished_folder(KEY).mkdir(parents=True)
+        (store.unfinished_folder(KEY) / "state.safetensors").write_bytes(b"state of an unfinished run")
         assert store.leftovers() == []
 
     def test_what_is_left_over(self, stored, home):
-        doomed = [f"partial/{KEY}-1/a", f"damaged/{KEY}-2/b", f"checkpoints/{stored.key}.safetensors",
-                  "checkpoints/.x.safetensors.7.partial"]  # fmt: skip
+        doomed = [f"partial/{KEY}-1/a", f"damaged/{KEY}-2/b", f"checkpoints/{stored.key}/state.safetensors",
+                  f"checkpoints/{KEY}/.x.safetensors.7.partial"]  # fmt: skip
         for name in doomed:
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_bytes(b"12345")

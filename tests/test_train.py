@@ -22,8 +22,8 @@ from nclib.files import read_tensors
 from nclib.grouping import Grouping
 from nclib.runs import train_run
 from nclib.step import evaluate
-from nclib.store import checkpoint_file, run_folder, run_key
-from nclib.train import Training, learning_rate, measured_epochs, train, training_task
+from nclib.store import run_folder, run_key, unfinished_folder
+from nclib.train import CHECKPOINT, Training, learning_rate, measured_epochs, train, training_task
 
 
 class TestLearningRate:
@@ -45,21 +45,26 @@ class TestLearningRate:
         at = {0: 0.1, 19: 0.1, 20: 0.01, 39: 0.01, 40: 0.001, 59: 0.001}
         assert {step: learning_rate(c, step, 10) for step in at} == pytest.approx(at)
 
+    def test_terminal(self):
+        c = RunConfig(schedule="terminal", lr=1.0, epochs=10)
+        rates = [learning_rate(c, epoch * 4, 4) for epoch in range(10)]
+        assert rates == pytest.approx([1.0] * 2 + [0.1] * 2 + [0.01] * 6)
+
     def test_constant(self):
         c = RunConfig(schedule="constant", lr=0.3, epochs=5)
         assert {learning_rate(c, step, 4) for step in range(20)} == {0.3}
 
 
 class TestMeasuredEpochs:
-    def test_paper_schedule(self):  # 350 ** (i / 9), rounded
-        assert measured_epochs(350) == [0, 1, 2, 4, 7, 14, 26, 50, 95, 183, 350]
+    def test_paper_schedule(self):  # 175 ** (i / 7), rounded; then every 25
+        assert measured_epochs(350) == [0, 1, 2, 4, 9, 19, 40, 84, 175, 200, 225, 250, 275, 300, 325, 350]
 
     @pytest.mark.parametrize("epochs", [1, 2, 3, 8, 30, 1000])
     def test_untrained_first_and_last(self, epochs):
         chosen = measured_epochs(epochs)
         assert {0, 1, epochs} <= set(chosen) <= set(range(epochs + 1))
         assert chosen == sorted(set(chosen))
-        assert len(chosen) <= 11
+        assert len(chosen) <= 16
 
 
 def batches(augment: str, n: int = 400) -> tuple[Batches, torch.Tensor]:
@@ -231,9 +236,9 @@ class TestFailure:
 
     def test_names_epoch_step_and_rate_and_keeps_the_checkpoint(self, tmp_path, monkeypatch):
         monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-        file = tmp_path / "checkpoint.safetensors"
+        file = tmp_path / CHECKPOINT
         with pytest.raises(TrainingError, match=r"epoch \d+, step \d+, learning rate 100") as caught:
-            train(self.config, file)
+            train(self.config, tmp_path)
         assert str(file) in str(caught.value)
         tensors, _ = read_tensors(file)
         assert all(torch.isfinite(t).all() for t in tensors.values())
@@ -250,12 +255,12 @@ class TestFailure:
             return record
 
         monkeypatch.setattr(training.Training, "train_epoch", overflowing)
-        file = tmp_path / "checkpoint.safetensors"
+        file = tmp_path / CHECKPOINT
         config = dataclasses.replace(self.config, weight_decay=0.0, batch_size=1437, epochs=epochs)
         with pytest.raises(
             TrainingError, match="outputs are not finite at epoch 4, step 0, learning rate 100"
         ):
-            train(config, file)
+            train(config, tmp_path)
         assert len(json.loads(read_tensors(file)[1]["state"])["history"]) == 4
 
     def test_batch_larger_than_the_split(self):
@@ -293,7 +298,7 @@ class TestResume:
 
             monkeypatch.setattr(Training, "train_epoch", train_epoch)
             try:
-                return train(config, tmp_path / "checkpoint.safetensors"), trained
+                return train(config, tmp_path), trained
             except KeyboardInterrupt:
                 return None, trained
 
@@ -332,23 +337,25 @@ def test_killed_process_ends_with_the_same_bytes(home, tmp_path, monkeypatch, st
     overrides = {"arch": "mlp", "width": 32, "epochs": 200, "deterministic": True}
     config = recipe_config("digits", **overrides)
     key, draw = run_key(config), random.Random(0)
+    checkpoint = unfinished_folder(key) / CHECKPOINT
     command = ["-c", EAGER, "train", "digits", "--set", *(f"{n}={v}" for n, v in overrides.items())]
     reached = -1
     for _ in range(2):
         process, target = start(*command), reached + draw.randint(5, 30)
-        while process.poll() is None and saved_epoch(checkpoint_file(key)) <= target:
-            assert saved_epoch(checkpoint_file(key)) >= reached, "it began anew"
+        while process.poll() is None and saved_epoch(checkpoint) <= target:
+            assert saved_epoch(checkpoint) >= reached, "it began anew"
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.05))
         process.kill()
         assert process.wait() == -9, process.stderr.read()
-        reached = saved_epoch(checkpoint_file(key))
+        reached = saved_epoch(checkpoint)
         assert target < reached < 200
         assert not run_folder(key).exists()
     process = start(*command)
     assert process.wait(500) == 0, process.stderr.read()
-    assert not checkpoint_file(key).exists()
-    parts = [f"{part}.safetensors" for part in ("model", "features", "moments")]
+    assert not unfinished_folder(key).exists()
+    parts = [path.name for path in run_folder(key).glob("*.safetensors")]
+    assert len(parts) == 3 + len(measured_epochs(200)) - 1  # weights of all measured epochs but the last
     killed = {part: (run_folder(key) / part).read_bytes() for part in parts}
     history = json.loads((run_folder(key) / "run.json").read_text())["history"]
 
