@@ -156,8 +156,7 @@ def work(
     failures = []
     with stopping(workers):
         while todo or running:
-            fitting = (j for j in todo if hours == float("inf") or time.monotonic() + seconds(j.config) < end)
-            while len(running) < at_once and (job := next(fitting, None)):
+            while len(running) < at_once and (job := next((j for j in todo if _fits(j, end)), None)):
                 todo.remove(job)
                 worker = Worker("nclib.queue:work_on", asdict(job) | {"publish": publish}, threads(at_once))
                 workers.append(worker)
@@ -174,6 +173,11 @@ def work(
                 else:
                     done(find_run(job.config))
     return failures
+
+
+def _fits(job: Job, end: float) -> bool:
+    """Whether a job begun now is expected to be trained at a time of the monotonic clock."""
+    return end == float("inf") or time.monotonic() + seconds(job.config) < end
 
 
 def threads(at_once: int) -> int:
