@@ -158,7 +158,8 @@ def work(
         while todo or running:
             while len(running) < at_once and (job := next((j for j in todo if _fits(j, end)), None)):
                 todo.remove(job)
-                worker = Worker("nclib.queue:work_on", asdict(job) | {"publish": publish}, threads(at_once))
+                told = asdict(job) | {"publish": publish}
+                worker = Worker("nclib.queue:work_on", told, threads(at_once), niceness=19)
                 workers.append(worker)
                 running[worker] = job
                 print(f"begun: run {job.position} of {len(jobs)}, {job.name}", file=sys.stderr)
@@ -187,7 +188,6 @@ def threads(at_once: int) -> int:
 
 def work_on(job: dict[str, Any]) -> None:
     """Train one job, and release it if ``job["publish"]``; a process's whole work."""
-    os.nice(19)
     run = train_run(RunConfig(**job["config"]))
     if job["publish"]:
         release(run, job["name"], with_features=job["with_features"])

@@ -32,13 +32,15 @@ class Worker:
     function : "module:name" of a function of one argument.
     argument : what it gets; anything that JSON can carry.
     threads : of torch and OpenMP.
+    niceness : 0, or up to 19 for one that lets others go first.
     """
 
-    def __init__(self, function: str, argument: Any, threads: int = 1) -> None:
+    def __init__(self, function: str, argument: Any, threads: int = 1, niceness: int = 0) -> None:
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe could fill and block
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "nclib.workers", function],  # -P: no module of the working folder
+            # -P: a torch.py in the working folder is not torch
+            [sys.executable, "-P", "-m", "nclib.workers", function, str(niceness)],
             env=os.environ | {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stderr=self._errors,
@@ -87,6 +89,7 @@ def main() -> int:
         if not part:
             return 1
         content += part
+    os.nice(int(sys.argv[2]))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, name = sys.argv[1].partition(":")
     try:

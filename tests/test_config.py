@@ -17,7 +17,8 @@ class TestRecipes:
     def test_those_of_the_book(self):
         sets = ("fashion", "mnist", "svhn", "cifar10", "cifar100")
         tiers = {f"{name}-{tier}" for name in sets for tier in ("laptop", "paper")}
-        assert set(recipe_names()) == {"digits", "fashion-narrow", "cifar10-resnet50-paper", *tiers}
+        others = {"digits", "fashion-narrow", "cifar10-resnet50-paper", "cifar10-full", "cifar100-wide"}
+        assert set(recipe_names()) == {*tiers, *others, "fashion-terminal", "cifar10-terminal"}
 
     @pytest.mark.parametrize("name", recipe_names())
     def test_valid(self, name):

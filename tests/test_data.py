@@ -292,3 +292,29 @@ def test_real_cifar10():
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     means = [float(train.images[:, channel].float().mean()) / 255 for channel in range(3)]
     assert means == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)  # the channel means that papers print
+
+
+class TestStratified:
+    def images(self, sizes: list[int]) -> data.ImageSet:
+        labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+        return data.ImageSet(torch.arange(len(labels)), labels, tuple("abc"))
+
+    def test_the_first_of_every_class_in_proportion(self):
+        whole = self.images([60, 30, 10])
+        part = whole.stratified(20)
+        assert torch.bincount(part.labels).tolist() == [12, 6, 2]
+        for c, number in enumerate((12, 6, 2)):
+            first = whole.images[whole.labels == c][:number]
+            assert torch.equal(part.images[part.labels == c], first)
+        assert torch.equal(part.images, part.images.sort().values)
+
+    def test_a_small_split_is_taken_whole(self):
+        whole = self.images([4, 5, 6])
+        assert whole.stratified(15) is whole
+
+    def test_followed_images_are_the_same_in_every_run(self, monkeypatch):
+        monkeypatch.setattr(data, "FOLLOWED", 100)
+        train, _ = data.load("digits")
+        assert len(data.followed_images(train)) == 100
+        assert torch.equal(data.followed_images(train).images, data.followed_images(train).images)

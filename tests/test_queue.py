@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import asdict
 
 import pytest
 import torch
 from conftest import TINY
+from filelock import FileLock
 
-from nclib import cli, data, grouping, queue, runs, store
+from nclib import cli, data, grouping, queue, store
 from nclib.config import recipe_config
-from nclib.errors import ConfigError, DataError
+from nclib.errors import ConfigError
+from nclib.files import write_tensors
 from nclib.released import released_runs
-from nclib.run import Run
-from nclib.train import Training
 
 FIELDS = "".join(f", {name} = {json.dumps(value)}" for name, value in TINY.items())
 
@@ -85,14 +87,16 @@ class TestPaper:
             assert len(made.fine_names) == (100 if c.dataset == "cifar100" else 10) - len(c.held_out)
 
     def test_unknown_queue_lists_those_there(self):
-        with pytest.raises(ConfigError, match=r"'papr'.*did you mean 'paper'.*allowed: paper"):
+        with pytest.raises(ConfigError, match=r"'papr'.*did you mean 'paper'.*allowed: evidence, paper"):
             queue.read_queue("papr")
 
-    def test_numbers_of_training_images(self):
-        assert set(queue.TRAIN_IMAGES) == set(data.dataset_names())
-        assert queue.TRAIN_IMAGES["digits"] == len(data.load("digits").train)
+    def test_numbers_and_shapes_of_images(self):
+        assert set(queue.IMAGES) == set(data.dataset_names())
+        train, test = data.load("digits")
+        assert queue.IMAGES["digits"] == (len(train), len(test), tuple(train.images.shape[1:]))
         for run in (run for run in released_runs() if not run.config.held_out):
-            assert queue.TRAIN_IMAGES[run.config.dataset] == int(run.moments("train").counts.sum())
+            counts = tuple(int(run.moments(split).counts.sum()) for split in ("train", "test"))
+            assert queue.IMAGES[run.config.dataset] == (*counts, run.image_shape)
 
 
 class TestReadQueue:
@@ -104,6 +108,13 @@ class TestReadQueue:
         assert jobs[3].name.endswith("-loss-mse-seed0")
         assert [job.with_features for job in jobs] == [True, False, False, False]
 
+    def test_lists_are_combined_for_one_seed_after_the_other(self, make_queue):
+        jobs = make_queue('lr = [0.1, 0.2], loss = ["mse", "nc"], seeds = 2, name = "a"')
+        assert [(j.config.seed, j.config.lr, j.config.loss) for j in jobs] == [
+            (seed, lr, loss) for seed in (0, 1) for lr in (0.1, 0.2) for loss in ("mse", "nc")
+        ]
+        assert jobs[0].name == "a-lr-0.1-loss-mse-seed0"
+
 
 class TestWork:
     def test_skips_the_store_and_trains_the_rest(self, make_queue, stored, capsys):
@@ -111,59 +122,88 @@ class TestWork:
         assert cli.main(["train", "--queue", "tiny", "--json"]) == 0
         out, err = capsys.readouterr()
         assert in_store(jobs) == [True] * 3
-        trained = [json.loads(line)["key"] for line in out.splitlines()]
-        assert trained == [store.run_key(jobs[i].config) for i in (0, 2)]
-        said = err.splitlines()
-        assert said[0].startswith(f"run 1 of 3, {jobs[0].name}; 2 remain, time: about 0.0 h")
-        assert said[1].startswith(f"run 3 of 3, {jobs[2].name}; 1 remain, ")
-        assert said[-1] == "3 of 3 runs are there, 0 failed"
+        trained = {json.loads(line)["key"] for line in out.splitlines()}
+        assert trained == {store.run_key(jobs[i].config) for i in (0, 2)}
+        begun = [line for line in err.splitlines() if line.startswith("begun")]
+        assert begun == [f"begun: run {i + 1} of 3, {jobs[i].name}" for i in (0, 2)]
+        assert err.splitlines()[-1] == "3 of 3 runs are there"
 
     def test_nothing_remains(self, make_queue, stored, no_training, capsys):
         make_queue("")
         assert cli.main(["train", "--queue", "tiny"]) == 0
-        assert capsys.readouterr().out == ""
+        assert capsys.readouterr() == ("", "1 of 1 runs are there\n")
 
-    def test_dry_run_lists_what_remains(self, make_queue, stored, no_training, capsys):
-        jobs = make_queue("", "seeds = [1]", "batch_size = 64")
-        assert cli.main(["train", "--queue", "tiny", "--dry-run"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split() for line in lines[:-1]] == [[str(job.position), job.name] for job in jobs[1:]]
-        assert lines[-1].startswith("2 of 3 remain")
+    def test_an_interrupted_queue_leaves_a_checkpoint_and_no_worker(self, make_queue, start):
+        make_queue("")
+        queue.QUEUES_FILE.write_text(queue.QUEUES_FILE.read_text().replace("epochs = 3", "epochs = 2000"))
+        (job,) = queue.read_queue("tiny")
+        key = store.run_key(job.config)
+        code = "import sys, nclib.cli, nclib.queue as q; from pathlib import Path; "
+        code += "q.QUEUES_FILE = Path(sys.argv.pop()); sys.exit(nclib.cli.main())"
+        process = start("-c", code, "train", "--queue", "tiny", str(queue.QUEUES_FILE))
+        while not (store.unfinished_folder(key) / "state.safetensors").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait() == 130
+        assert process.stderr.read().splitlines()[-1].startswith("nclib: interrupted")
+        with FileLock(store.home() / "locks" / key, timeout=0):  # nobody trains it any more
+            assert 0 <= queue._epoch_reached(key) < 2000
 
-    def test_interrupted_run_resumes(self, make_queue, tiny_run, monkeypatch, capsys):
-        (job,) = make_queue("")
-        train_epoch, epochs = Training.train_epoch, []
-
-        def interrupted_once(self, epoch, bar):
-            epochs.append(epoch)
-            if epochs == [1, 2]:
-                raise KeyboardInterrupt
-            return train_epoch(self, epoch, bar)
-
-        monkeypatch.setattr("nclib.train.CHECKPOINT_SECONDS", 0.0)
-        monkeypatch.setattr(Training, "train_epoch", interrupted_once)
-        assert cli.main(["train", "--queue", "tiny"]) == 130
-        assert capsys.readouterr().err.splitlines()[1:] == [
-            "nclib: interrupted; the same command goes on from the last checkpoint"
-        ]
-        assert cli.main(["train", "--queue", "tiny"]) == 0
-        assert epochs == [1, 2, 2, 3]
-        assert Run(store.run_folder(store.run_key(job.config))).history == tiny_run.history
-
-    def test_failures_are_named_and_the_rest_is_trained(self, make_queue, monkeypatch, capsys):
+    def test_failures_are_named_and_the_rest_is_trained(self, make_queue, monkeypatch, tmp_path, capsys):
         jobs = make_queue('dataset = "svhn"', "batch_size = 5000", "")
-
-        def no_network(dataset):
-            raise DataError(f"data set {dataset!r} is not on this machine")
-
-        monkeypatch.setattr(data, "missing_files", lambda dataset: ["train_32x32.mat"])
-        monkeypatch.setattr(data, "_download", no_network)
+        (tmp_path / "data").mkdir()
+        monkeypatch.setenv("NCLIB_DATA", str(tmp_path / "data"))
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+        monkeypatch.setattr(queue, "seconds", lambda _: 1.0)
         assert cli.main(["train", "--queue", "tiny"]) == 1
         assert in_store(jobs) == [False, False, True]
-        *_, ending, absent, too_large = capsys.readouterr().err.splitlines()
-        assert ending == "1 of 3 runs are there, 2 failed"
-        assert absent == f"{jobs[0].name}: data set 'svhn' is not on this machine"
+        *_, ending, first, second = capsys.readouterr().err.splitlines()
+        absent, too_large = sorted([first, second], key=lambda line: "batch_size=5000" in line)
+        assert ending == "1 of 3 runs are there"
+        assert absent.startswith(f"{jobs[0].name}: data set 'svhn' is not on this machine")
         assert too_large.startswith(f"{jobs[1].name}: batch_size=5000")
+
+    def test_a_run_that_does_not_fit_is_passed_over(self, make_queue, monkeypatch, capsys):
+        jobs = make_queue("batch_size = 64", "")
+        monkeypatch.setattr(queue, "seconds", lambda config: 3600.0 if config.batch_size == 64 else 1.0)
+        assert cli.main(["train", "--queue", "tiny", "--hours", "0.5"]) == 0
+        assert in_store(jobs) == [False, True]
+
+    def test_a_second_instance_is_refused(self, make_queue, home, capsys):
+        make_queue("")
+        with queue.alone("tiny"):
+            assert cli.main(["train", "--queue", "tiny"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("nclib: another process works on the queue 'tiny'")
+        assert in_store(queue.read_queue("tiny")) == [False]
+
+
+class TestListing:
+    def test_says_what_is_there_and_what_is_to_come(self, make_queue, stored, monkeypatch, capsys):
+        make_queue('name = "a"', 'seeds = [1], name = "b"', 'batch_size = 64, name = "c"')
+        monkeypatch.setattr(queue, "seconds", lambda _: 7200.0)
+        monkeypatch.setattr(queue, "processes_at_once", lambda *_: 2)
+        unfinished = store.unfinished_folder(store.run_key(queue.read_queue("tiny")[2].config))
+        write_tensors(unfinished / "state.safetensors", {}, {"epoch": "1"})
+        assert cli.main(["train", "--queue", "tiny", "--dry-run"]) == 0
+        *lines, ending = capsys.readouterr().out.splitlines()
+        took = f"{stored.provenance['seconds'] / 3600:.1f}"
+        assert [line.split() for line in lines] == [
+            ["1", "a-seed0", "trained", "took", took, "h"],
+            ["2", "b-seed1", "to", "do", "about", "2.0", "h"],
+            ["3", "c-seed0", "epoch", "1", "of", "3", "about", "2.0", "h"],
+        ]
+        assert ending == "2 of 3 remain: about 1.7 h, 2 at once"  # 2 and two thirds of 2, over two
+
+    def test_seconds_grow_with_epochs_and_images(self, monkeypatch):
+        monkeypatch.setattr(queue, "_speed", lambda *_: {"training": 100.0, "features": 1000.0})
+        config = recipe_config("fashion-laptop", epochs=1)  # measured at epoch 0 and at the end
+        assert queue.seconds(config) == pytest.approx(60_000 / 100 + 20_000 / 1000 + 70_000 / 1000)
+
+    def test_speed_is_measured(self):
+        speed = queue._speed("resnet18", 2, (1, 8, 8), 16, "fp32")
+        assert speed["training"] > 0 and speed["features"] > 0
 
 
 class TestRelease:
@@ -173,59 +213,25 @@ class TestRelease:
         calls = []
 
         def release(run, name, with_features):
-            calls.append((name, with_features))
+            calls.append((run.key, name, with_features))
 
         monkeypatch.setattr(queue, "release", release)
         return calls
 
-    def test_publishes_also_what_the_store_has(self, make_queue, stored, no_training, published):
-        make_queue('name = "a"')
-        assert cli.main(["train", "--queue", "tiny", "--release"]) == 0
-        assert published == [("a-seed0", True)]
-
-    def test_skips_what_is_released(self, make_queue, stored, no_training, published, monkeypatch):
-        jobs = make_queue("")
-        monkeypatch.setattr(queue, "released_runs", lambda: [stored])
-        assert queue.remaining(jobs, publish=True) == []
-        assert queue.work(jobs, publish=True) == []
-        assert published == []
+    @pytest.mark.parametrize("publish", [True, False])
+    def test_a_worker_publishes_what_the_store_has(
+        self, make_queue, stored, no_training, published, publish
+    ):
+        (job,) = make_queue('name = "a"')
+        queue.work_on(json.loads(json.dumps(asdict(job) | {"publish": publish})))
+        assert published == [(stored.key, "a-seed0", True)][:publish]
 
     def test_released_run_need_not_be_in_the_store(self, make_queue, tiny_run, monkeypatch):
         jobs = make_queue("seeds = 2")
         monkeypatch.setattr(queue, "released_runs", lambda: [tiny_run])
         assert queue.remaining(jobs, publish=False) == jobs[1:]
+        assert queue.remaining(jobs, publish=True) == jobs[1:]
 
-    def test_measure_that_refuses_is_a_failure(self, make_queue, stored, no_training, monkeypatch):
-        def refuse(*_, **__):
-            raise ValueError("features are all equal")
-
-        jobs = make_queue('name = "a"')
-        monkeypatch.setattr(queue, "release", refuse)
-        assert queue.work(jobs, publish=True) == ["a-seed0: features are all equal"]
-
-
-class TestTimeLeft:
-    @pytest.fixture
-    def jobs(self, make_queue, stored):
-        """Six runs of equal length; the first is in the store."""
-        return make_queue("seeds = 4", 'loss = "mse", seeds = 2')
-
-    def pretend(self, run: Run, **made) -> None:
-        made = {"seconds": 3600.0, "device": runs.provenance(torch.device("cpu"))["device"]} | made
-        (run.folder / "run.json").write_text(json.dumps(run.record | {"provenance": made}))
-
-    def test_proportional_to_what_is_missing(self, jobs, stored):
-        self.pretend(stored)  # an hour
-        assert queue.time_left(jobs, jobs) == "about 5.0 h"
-        assert queue.time_left(jobs, jobs[:1]) == "about 0.0 h"
-
-    def test_unknown_on_another_device(self, jobs, stored):
-        self.pretend(stored, device="another")
-        assert queue.time_left(jobs, jobs) == "unknown"
-
-    def test_another_network_is_unknown(self, jobs, stored):
-        self.pretend(stored)
-        wide = queue.Job(9, "wide", recipe_config("digits", **TINY | {"width": 8}), False)
-        longer = queue.Job(10, "longer", recipe_config("digits", **TINY | {"epochs": 6}), False)
-        assert queue.time_left(jobs, [wide]) == "unknown"
-        assert queue.time_left(jobs, [longer, wide]) == "about 2.0 h and 1 runs of unknown length"
+    def test_what_is_stored_remains_to_be_published(self, make_queue, stored):
+        jobs = make_queue("")
+        assert queue.remaining(jobs, publish=True) == jobs

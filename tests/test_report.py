@@ -105,6 +105,7 @@ class TestMeasures:
         f = tiny_run.features("test")
         expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)
         expected["msdr"] = float(nclib.msdr(f.h, f.fine, f.coarse).mean())
+        expected["explained_variance"] = float(nclib.explained_variance(f.h, f.fine, f.coarse).mean())
         train = tiny_run.features("train")  # NC4 compares with the means of train
         means = torch.stack([train.h[train.coarse == c].double().mean(0) for c in range(5)])
         decided, nearest = f.logits().argmax(1), torch.cdist(f.h.double(), means).argmin(1)

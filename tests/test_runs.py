@@ -89,6 +89,61 @@ class TestRun:
             tiny_run.moments("train", 7)
 
 
+class TestMeasuredEpochs:
+    """What a run keeps of the way: here a hundred images of train are followed."""
+
+    @pytest.fixture(params=["mlp", "resnet18"])
+    def run(self, home, request, monkeypatch):
+        monkeypatch.setattr(nclib.data, "FOLLOWED", 100)
+        fields = {"arch": request.param, "width": 4, "epochs": 2, "precision": "fp32", "batch_size": 256}
+        return nclib.get_run("digits", **fields)
+
+    def test_features_are_those_of_the_weights_and_give_the_moments(self, run):
+        train, test = nclib.data.load("digits")
+        for epoch in (0, 1):
+            for split, images in (("train", train.stratified(100)), ("test", test)):
+                f = run.features(split, epoch)
+                with torch.no_grad():
+                    h = run.model(epoch).features(images.images)
+                torch.testing.assert_close(f.h, h, rtol=1e-4, atol=1e-5)
+                assert torch.equal(f.fine, images.labels)
+                moments = run.moments(split, epoch)
+                assert torch.equal(moments.counts, torch.bincount(images.labels))
+                torch.testing.assert_close(moments.means[3], f.h[f.fine == 3].double().mean(0))
+                assert torch.equal(f.weight, run.model(epoch).head.weight)
+
+    def test_the_end_is_of_all_images(self, run):
+        assert len(run.features("train").h) == len(run.features("train", 2).h) == 1437
+
+    def test_the_network_changed_on_the_way(self, run):
+        first, between, last = (run.model(epoch).head.weight for epoch in (0, 1, 2))
+        assert not torch.equal(first, between) and not torch.equal(between, last)
+
+    def test_features_that_are_cheap_are_not_kept(self, run):
+        kept = (run.folder / "features-00001.safetensors").exists()
+        assert kept == (run.config.arch == "resnet18")
+
+    def test_seeds_trained_together_keep_their_weights(self, home):
+        a, b = nclib.get_runs("digits", [0, 1], loss="nc", width=8, epochs=2)
+        assert a.provenance["together"] in (1, 2)
+        with torch.no_grad():
+            h = b.model(1).features(nclib.data.load("digits").test.images)
+        torch.testing.assert_close(b.features("test", 1).h, h)
+        assert not torch.equal(a.model(1).head.weight, b.model(1).head.weight)
+        assert list((home / "checkpoints").iterdir()) == []
+
+    def test_trajectory_clusters_every_measured_epoch(self, run):
+        rows = report.trajectory(run)
+        assert [(row["epoch"], row["split"]) for row in rows] == [
+            (epoch, split) for epoch in (0, 1, 2) for split in ("train", "test")
+        ]
+        f = run.features("test", 1)
+        found = nclib.match_labels(nclib.reconstruct_labels(f.h, f.coarse, 2, "kmeans"), f.fine).accuracy
+        assert rows[3]["kmeans"] == found
+        explained = nclib.explained_variance(f.h, f.fine, f.coarse)
+        assert rows[3]["explained_variance"] == pytest.approx(float(explained.mean()))
+
+
 @pytest.mark.slow
 def test_two_processes_at_once(home, start, tiny_config):
     """One trains, which its progress bar shows; both wait first, because this process holds the lock."""
@@ -201,3 +256,25 @@ def test_small_networks_share_a_gpu():
     assert runs.processes_at_once([narrow, mlp], cuda) == 4
     assert runs.processes_at_once([narrow, wide], cuda) == 1
     assert runs.processes_at_once([wide], cpu) == os.cpu_count()
+
+
+class TestReleaseAppearsByOneRename:
+    @pytest.mark.parametrize("before", [False, True])
+    def test_killed_while_it_is_written(self, released, tiny_run, monkeypatch, before):
+        """Nothing is there, or what was there before; and the next attempt succeeds."""
+        monkeypatch.setattr(report, "results", lambda run, methods: {"probe": 0.5})
+        if before:
+            release(tiny_run, "tiny", with_tsne=False)
+        monkeypatch.setattr(report, "results", lambda run, methods: {"probe": 0.6})
+
+        def die(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(store, "write_manifest", die)
+            release(tiny_run, "tiny", with_tsne=False)
+        assert [run.results["probe"] for run in released_runs()] == [0.5][:before]
+        release(tiny_run, "tiny", with_tsne=False)
+        (run,) = released_runs()
+        assert run.results["probe"] == 0.6
+        assert [path.name for path in released.iterdir()] == ["tiny"]
