@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["NCLIB_DEVICE"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")  # every run tries the same examples
 
 TINY = {"arch": "mlp", "width": 32, "epochs": 3, "deterministic": True}
 
@@ -45,6 +51,16 @@ def session_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCLIB_HOME", str(home))
         yield home
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same state of the global generators."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

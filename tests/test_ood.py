@@ -248,8 +248,9 @@ class TestImages:
         assert noise.dtype == torch.uint8 and noise.shape == images.shape
         for channel, mean in enumerate([70, 128, 180]):
             pixels = noise[:, channel].double()
-            assert float(pixels.mean()) == pytest.approx(mean, abs=0.7)
-            assert float(pixels.std()) == pytest.approx(10, rel=0.02)
+            # uint8 cuts off half a level; 51,200 pixels twice: standard errors 0.06 and 0.04
+            assert float(pixels.mean()) == pytest.approx(mean - 0.5, abs=0.3)
+            assert float(pixels.std()) == pytest.approx(10, abs=0.2)
             neighbours = torch.corrcoef(torch.stack([pixels[..., :-1].flatten(), pixels[..., 1:].flatten()]))
             assert abs(float(neighbours[0, 1])) < 0.02
 

@@ -27,7 +27,8 @@ class TestClosePairs:
     def test_nc1_has_its_closed_form(self, distance, pairs):
         h, y = precision.close_pairs(distance, samples=60_000, dim=16, pairs=pairs)
         expected = precision.close_pairs_nc1(distance, pairs)
-        assert precision.nc1_by_pinv(h, y) == pytest.approx(expected, rel=0.01)
+        # five standard deviations of 60,000 samples; the worst of 75 draws is off by 0.0065
+        assert precision.nc1_by_pinv(h, y) == pytest.approx(expected, rel=0.015)
         assert variability(Moments.of(h, y)) == pytest.approx(precision.nc1_by_pinv(h, y), rel=1e-6)
 
     def test_too_few_dimensions(self):
@@ -62,7 +63,9 @@ class TestRounded:
 
     def test_tf32_has_the_range_of_fp32(self):
         wide = torch.tensor([[1e30, -1e-30, 0.0, 2.0**-14]])
-        assert torch.allclose(precision.rounded(wide, "tf32"), wide, rtol=2**-11, atol=0)
+        fraction, exponent = torch.frexp(wide.double())  # 0.5 <= |fraction| < 1
+        nearest = torch.ldexp((fraction * 2**11).round() / 2**11, exponent)
+        assert torch.equal(precision.rounded(wide, "tf32").double(), nearest)
 
     def test_ties_go_to_even(self):
         ties = torch.tensor([[1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-11]])

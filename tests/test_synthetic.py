@@ -17,7 +17,7 @@ from nclib import plots, synthetic
 START = -1e9  # a margin that every network has before training
 
 
-def descend(w, a, x, y, margin, both_layers, length=0.002):
+def descend(w, a, x, y, margin, both_layers, length=0.0005):
     """Plain gradient descent of the whole network by autograd, each step worth ``length`` of the clock."""
     w, a = w.clone().requires_grad_(), a.clone().requires_grad_()
     while True:
@@ -86,7 +86,7 @@ class TestTraining:
     @pytest.mark.parametrize("both_layers", [False, True])
     @pytest.mark.parametrize("rho", [-0.4, 0.3])
     def test_is_gradient_descent_of_the_whole_network(self, rho, both_layers):
-        how = {"seed": 3, "both_layers": both_layers, "width": 40, "step": 0.002}
+        how = {"seed": 3, "both_layers": both_layers, "width": 40, "step": 0.0005}
         start = synthetic.train(rho, 1.0, margin=START, **how)
         (x,) = start.centres()
         y = torch.tensor([1.0, 1, -1, -1]).double()
@@ -97,7 +97,7 @@ class TestTraining:
         assert torch.allclose(nets.u[0].flatten(0, 1), x @ nets.weights()[0])
 
     def test_on_samples_is_too(self):
-        how = {"rho": -0.2, "eps": 1.0, "seed": 3, "sigma": 0.3, "samples": 5, "width": 40, "step": 0.002}
+        how = {"rho": -0.2, "eps": 1.0, "seed": 3, "sigma": 0.3, "samples": 5, "width": 40, "step": 0.0005}
         start = synthetic.train_on_samples(margin=START, **how)
         noise = synthetic._noise([3], 5, 8)[0, 2].flatten(0, 1)  # (4, n, d)
         x = (start.centres()[0][:, None] + 0.3 * noise).flatten(0, 1)
