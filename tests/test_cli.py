@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import signal
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -223,6 +226,43 @@ class TestRunNotebook:
         assert 'src="http' not in page
         assert "Executing" in err  # the progress bar
         assert not (chapter / "out_my.ipynb").exists()
+
+    @pytest.mark.slow
+    def test_several_at_once_in_one_folder(self, chapter, start):
+        names = [f"{i}.ipynb" for i in range(4)]
+        command = ["-m", "nclib.cli", "run", "my.ipynb", "-p", "k"]
+        running = [start(*command, name[0], "--output", name) for name in names]
+        for process in running:
+            _, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+        for i, name in enumerate(names):
+            assert f"the answer is {21 * i}" in (chapter / name).read_text(encoding="utf-8")
+        assert sorted(path.name for path in chapter.iterdir()) == [*names, "my.ipynb"]
+
+    @pytest.mark.slow
+    def test_leaves_no_socket_when_terminated(self, chapter, start):
+        changed = nbformat.read("my.ipynb", as_version=4)
+        changed.cells[2].source = """
+import pathlib, time
+from ipykernel.connect import get_connection_file
+pathlib.Path("beginning").write_text(get_connection_file())
+pathlib.Path("beginning").rename("begun")
+time.sleep(600)
+"""
+        nbformat.write(changed, "my.ipynb")
+        process = start("-m", "nclib.cli", "run", "my.ipynb")
+        deadline = time.monotonic() + 100
+        while not (begun := chapter / "begun").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        sockets = Path(begun.read_text()).parent
+        assert len(list(sockets.glob("kernel-ipc-*"))) == 5
+        assert sockets.stat().st_mode & 0o077 == 0  # of this user alone
+        process.terminate()
+        process.communicate(timeout=100)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert not sockets.exists()
+        assert not list(chapter.glob("kernel-*"))
 
 
 class TestDoctor:
