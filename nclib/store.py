@@ -172,6 +172,12 @@ def writing(key: str) -> Iterator[None]:
         lock.release()
 
 
+def is_busy(key: str) -> bool:
+    """Whether a process is working on this key now."""
+    path = home() / "locks" / key
+    return path.exists() and _held(path)
+
+
 def checkpoints() -> list[Path]:
     """Checkpoints of unfinished runs."""
     return sorted((home() / "checkpoints").glob("*.safetensors"))
