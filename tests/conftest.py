@@ -14,6 +14,8 @@ import pytest
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["NCLIB_DEVICE"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+# Tests start processes, and tests run beside other work: threads that wait for each other crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {"arch": "mlp", "width": 32, "epochs": 3, "deterministic": True}
 
