@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,10 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 1 with the reason on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()
+        return status
     except NclibError as error:
         print(f"nclib: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as in `nclib ls | head`: no one reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

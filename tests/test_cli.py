@@ -123,6 +123,13 @@ class TestLs:
         assert cli.main(["ls"]) == 0
         assert f"{stored.key[:12]}  unreadable" in capsys.readouterr().err
 
+    def test_a_reader_that_leaves_early(self, stored, start):
+        """As `nclib ls | head` does."""
+        process = start("-m", "nclib", "ls")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(100) == 128 + signal.SIGPIPE
+
 
 class TestVerify:
     def test_intact(self, stored, capsys):
@@ -270,17 +277,19 @@ class TestDoctor:
         assert cli.main(["doctor"]) == 0
         out = capsys.readouterr().out
         assert f"[ok] store {home} can be written" in out
-        assert "[ok] data set digits: found" in out
+        assert "[ok] data sets: digits" in out
+        assert out.splitlines()[-1].startswith("Next: nclib run 01")
 
     def test_lacks_come_with_remedies(self, home, capsys, monkeypatch):
         monkeypatch.setenv("NCLIB_DATA", str(home / "none"))
         monkeypatch.setitem(doctor.PACKAGES, "no-such-package", ("nothing", "pip install it"))
         assert cli.main(["doctor"]) == 0  # none of this stops the quick tier
         lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-        lacks = [i for i, line in enumerate(lines) if line.startswith("[--]")]
-        assert "pip install it" in lines
-        assert any(f"data set svhn: lacks {home / 'none'}" in lines[i] for i in lacks)
-        assert not any(lines[i + 1].startswith("[") for i in lacks)
+        assert lines[lines.index("pip install it") - 1].startswith("[--] no-such-package is not installed")
+        (data,) = (line for line in lines if "svhn" in line)  # all that are absent, in one line
+        assert data.startswith(f"[--] not in {home / 'none'}: fashion, mnist, svhn, cifar10, cifar100; ")
+        assert "NCLIB_DATA" in data
+        assert lines[-1] == "Next: pip install it    # no-such-package, for nothing"
 
     @pytest.mark.parametrize(("bf16", "word"), [(True, "has"), (False, "lacks")])
     def test_a_processor_without_bf16(self, bf16, word, home, capsys, monkeypatch):
@@ -295,7 +304,11 @@ class TestDoctor:
         (tmp_path / "file").touch()
         monkeypatch.setenv("NCLIB_HOME", str(tmp_path / "file"))
         assert cli.main(["doctor"]) == 1
-        assert "set NCLIB_HOME" in capsys.readouterr().out
+        lines = capsys.readouterr().out.splitlines()
+        assert (
+            "set NCLIB_HOME" in lines[lines.index(next(li for li in lines if "cannot be written" in li)) + 1]
+        )
+        assert lines[-1] == "Next: set NCLIB_HOME to a folder that can be written"
 
     def test_runs_without_torch(self, home, start):
         code = f"""
@@ -314,7 +327,7 @@ sys.exit(main(["doctor"]))
         out, err = (process := start("-c", code)).communicate(timeout=100)
         assert process.returncode == 1, err
         assert "torch is not installed" in out
-        assert "pip install ." in out
+        assert out.splitlines()[-1] == "Next: pip install .    # torch, for everything"
 
 
 def test_nothing_heavy_before_it_is_needed(home, start):
