@@ -18,9 +18,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
 
 book: .venv/.installed ## build the book, executing the notebooks that changed; warnings are errors
-	@rm -rf _build/html _build/.doctrees
-	@$(python) -c "from jupyter_book.cli.main import main; main()" build . --all --warningiserror --keep-going
-	@$(python) -c "from pathlib import Path; print('\nOpen', Path('_build/html/index.html').resolve().as_uri())"
+	@$(python) book/build.py
 
 test: .venv/.installed ## run the whole test suite
 	@$(python) -m pytest

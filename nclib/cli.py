@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -23,10 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _stop_on_signals()
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()
+        return status
     except NclibError as error:
         print(f"nclib: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as in `nclib ls | head`: no one reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

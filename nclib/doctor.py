@@ -18,18 +18,35 @@ PACKAGES = {  # distribution: what needs it, and how to install it
     "papermill": ("nclib run", "pip install '.[run]'"),
     "jupyter-book": ("make book", "pip install '.[book]'"),
 }
+STORE_REMEDY = "set NCLIB_HOME to a folder that can be written"
 
 
 def diagnose() -> int:
-    """Print what is there and what is not. Returns 0 if the quick tier can run, else 1."""
+    """Print what is there and what is not, and last the one thing to do next.
+
+    Returns
+    -------
+    0 if the quick tier can run, else 1.
+    """
     print(f"Python {platform.python_version()} on {platform.platform()}")
-    present = {name: _package(name) for name in PACKAGES}
-    works = present["torch"] and present["scikit-learn"] and _store()
-    if present["torch"] and present["scikit-learn"]:
+    missing = [name for name in PACKAGES if not _package(name)]
+    writable = _store()
+    if not {"torch", "scikit-learn"} & set(missing):
         _device()
-        for name in config.CHOICES["dataset"]:
-            _dataset(name)
-    return 0 if works else 1
+        _datasets()
+    print(f"\nNext: {_next_step(missing, writable)}")
+    return 0 if writable and not {"torch", "scikit-learn"} & set(missing) else 1
+
+
+def _next_step(missing: list[str], writable: bool) -> str:
+    if missing:
+        purpose, remedy = PACKAGES[missing[0]]
+        return f"{remedy}    # {missing[0]}, for {purpose}"
+    if not writable:
+        return STORE_REMEDY
+    return (
+        "nclib run 01 --html 01.html    # the first chapter, for a browser; nothing that it needs is missing"
+    )
 
 
 def _line(good: bool, what: str, remedy: str = "") -> bool:
@@ -51,10 +68,7 @@ def _store() -> bool:
         with tempfile.TemporaryFile(dir=home()):
             return _line(True, f"store {home()} can be written")
     except OSError as error:
-        reason = error.strerror or error
-        return _line(
-            False, f"store {home()} cannot be written: {reason}", "set NCLIB_HOME to a folder that can"
-        )
+        return _line(False, f"store {home()} cannot be written: {error.strerror or error}", STORE_REMEDY)
 
 
 def _device() -> None:
@@ -71,13 +85,12 @@ def _device() -> None:
     _line(bf16, f"the processor {detail} instructions for bf16, the precision of most recipes", remedy)
 
 
-def _dataset(name: str) -> None:
+def _datasets() -> None:
     from nclib.data import missing_files  # needs torch
 
-    missing = missing_files(name)
-    remedy = (
-        f"downloaded to {data_root()} at first use when there is a network; or set NCLIB_DATA to a folder "
-        "that has it in torchvision's layout"
-    )
-    detail = f"lacks {missing[0]}" if missing else "found"
-    _line(not missing, f"data set {name}: {detail}", remedy)
+    names = config.CHOICES["dataset"]
+    absent = [name for name in names if missing_files(name)]
+    _line(True, f"data sets: {', '.join(name for name in names if name not in absent)}")
+    if absent:
+        place = f"not in {data_root()}"
+        print(f"[--] {place}: {', '.join(absent)}; downloaded when first asked for, or set NCLIB_DATA")

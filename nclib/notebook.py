@@ -12,8 +12,12 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterable
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ OWN_RANGES = {  # whole-number parameters of chapters that are no configuration 
 QUICK_RECIPE = "digits"
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
+LONGEST_TEMPORARY = 60  # characters of a folder's path; the path of a socket may have about a hundred
 MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
 
 
@@ -132,20 +137,61 @@ def execute(source: Path, output: Path, values: dict[str, Any]) -> None:
     """
     import nbformat
     import papermill
-    from traitlets.config import Config
 
     cells = nbformat.read(source, as_version=4).cells
     declared = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
     check_names(values, [name for cell in declared for name in _assigned(cell)])
     check_values(values)
-    papermill.execute_notebook(
-        source,
-        output,
-        parameters=values,
-        kernel_name="python3",
-        stderr_file=sys.stderr,
-        config=Config({"KernelManager": {"transport": "ipc"}}),  # parallel runs race for TCP ports
-    )
+    with kernel_folder() as folder:
+        papermill.execute_notebook(
+            source,
+            output,
+            parameters=values,
+            kernel_name="python3",
+            stderr_file=sys.stderr,
+            config=kernel_config(folder),
+        )
+
+
+@contextmanager
+def kernel_folder() -> Iterator[Path]:
+    """A new folder for the sockets of kernels, which only this user can enter. It goes in the end.
+
+    Also when the process is told to terminate: SIGTERM then raises SystemExit in the main thread.
+    """
+    place = tempfile.gettempdir()
+    place = place if len(place) <= LONGEST_TEMPORARY else "/tmp"
+    with (
+        leaving_on_sigterm(),
+        tempfile.TemporaryDirectory(prefix="nclib-", dir=place, ignore_cleanup_errors=True) as folder,
+    ):
+        yield Path(folder)
+
+
+def kernel_config(folder: Path, name: str = "kernel") -> Any:
+    """Settings of a kernel whose sockets are ``folder``/``name``-ipc-N.
+
+    Ports of TCP can be taken between their choice and their use, and what goes over them is not encrypted.
+    Jupyter's own choice of sockets is kernel-ipc-N in the current folder, where two programs mix theirs up.
+    """
+    from traitlets.config import Config
+
+    sockets = {"transport": "ipc", "connection_file": str(folder / f"{name}.json")}
+    return Config({"KernelManager": sockets, "NotebookClient": {"shutdown_kernel": "immediate"}})
+
+
+@contextmanager
+def leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM raises SystemExit meanwhile, so that what is open is closed. Elsewhere than in the main
+    thread, where handlers cannot be set, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write_html(executed: Path, output: Path) -> None:

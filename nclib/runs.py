@@ -152,19 +152,29 @@ def processes_at_once(configs: Sequence[RunConfig], device: torch.device) -> int
     On a CPU one for each core: two threads that share one small network are slower than two networks. On
     CUDA four where every network is small, for one of them does not fill a GPU. ``benchmarks/training.py``
     measures two runs at once on either; the number for CUDA is an assumption, not yet measured.
+    ``NCLIB_PROCESSES`` says otherwise for a CPU: a book build, which fills the processors with chapters,
+    trains in the chapters themselves, for a process of its own costs as much as three runs of digits.
     """
     if device.type != "cuda":
-        return os.cpu_count() or 1
+        return int(os.environ.get("NCLIB_PROCESSES", 0)) or os.cpu_count() or 1
     small = (config.arch == "mlp" or config.width < FILLS_A_GPU for config in configs)
     return 4 if all(small) else 1
 
 
 def train_share(configs: Sequence[RunConfig]) -> None:
-    """Train configurations in this process, seeds of one experiment together if that is faster."""
+    """Train configurations in this process, seeds of one experiment together if that is faster.
+
+    Experiments that another process is training come last: it may be done with them then.
+    """
     experiments = defaultdict(list)
     for config in configs:
         experiments[replace(config, seed=0)].append(config)
-    for seeds in experiments.values():
+    keys = {config: store.run_key(config) for config in configs}
+    waiting = list(experiments.values())
+    while waiting:
+        free = (seeds for seeds in waiting if not any(store.is_busy(keys[config]) for config in seeds))
+        seeds = next(free, waiting[0])
+        waiting.remove(seeds)
         if len(seeds) > 1 and pays_together(seeds[0], default_device()):
             _train_seeds(seeds)
         else:

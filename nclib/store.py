@@ -177,6 +177,12 @@ def unfinished() -> list[Path]:
     return sorted(path for path in (home() / "checkpoints").glob("*") if path.is_dir())
 
 
+def is_busy(key: str) -> bool:
+    """Whether a process is working on this key now."""
+    path = home() / "locks" / key
+    return path.exists() and _held(path)
+
+
 def leftovers() -> list[Path]:
     """What may be deleted without losing a run: partial and damaged folders, orphaned unfinished runs.
 

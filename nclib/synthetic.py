@@ -154,6 +154,10 @@ class Networks:
     a: Tensor
     rest: Tensor
 
+    def chosen(self, index: ArrayLike) -> Networks:
+        """Some of the networks, each as often as its number occurs."""
+        return Networks(*(getattr(self, f.name)[torch.as_tensor(index)] for f in fields(Networks)))
+
     def margins(self) -> Tensor:
         """(B, 2, q) values of y f(x) at the cluster centres."""
         f = torch.einsum("blqm,bm->blq", self.u.relu(), self.a) / self.a.shape[1]
@@ -216,11 +220,13 @@ def train(
     )
     _check(rho, eps, width, dim, members)
     count = max(1, CHUNK // width)
+    order = eps.argsort(stable=True)  # those of a part then need about equally many steps
     parts = [
         _train_part(*part, both_layers, width, dim, members, margin, step)
-        for part in zip(rho.double().split(count), eps.double().split(count), seed.split(count), strict=True)
+        for part in zip(*(x[order].split(count) for x in (rho.double(), eps.double(), seed)), strict=True)
     ]
-    return Networks(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Networks)))
+    together = Networks(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Networks)))
+    return together.chosen(order.argsort())
 
 
 def _check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
@@ -481,13 +487,16 @@ def noise_sweep(
     """
     table = pd.DataFrame(list(product(rhos, seeds, sigmas)), columns=["rho", "seed", "sigma"])
     size = max(1, CHUNK // samples)
+    if not on_samples:  # no network then depends on the noise
+        pairs, network = np.unique(table[["rho", "seed"]], axis=0, return_inverse=True)
+        of_pairs = train(pairs[:, 0], eps, pairs[:, 1].astype(int), width=width)
     parts = []
     for begin in range(0, len(table), size):
         part = table[begin : begin + size]
         if on_samples:
             nets = train_on_samples(part["rho"], eps, part["sigma"], part["seed"], width=width)
         else:
-            nets = train(part["rho"], eps, part["seed"], width=width)
+            nets = of_pairs.chosen(network.ravel()[begin : begin + size])
         readings = _readings(nets, torch.as_tensor(np.array(part["sigma"])), part["seed"], samples)
         parts.append(part.assign(ratio=nets.ratio().numpy(), **readings))
     return pd.concat(parts, ignore_index=True)
@@ -551,9 +560,12 @@ def two_means_accuracy(h: Tensor, seed: int = 0) -> Tensor:
     z = h - h.mean(1, keepdim=True)  # the other cluster's sum is then minus this one's
     picks = torch.randint(n, (2, RESTARTS), generator=torch.Generator().manual_seed(seed))
     first, second = z[:, picks[0]], z[:, picks[1]]  # (B, R, D)
+    inside = None
     for _ in range(LLOYD_STEPS):
         threshold = (first.square().sum(2) - second.square().sum(2)) / 2  # (B, R)
-        inside = (z @ (first - second).mT > threshold[:, None]).to(z)  # (B, 2 n, R)
+        before, inside = inside, (z @ (first - second).mT > threshold[:, None]).to(z)  # (B, 2 n, R)
+        if before is not None and torch.equal(before, inside):
+            break
         count = inside.sum(1).clamp(1, n - 1)[..., None]  # (B, R, 1)
         total = inside.mT @ z  # (B, R, D)
         first, second = total / count, -total / (n - count)

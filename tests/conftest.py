@@ -17,6 +17,9 @@ from hypothesis import settings
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["NCLIB_DEVICE"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+# Tests start processes, and tests run beside other work: threads that wait for each other crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["NCLIB_PROCESSES"] = "1"  # to start one costs seconds; tests that are about them say so
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")  # every run tries the same examples

@@ -1,6 +1,10 @@
-"""Some training steps in float64, for tests/test_parallel.py: ``parallel_steps.py LOSS ARCH FILE``."""
+"""Some training steps in float64, for tests/test_parallel.py: ``parallel_steps.py FOLDER LOSS-ARCH ...``.
+
+What remains of each network and loss goes into FOLDER/LOSS-ARCH.
+"""
 
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -14,24 +18,32 @@ from nclib.train import initial_model, make_optimizer, training_task
 STEPS = 5
 
 
-def main(loss: str, arch: str, file: str) -> None:
-    config = recipe_config("digits", loss=loss, arch=arch, width=8, augment="crop")
+def main(folder: str, *cases: str) -> None:
     torch.Tensor.float = torch.Tensor.double  # the loss too is then computed in float64
     with parallel.process_group():
-        splits, grouping = training_task(config)
-        model = initial_model(config, splits.train.images, grouping.num_coarse).double()
-        objective = parallel.wrapped(Objective(model, config), unused=loss == "nc").train()
-        optimizer = make_optimizer(model.parameters(), config)
-        losses = []
-        batches = Batches(splits.train, grouping, config, torch.device("cpu")).epoch(1)
-        for (images, labels), _ in zip(batches, range(STEPS), strict=False):
-            value, hits = objective(images.double() / 255, labels)
-            value.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(torch.stack([value.detach(), hits.double()]))
-        if parallel.leads():
-            save_file(model.state_dict() | {"losses": torch.stack(losses)}, file)
+        for case in cases:
+            loss, _, arch = case.rpartition("-")
+            tensors = steps(loss, arch)
+            if parallel.leads():
+                save_file(tensors, Path(folder) / case)
+
+
+def steps(loss: str, arch: str) -> dict[str, torch.Tensor]:
+    """The network after some steps, and what each of them lost and hit."""
+    config = recipe_config("digits", loss=loss, arch=arch, width=8, augment="crop")
+    splits, grouping = training_task(config)
+    model = initial_model(config, splits.train.images, grouping.num_coarse).double()
+    objective = parallel.wrapped(Objective(model, config), unused=loss == "nc").train()
+    optimizer = make_optimizer(model.parameters(), config)
+    losses = []
+    batches = Batches(splits.train, grouping, config, torch.device("cpu")).epoch(1)
+    for (images, labels), _ in zip(batches, range(STEPS), strict=False):
+        value, hits = objective(images.double() / 255, labels)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(torch.stack([value.detach(), hits.double()]))
+    return model.state_dict() | {"losses": torch.stack(losses)}
 
 
 if __name__ == "__main__":

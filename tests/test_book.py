@@ -1,28 +1,29 @@
-"""The book: its configuration, its notebook pairs, and a build of its prose."""
+"""The book: its configuration, its notebooks, and what executes them; `make book` checks the built pages."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import io
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 ALLOWED_IMPORTS = {"nclib", "matplotlib", "seaborn", "IPython"}
-LOADED_TAGS = r"<(?:script|img|iframe|source|embed|object|link)\b[^>]*?\b(?:src|href|data)=[\"']([^\"']*)"
 
 
 def load(path: Path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
 
@@ -30,6 +31,7 @@ def load(path: Path):
 pair = load(ROOT / "notebooks" / "pair.py")
 execution_cache = load(ROOT / "book" / "_ext" / "execution_cache.py")
 house_docstrings = load(ROOT / "book" / "_ext" / "house_docstrings.py")
+chapters = load(ROOT / "book" / "chapters.py")
 
 
 def toc_pages() -> list[str]:
@@ -94,6 +96,11 @@ class TestNotebook:
             values[target.id] = ast.literal_eval(statement.value)
         assert values["recipe"] == "digits"
         assert values["seed"] == 0
+        assert values["seeds"] == 0
+
+    def test_every_cell_compiles(self, source):
+        for cell in self.code(source):
+            compile(cell.source, f"{source.stem}: {cell.source[:40]}", "exec")
 
     def test_cells_fit_on_a_screen(self, source):
         assert [c.source for c in self.code(source) if len(c.source.splitlines()) > 40] == []
@@ -165,68 +172,78 @@ class TestDocstrings:
         assert house_docstrings.render(lines)[2:5] == ["    a | b * c", "", r"so \| so"]
 
 
+TINY_CHAPTERS = {
+    "01_good": ["print('all is well')"],
+    "02_bad": ["print('so far')", 'x = "no"\n{}[x]', "print('never')"],
+    "03_dies": ["import os", "os._exit(1)"],
+}
+
+
 @pytest.fixture(scope="module")
-def prose(tmp_path_factory) -> Path:
-    """HTML of the whole book, built by its own configuration, with the notebooks not executed."""
+def tiny_book(tmp_path_factory) -> Path:
+    """A book of three chapters, and a page without code."""
     root = tmp_path_factory.mktemp("a book")
-    for name in ("_config.yml", "_toc.yml", "book", "notebooks", "requirements.lock"):
-        origin = ROOT / name
-        copy = shutil.copytree if origin.is_dir() else shutil.copy
-        copy(origin, root / name)
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    config["execute"]["execute_notebooks"] = "off"
-    (root / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    main = "from jupyter_book.cli.main import main; main()"
-    build = subprocess.run(
-        [sys.executable, "-c", main, "build", ".", "--warningiserror", "--keep-going"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert build.returncode == 0, build.stdout[-4000:] + build.stderr[-4000:]
-    return root / "_build" / "html"
+    (root / "notebooks").mkdir()
+    (root / "intro.md").write_text("# Title\n")
+    front = (ROOT / "notebooks" / "01_neural_collapse.md").read_text("utf-8").split("---")[1]
+    for name, cells in TINY_CHAPTERS.items():
+        text = "\n".join(f"```{{code-cell}}\n:tags: [x]\n\n{cell}\n```\n" for cell in cells)
+        (root / "notebooks" / f"{name}.md").write_text(f"---{front}---\n\n# Title\n\n{text}")
+    parts = [{"chapters": [{"file": f"notebooks/{name}"} for name in TINY_CHAPTERS]}]
+    (root / "_toc.yml").write_text(yaml.safe_dump({"root": "intro", "parts": parts}))
+    (root / "_config.yml").write_text((ROOT / "_config.yml").read_text("utf-8"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(tiny_book) -> tuple[list, str]:
+    """The chapters that fail, and what is printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        failed = chapters.execute_all(chapters.chapters(tiny_book), tiny_book / "cache", timeout=100)
+    return failed, printed.getvalue()
 
 
 @pytest.mark.slow
-class TestPages:
-    def pages(self, html: Path) -> dict[str, str]:
-        return {str(p.relative_to(html)): p.read_text("utf-8") for p in html.rglob("*.html")}
+class TestChapters:
+    def test_a_line_a_chapter(self, first):
+        lines = sorted(re.sub(r"\d+ s; \d", "N s; N", line) for line in first[1].splitlines())
+        assert lines == [
+            "chapter 1 of 3, 01_good: N s; N remain",
+            "chapter 2 of 3, 02_bad: FAILED after N s; N remain",
+            "chapter 3 of 3, 03_dies: FAILED after N s; N remain",
+        ]
+        assert [line.split()[-2] for line in first[1].splitlines()] == ["2", "1", "0"]
 
-    def test_every_page_of_the_contents_is_built(self, prose):
-        assert {f"{page}.html" for page in toc_pages()} <= set(self.pages(prose))
+    def test_the_end_says_what_failed_and_how_to_go_on(self, first, tiny_book):
+        lines = chapters.report(first[0], 3, tiny_book).splitlines()
+        begin = (tiny_book / "notebooks" / "02_bad.md").read_text().splitlines().index('x = "no"')
+        assert lines[:7] == [
+            f"Chapter 2, 02_bad, failed in code cell 2 (notebooks/02_bad.md, line {begin - 2}):",
+            "",
+            '    x = "no"',
+            "    {}[x]",
+            "",
+            "    KeyError: 'no'",
+            "",
+        ]
+        assert "Chapter 3, 03_dies, failed in code cell 2" in "\n".join(lines)
+        assert lines[-4] == "2 of 3 chapters failed: 02_bad, 03_dies."
+        assert "`make book` again" in lines[-3]
+        assert lines[-2].endswith("nclib run 02")
+        assert "KeyError" in (tiny_book / "_build" / "failed" / "02_bad.txt").read_text()
 
-    def test_nothing_is_loaded_from_elsewhere(self, prose):
-        loaded = {
-            (page, address)
-            for page, text in self.pages(prose).items()
-            for address in re.findall(LOADED_TAGS, text)
-            if re.match(r"(https?:)?//", address)
-        }
-        assert loaded == set()
+    def test_the_good_one_is_not_executed_again(self, first, tiny_book, capsys):
+        found = chapters.chapters(tiny_book)
+        chapters.execute_all(found[:1], tiny_book / "cache", timeout=100)
+        assert capsys.readouterr().out == "1 of 1 chapters are unchanged\n"
+        assert [chapters.is_cached(get_cache(str(tiny_book / "cache")), c) for c in found] == [
+            True,
+            False,
+            False,
+        ]
 
-    def test_no_script_in_a_page_names_a_cdn(self, prose):
-        for page, text in self.pages(prose).items():
-            for script in re.findall(r"<script\b.*?</script>", text, re.DOTALL):
-                assert not re.search(r"https?://", script), f"{page}: {script[:200]}"
 
-    def test_styles_load_nothing_from_elsewhere(self, prose):
-        for path in prose.rglob("*.css"):
-            assert not re.search(r"(url\(['\"]?|@import\s+['\"])(https?:)?//", path.read_text("utf-8"))
-
-    def test_everything_loaded_is_there(self, prose):
-        for page, text in self.pages(prose).items():
-            for address in re.findall(LOADED_TAGS, text):
-                local = address.split("?")[0].split("#")[0]
-                if local.endswith((".js", ".css", ".svg", ".png", ".woff2")):
-                    assert ((prose / page).parent / local).resolve().is_file(), f"{page}: {address}"
-
-    def test_mathjax_is_local(self, prose):
-        page = (prose / "book" / "intro.html").read_text("utf-8")
-        assert 'src="../_static/mathjax/tex-svg-full.js' in page
-        assert (prose / "_static" / "mathjax" / "LICENSE").is_file()
-
-    def test_no_raw_directives(self, prose):
-        for page, text in self.pages(prose).items():
-            body = re.sub(r"<(pre|script|style|code)\b.*?</\1>", "", text, flags=re.DOTALL)
-            assert not re.search(r"(```|:::)\{|\{(cite|math|ref|term|doc)[:}]", body), page
+def test_pages_with_code_are_chapters():
+    found = [chapter.path for chapter in chapters.chapters(ROOT)]
+    assert set(NOTEBOOKS) < set(found)
+    assert {path.parent.name for path in found} == {"notebooks", "book"}  # some prose has tables of results

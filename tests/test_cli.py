@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import signal
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -120,6 +123,13 @@ class TestLs:
         assert cli.main(["ls"]) == 0
         assert f"{stored.key[:12]}  unreadable" in capsys.readouterr().err
 
+    def test_a_reader_that_leaves_early(self, stored, start):
+        """As `nclib ls | head` does."""
+        process = start("-m", "nclib", "ls")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(100) == 128 + signal.SIGPIPE
+
 
 class TestVerify:
     def test_intact(self, stored, capsys):
@@ -224,23 +234,62 @@ class TestRunNotebook:
         assert "Executing" in err  # the progress bar
         assert not (chapter / "out_my.ipynb").exists()
 
+    @pytest.mark.slow
+    def test_several_at_once_in_one_folder(self, chapter, start):
+        names = [f"{i}.ipynb" for i in range(4)]
+        command = ["-m", "nclib.cli", "run", "my.ipynb", "-p", "k"]
+        running = [start(*command, name[0], "--output", name) for name in names]
+        for process in running:
+            _, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+        for i, name in enumerate(names):
+            assert f"the answer is {21 * i}" in (chapter / name).read_text(encoding="utf-8")
+        assert sorted(path.name for path in chapter.iterdir()) == [*names, "my.ipynb"]
+
+    @pytest.mark.slow
+    def test_leaves_no_socket_when_terminated(self, chapter, start):
+        changed = nbformat.read("my.ipynb", as_version=4)
+        changed.cells[2].source = """
+import pathlib, time
+from ipykernel.connect import get_connection_file
+pathlib.Path("beginning").write_text(get_connection_file())
+pathlib.Path("beginning").rename("begun")
+time.sleep(600)
+"""
+        nbformat.write(changed, "my.ipynb")
+        process = start("-m", "nclib.cli", "run", "my.ipynb")
+        deadline = time.monotonic() + 100
+        while not (begun := chapter / "begun").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        sockets = Path(begun.read_text()).parent
+        assert len(list(sockets.glob("kernel-ipc-*"))) == 5
+        assert sockets.stat().st_mode & 0o077 == 0  # of this user alone
+        process.terminate()
+        process.communicate(timeout=100)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert not sockets.exists()
+        assert not list(chapter.glob("kernel-*"))
+
 
 class TestDoctor:
     def test_all_well(self, home, capsys):
         assert cli.main(["doctor"]) == 0
         out = capsys.readouterr().out
         assert f"[ok] store {home} can be written" in out
-        assert "[ok] data set digits: found" in out
+        assert "[ok] data sets: digits" in out
+        assert out.splitlines()[-1].startswith("Next: nclib run 01")
 
     def test_lacks_come_with_remedies(self, home, capsys, monkeypatch):
         monkeypatch.setenv("NCLIB_DATA", str(home / "none"))
         monkeypatch.setitem(doctor.PACKAGES, "no-such-package", ("nothing", "pip install it"))
         assert cli.main(["doctor"]) == 0  # none of this stops the quick tier
         lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-        lacks = [i for i, line in enumerate(lines) if line.startswith("[--]")]
-        assert "pip install it" in lines
-        assert any(f"data set svhn: lacks {home / 'none'}" in lines[i] for i in lacks)
-        assert not any(lines[i + 1].startswith("[") for i in lacks)
+        assert lines[lines.index("pip install it") - 1].startswith("[--] no-such-package is not installed")
+        (data,) = (line for line in lines if "svhn" in line)  # all that are absent, in one line
+        assert data.startswith(f"[--] not in {home / 'none'}: fashion, mnist, svhn, cifar10, cifar100; ")
+        assert "NCLIB_DATA" in data
+        assert lines[-1] == "Next: pip install it    # no-such-package, for nothing"
 
     @pytest.mark.parametrize(("bf16", "word"), [(True, "has"), (False, "lacks")])
     def test_a_processor_without_bf16(self, bf16, word, home, capsys, monkeypatch):
@@ -255,7 +304,11 @@ class TestDoctor:
         (tmp_path / "file").touch()
         monkeypatch.setenv("NCLIB_HOME", str(tmp_path / "file"))
         assert cli.main(["doctor"]) == 1
-        assert "set NCLIB_HOME" in capsys.readouterr().out
+        lines = capsys.readouterr().out.splitlines()
+        assert (
+            "set NCLIB_HOME" in lines[lines.index(next(li for li in lines if "cannot be written" in li)) + 1]
+        )
+        assert lines[-1] == "Next: set NCLIB_HOME to a folder that can be written"
 
     def test_runs_without_torch(self, home, start):
         code = f"""
@@ -274,7 +327,7 @@ sys.exit(main(["doctor"]))
         out, err = (process := start("-c", code)).communicate(timeout=100)
         assert process.returncode == 1, err
         assert "torch is not installed" in out
-        assert "pip install ." in out
+        assert out.splitlines()[-1] == "Next: pip install .    # torch, for everything"
 
 
 def test_nothing_heavy_before_it_is_needed(home, start):

@@ -60,6 +60,7 @@ class TestTrainTogether:
 
 class TestGetRuns:
     def test_trains_what_is_missing_once(self, home, monkeypatch):
+        monkeypatch.setenv("NCLIB_PROCESSES", "2")
         first = nclib.get_runs("digits", [0, 2], width=32, epochs=2)
         assert [run.config.seed for run in first] == [0, 2]
         asked = []

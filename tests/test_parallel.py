@@ -17,6 +17,7 @@ from nclib.batches import Batches
 from nclib.config import recipe_config
 from nclib.errors import TrainingError
 from nclib.run import Run
+from nclib.runs import train_run
 from nclib.train import training_task
 
 STEPS = Path(__file__).with_name("parallel_steps.py")
@@ -31,35 +32,34 @@ def torchrun(processes, *command, **environment):
     )
 
 
-@pytest.mark.parametrize(
-    ("loss", "arch", "tolerance"),
-    [
-        ("cross-entropy", "mlp", 1e-12),
-        ("mse", "resnet18", 1e-12),
-        ("nc", "resnet18", 1e-10),  # ill-conditioned: rounding grows fast
-    ],
-)
-def test_steps_equal_those_of_one_process(loss, arch, tolerance, tmp_path):
-    for processes in (1, 2):
-        torchrun(processes, STEPS, loss, arch, tmp_path / f"{processes}").check_returncode()
-    one, two = (load_file(tmp_path / name) for name in "12")
+CASES = {"cross-entropy-mlp": 1e-12, "mse-resnet18": 1e-12, "nc-resnet18": 1e-10}  # by tolerance
+# the NC loss is ill-conditioned: rounding grows fast
+
+
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory) -> list[Path]:
+    """What all cases leave behind in one process, and in two."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    subprocess.run([sys.executable, STEPS, one, *CASES], check=True)
+    torchrun(2, STEPS, two, *CASES).check_returncode()
+    return [one, two]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_equal_those_of_one_process(case, stepped):
+    one, two = (load_file(folder / case) for folder in stepped)
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=tolerance, atol=tolerance, msg=name)
+        torch.testing.assert_close(two[name], one[name], rtol=CASES[case], atol=CASES[case], msg=name)
 
 
-def test_a_run_under_torchrun(tmp_path):
-    histories = []
-    for processes in (1, 2):
-        home = tmp_path / f"{processes}"
-        torchrun(
-            processes, "-m", "nclib.cli", "train", "digits", "--set", "epochs=2", NCLIB_HOME=str(home)
-        ).check_returncode()
-        (folder,) = (home / "runs").iterdir()
-        run = Run(folder)
-        assert run.provenance["processes"] == processes
-        histories.append(run.history)
-    for one, two in zip(*histories, strict=True):
+def test_a_run_under_torchrun(home, tmp_path):
+    command = ("-m", "nclib.cli", "train", "digits", "--set", "epochs=2")
+    torchrun(2, *command, NCLIB_HOME=str(tmp_path / "shared")).check_returncode()
+    (folder,) = (tmp_path / "shared" / "runs").iterdir()
+    shared, alone = Run(folder), train_run(recipe_config("digits", epochs=2))
+    assert [run.provenance["processes"] for run in (alone, shared)] == [1, 2]
+    for one, two in zip(alone.history, shared.history, strict=True):
         assert one.keys() == two.keys()
         assert {k: two[k] for k in one} == pytest.approx(one, rel=1e-3)
 

@@ -59,9 +59,9 @@ class TestResults:
         assert (true % 5 == given % 5).all()
 
     @pytest.mark.parametrize("k", [1, 3])
-    def test_other_numbers_of_clusters(self, tiny_run, monkeypatch, k):
-        monkeypatch.setattr(report, "METHODS", ("kmeans",))
-        counts = np.array(report.results(tiny_run, k=k)["reconstruction"]["kmeans"]["confusion"])
+    def test_other_numbers_of_clusters(self, tiny_run, k):
+        found = report.results(tiny_run, k=k, methods=("kmeans",))
+        counts = np.array(found["reconstruction"]["kmeans"]["confusion"])
         assert counts.shape == (10, 10)
         true, given = np.nonzero(counts)
         assert (true % 5 == given % 5).all()

@@ -250,12 +250,25 @@ def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config,
     assert list(find_released(tiny_config).results["reconstruction"]) == ["kmeans", "pca-gmm", "spectral"]
 
 
-def test_small_networks_share_a_gpu():
+def test_small_networks_share_a_gpu(monkeypatch):
+    monkeypatch.delenv("NCLIB_PROCESSES")
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     narrow, wide, mlp = RunConfig(width=16), RunConfig(width=64), recipe_config("digits")
     assert runs.processes_at_once([narrow, mlp], cuda) == 4
     assert runs.processes_at_once([narrow, wide], cuda) == 1
     assert runs.processes_at_once([wide], cpu) == os.cpu_count()
+    monkeypatch.setenv("NCLIB_PROCESSES", "3")
+    assert runs.processes_at_once([wide], cpu) == 3
+    assert runs.processes_at_once([narrow], cuda) == 4
+
+
+def test_what_another_process_trains_comes_last(home, monkeypatch):
+    configs = [recipe_config("digits", lr=lr) for lr in (0.1, 0.2, 0.3)]
+    trained = []
+    monkeypatch.setattr(runs, "train_run", trained.append)
+    with store.writing(store.run_key(configs[0])):
+        runs.train_share(configs)
+    assert trained == [configs[1], configs[2], configs[0]]
 
 
 class TestReleaseAppearsByOneRename:

@@ -8,9 +8,12 @@ output; when any of that changes, the folder is new, the notebooks run again, an
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+FILLED = "BOOK_EXECUTION_CACHE"  # environment variable
 DECIDES_OUTPUTS = (
     "nclib/*.py",
     "nclib/*.toml",
@@ -20,22 +23,30 @@ DECIDES_OUTPUTS = (
 )
 
 
-def fingerprint(root: Path) -> str:
-    """Hash of the names and contents of all files that decide what a notebook prints."""
+def fingerprint(root: Path, patterns: Iterable[str] = DECIDES_OUTPUTS) -> str:
+    """Hash of the names and contents of all files that match a pattern; of those that decide what a
+    notebook prints, if none is given."""
     digest = hashlib.sha256()
-    for path in sorted({p for pattern in DECIDES_OUTPUTS for p in root.glob(pattern)}):
-        if path.is_file():
+    for path in sorted({p for pattern in patterns for p in root.glob(pattern)}):
+        if path.is_file() and path.suffix != ".pyc":
             digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def choose_cache(app, config) -> None:
-    caches = Path(app.outdir).parent / ".jupyter_cache"
-    current = caches / fingerprint(Path(app.srcdir))
+def cache_folder(root: Path, build: Path) -> Path:
+    """The folder of this state under ``build``; those of other states are deleted."""
+    caches = build / ".jupyter_cache"
+    current = caches / fingerprint(root)
     for old in set(caches.glob("*")) - {current}:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    config.nb_execution_cache_path = str(current)
+    return current
+
+
+def choose_cache(app, config) -> None:
+    """The folder that ``make book`` has just filled, whatever was edited since; else that of this state."""
+    filled = os.environ.get(FILLED)
+    config.nb_execution_cache_path = filled or str(cache_folder(Path(app.srcdir), Path(app.outdir).parent))
 
 
 def setup(app) -> dict[str, bool]:

@@ -1,6 +1,7 @@
-"""Sphinx extension: pages are read several at once, and so their notebooks executed side by side.
+"""Sphinx extension: pages are read several at once.
 
-Sphinx has the option ``--jobs`` for this; Jupyter Book does not pass it on.
+Sphinx has the option ``--jobs`` for this; Jupyter Book does not pass it on. ``make book`` has executed the
+notebooks before; a plain ``jupyter-book build`` executes them here, and so side by side.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""Build the book: execute the chapters that changed, render all pages, check what came out.
+
+    python book/build.py      as ``make book`` does
+
+Ends with status 1, and lines that say why, as soon as one of these steps fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+HTML = BUILD / "html"
+STATE = HTML / ".state"  # of what the pages were made from
+DECIDES_PAGES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/*.md")  # beside what decides outputs
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+
+
+def main() -> int:
+    from _ext.execution_cache import FILLED, cache_folder, fingerprint
+
+    for name in ("OMP_NUM_THREADS", "NCLIB_PROCESSES"):  # the chapters fill the processors
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    state = fingerprint(ROOT, DECIDES_PAGES) + fingerprint(ROOT)
+    if not STATE.is_file() or STATE.read_text() != state:
+        cache = cache_folder(ROOT, BUILD)
+        os.environ[FILLED] = str(cache)
+        if not (executed(cache) and rendered() and checked()):
+            return 1
+        STATE.write_text(state)
+    else:
+        print("Nothing has changed since the book was built.")
+    print(f"\nOpen {(HTML / 'index.html').as_uri()}")
+    return 0
+
+
+def executed(cache: Path) -> bool:
+    """Execute what the cache lacks."""
+    import chapters  # takes a second
+
+    found = chapters.chapters(ROOT)
+    timeout = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["execute"]["timeout"]
+    failed = chapters.execute_all(found, cache, timeout)
+    if failed:
+        print("\n" + chapters.report(failed, len(found), ROOT), file=sys.stderr, flush=True)
+    return not failed
+
+
+def rendered() -> bool:
+    """Turn pages and cached outputs into HTML, all of them anew: only then does every warning show."""
+    for old in (HTML, BUILD / ".doctrees"):
+        shutil.rmtree(old, ignore_errors=True)
+    print("rendering the pages", flush=True)
+    arguments = ("build", ".", "--all", "--warningiserror", "--keep-going", "--quiet")
+    return run("-c", JUPYTER_BOOK, *arguments)
+
+
+def checked() -> bool:
+    """Whether the pages are complete and need no network."""
+    return run("-m", "pytest", "--quiet", "--no-header", "book/check_pages.py")
+
+
+def run(*arguments: str) -> bool:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
