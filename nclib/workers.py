@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from nclib.errors import NclibError
@@ -45,6 +46,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            start_new_session=niceness > 0,  # see _let_others_go_first
         )
         try:
             self.process.stdin.write(json.dumps(argument) + "\n")
@@ -89,7 +91,7 @@ def main() -> int:
         if not part:
             return 1
         content += part
-    os.nice(int(sys.argv[2]))
+    _let_others_go_first(int(sys.argv[2]))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, name = sys.argv[1].partition(":")
     try:
@@ -98,6 +100,17 @@ def main() -> int:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
+
+
+def _let_others_go_first(niceness: int) -> None:
+    """Lower the priority of this process and of its session, between which Linux shares the processor first.
+
+    Without the latter, workers of lowest priority take as much as everything in another terminal together.
+    """
+    os.nice(niceness)
+    group = Path("/proc/self/autogroup")  # only where the kernel groups by session
+    if niceness and group.exists():
+        group.write_text(str(niceness))
 
 
 def _leave_with_parent() -> None:

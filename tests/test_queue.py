@@ -219,9 +219,7 @@ class TestRelease:
         return calls
 
     @pytest.mark.parametrize("publish", [True, False])
-    def test_a_worker_publishes_what_the_store_has(
-        self, make_queue, stored, no_training, published, publish
-    ):
+    def test_a_worker_publishes_what_the_store_has(self, make_queue, stored, no_training, published, publish):
         (job,) = make_queue('name = "a"')
         queue.work_on(json.loads(json.dumps(asdict(job) | {"publish": publish})))
         assert published == [(stored.key, "a-seed0", True)][:publish]
