@@ -19,6 +19,8 @@ from nclib.errors import TrainingError
 from nclib.run import Run
 from nclib.train import training_task
 
+pytestmark = pytest.mark.numeric
+
 STEPS = Path(__file__).with_name("parallel_steps.py")
 
 
@@ -31,6 +33,7 @@ def torchrun(processes, *command, **environment):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "arch", "tolerance"),
     [
@@ -48,6 +51,7 @@ def test_steps_equal_those_of_one_process(loss, arch, tolerance, tmp_path):
         torch.testing.assert_close(two[name], one[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_under_torchrun(tmp_path):
     histories = []
     for processes in (1, 2):

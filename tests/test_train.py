@@ -25,6 +25,8 @@ from nclib.step import evaluate
 from nclib.store import checkpoint_file, run_folder, run_key
 from nclib.train import Training, learning_rate, measured_epochs, train, training_task
 
+pytestmark = pytest.mark.numeric
+
 
 class TestLearningRate:
     def test_one_cycle(self):
