@@ -25,7 +25,7 @@ book: .venv/.installed ## build the book, executing the notebooks that changed; 
 test: .venv/.installed ## run the whole test suite
 	@$(python) -m pytest
 
-portable: .venv/.installed ## run numeric tests and chapters as other processors compute; half an hour and more
+portable: .venv/.installed ## run numeric tests and chapters as other processors compute: about an hour
 	@$(python) tests/portable.py
 
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md

@@ -1,8 +1,8 @@
 """Do tests and chapters pass where another processor rounds differently? ``make portable``
 
-    python tests/portable.py                              numeric tests and chapters in every environment
+    python tests/portable.py                              numeric tests and chapters, everywhere: an hour
     python tests/portable.py --quick                      fast numeric tests in the plainest, in a minute
-    python tests/portable.py --tests                      no chapters
+    python tests/portable.py --tests                      no chapters: about 20 minutes
     python tests/portable.py --chapters 04 10 -p seed 3   these chapters, with another parameter; no tests
     python tests/portable.py --in native plain            in these environments
 
@@ -52,7 +52,7 @@ LEAST = 2.0
 def main() -> int:
     arguments = parsed()
     start, rows, failed = time.perf_counter(), {}, []
-    for name in ["plain"] if arguments.quick else arguments.environments:
+    for name in arguments.environments or (["plain"] if arguments.quick else ENVIRONMENTS):
         print(name, *(f"{key}={value}" for key, value in ENVIRONMENTS[name].items()), flush=True)
         with tempfile.TemporaryDirectory() as folder:
             failed += [f"{name}: {what}" for what in run(arguments, ENVIRONMENTS[name], Path(folder))]
@@ -68,8 +68,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tests", action="store_true")
-    names = [*ENVIRONMENTS]
-    parser.add_argument("--in", dest="environments", nargs="+", choices=names, default=names)
+    parser.add_argument("--in", dest="environments", nargs="+", choices=[*ENVIRONMENTS])
     parser.add_argument("--chapters", nargs="*", metavar="NN")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     parser.add_argument("-p", dest="parameters", **pair)
@@ -112,9 +111,11 @@ def execute(path: str, parameters: list[list[str]]) -> None:
     import nbformat
     from nbclient import NotebookClient
 
+    from nclib.notebook import read_value
+
     notebook = nbformat.read(path, as_version=4)
     at = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    given = "\n".join(f"{name} = {value}" for name, value in parameters)
+    given = "\n".join(f"{name} = {read_value(name, value)!r}" for name, value in parameters)
     cells = [nbformat.v4.new_code_cell(f"# Parameters\n{given}")] * bool(given)
     watch = f"import margins\nmargins.watch_kernel({Path(path).stem!r})"
     # after the cell that checks the parameters, which sets the number of threads before torch is imported
