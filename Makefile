@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 PYTHON ?=
 python := .venv/bin/python
 
-.PHONY: help book test notebooks bench lint clean lock
+.PHONY: help book test portable notebooks bench lint clean lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -22,6 +22,9 @@ book: .venv/.installed ## build the book, executing the notebooks that changed; 
 
 test: .venv/.installed ## run the whole test suite
 	@$(python) -m pytest
+
+portable: .venv/.installed ## run numeric tests and chapters as other processors compute: about an hour
+	@$(python) tests/portable.py
 
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md
 	@$(python) notebooks/pair.py

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+AVX2_CHANNELS = 8  # that oneDNN's kernels for AVX2 process at once
 
 
 class Classifier(nn.Module):
@@ -137,10 +138,25 @@ def _resnet(
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution that keeps the image size up to its stride, then batch normalisation."""
+    kind = _Pointwise if kernel == 1 else nn.Conv2d
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False),
+        kind(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(channels),
     )
+
+
+class _Pointwise(nn.Conv2d):
+    """1 x 1 convolution; of few channels it leaves pixels out first, where the usual one does so inside.
+
+    There the gradient kernel of processors with AVX2 and no AVX-512 writes past its memory, for strides
+    over one and fewer than ``AVX2_CHANNELS`` (oneDNN issue 6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= AVX2_CHANNELS:
+            return super().forward(x)
+        high, wide = self.stride
+        return F.conv2d(x[:, :, ::high, ::wide], self.weight)
 
 
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:

@@ -16,6 +16,8 @@ from nclib.grouping import task
 from nclib.moments import Moments
 from nclib.released import released_runs
 
+pytestmark = pytest.mark.numeric
+
 
 class TestUntrained:
     @pytest.mark.parametrize("split", ["train", "test"])

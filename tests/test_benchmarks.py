@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from scipy.stats import ttest_ind
 
@@ -11,6 +12,8 @@ from benchmarks.same_learning import fast, plain
 from nclib.config import recipe_config
 from nclib.runs import get_runs
 from nclib.train import Training, training_task
+
+pytestmark = pytest.mark.numeric
 
 
 class TestCopiedLoop:
@@ -30,6 +33,7 @@ class TestCopiedLoop:
         assert any(not torch.equal(images[0][0], images[0][0]) for _ in range(20))
 
 
+@pytest.mark.slow
 def test_both_loops_learn_the_same():
     """Five seeds each way on digits; means differ by less than their own scatter allows.
 

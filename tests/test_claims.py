@@ -18,6 +18,8 @@ from nclib.errors import ConfigError
 from nclib.queue import read_queue
 from nclib.report import measures
 
+pytestmark = pytest.mark.numeric
+
 ROOT = Path(__file__).parent.parent
 ALL = {claim.title: claim for claim in claims.read_claims()}
 

@@ -11,6 +11,8 @@ from sklearn.cluster import KMeans
 import nclib
 from nclib import clusters
 
+pytestmark = pytest.mark.numeric
+
 
 def clouds(k: int, each: int = 40, dim: int = 5, seed: int = 0) -> np.ndarray:
     """k round clouds, far apart."""

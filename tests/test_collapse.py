@@ -13,6 +13,8 @@ from nclib import arrays, collapse
 from nclib.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
 from nclib.moments import Moments
 
+pytestmark = pytest.mark.numeric
+
 KEYS = {
     "nc1",
     "nc2_equinorm_means",

@@ -13,6 +13,8 @@ from nclib.data import load
 from nclib.grouping import Grouping
 from nclib.publish import release
 
+pytestmark = pytest.mark.numeric
+
 FOUR = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b + d"))
 
 
@@ -94,6 +96,7 @@ def test_seeds_are_counted_by_case():
     assert conditions.seeds_stated(table) == "1 to 2 of here, 1 of there"
 
 
+@pytest.mark.slow
 def test_runs_of_sorts_runs_by_question(home):
     questions = {"width": {"8": {"width": 8}, "16": {}}, "noise": {"0": {}, "0.5": {"label_noise": 0.5}}}
     found = conditions.runs_of(questions, "digits", [0], width=16, epochs=1)

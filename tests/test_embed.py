@@ -8,6 +8,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from nclib.embed import tsne
 
+pytestmark = pytest.mark.numeric
+
 
 def two_clusters(n=120, dim=20):
     rng = np.random.default_rng(0)

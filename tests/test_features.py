@@ -9,6 +9,8 @@ from torch import nn
 from nclib.features import extract, features_of
 from nclib.models import build_model
 
+pytestmark = pytest.mark.numeric
+
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)

@@ -12,6 +12,8 @@ from test_collapse import features, simplex
 from nclib import geometry
 from nclib.moments import ClassMoments, Moments, centred
 
+pytestmark = pytest.mark.numeric
+
 
 def blobs(seed=0):
     h, y, weight, _ = features(seed=seed)

@@ -11,6 +11,8 @@ from nclib.features import features_of
 from nclib.layers import activations
 from nclib.models import build_model
 
+pytestmark = pytest.mark.numeric
+
 
 def network(arch: str, width: int = 4):
     torch.manual_seed(0)

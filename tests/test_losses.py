@@ -11,6 +11,8 @@ from nclib import collapse_metrics
 from nclib.config import CHOICES
 from nclib.losses import LOSSES, NC_TERMS, nc_loss, nc_terms
 
+pytestmark = pytest.mark.numeric
+
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]])
 LABELS = torch.tensor([0, 1])
 MISSING = {

@@ -26,6 +26,7 @@ def float64(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
+@pytest.mark.numeric
 class TestTrainTogether:
     @pytest.mark.parametrize("overrides", [{}, {"loss": "nc"}, {"loss": "mse", "l2_features": True}])
     def test_each_seed_is_its_single_run(self, overrides, float64):

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from nclib import models
 from nclib._torchvision import import_torchvision
 from nclib.config import RunConfig
 from nclib.data import load
 from nclib.models import build_model
 from nclib.train import initial_model
+
+pytestmark = pytest.mark.numeric
 
 
 def theirs(arch: str, num_classes: int = 10) -> nn.Module:
@@ -41,6 +44,17 @@ class TestAgainstTorchvision:
         with torch.device("meta"):  # no values, only shapes
             ours, reference = build_model(arch, 64, 3, (32, 32), 10), theirs(arch)
         assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters())
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+def test_narrow_shortcuts_are_strided_convolutions(channels):
+    """In float64, which oneDNN does not compute."""
+    ours = models._convolution(channels, 5, kernel=1, stride=2)[0].double()
+    x = torch.randn(4, channels, 7, 6, dtype=torch.float64)
+    theirs = torch.nn.functional.conv2d(x, ours.weight, stride=2)
+    torch.testing.assert_close(ours(x), theirs)
+    gradients = (torch.autograd.grad(y.square().sum(), ours.weight)[0] for y in (ours(x), theirs))
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nclib import arrays, moments
 from nclib.moments import ClassMoments, Moments
 
+pytestmark = pytest.mark.numeric
+
 NAMES = ("counts", "means", "scatter", "projected")
 
 

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from nclib.features import FeatureSet
 from nclib.ood import NEIGHBOURS, SCORES, detection_of, noise_like, outlier_scores, resized
 
+pytestmark = pytest.mark.numeric
+
 
 def feature_set(h, labels, seed=0):
     """Features with these coarse labels, and a random head."""

@@ -15,6 +15,8 @@ from nclib.features import features_of
 from nclib.ood import SCORES, detection_of, outlier_scores
 from nclib.runs import train_run
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def held_out_run(session_home):

@@ -20,6 +20,8 @@ from nclib.run import Run
 from nclib.runs import train_run
 from nclib.train import training_task
 
+pytestmark = pytest.mark.numeric
+
 STEPS = Path(__file__).with_name("parallel_steps.py")
 
 

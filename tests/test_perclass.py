@@ -14,6 +14,8 @@ import nclib
 from nclib import perclass
 from nclib.features import FeatureSet
 
+pytestmark = pytest.mark.numeric
+
 
 def twins(n=400, gap=(4.0, 0.0), seed=0):
     """Four classes in two labels: siblings ``gap`` apart in units of their width, labels far apart."""

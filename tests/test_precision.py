@@ -11,6 +11,8 @@ from nclib.collapse import variability
 from nclib.moments import Moments
 from nclib.structure import class_distances, msdr
 
+pytestmark = pytest.mark.numeric
+
 SMALL = {"samples": 4_000, "dim": 64}
 
 

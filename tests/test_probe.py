@@ -11,6 +11,8 @@ from scipy.stats import norm
 
 from nclib.probe import linear_probe
 
+pytestmark = pytest.mark.numeric
+
 
 def pairs(n=4_000, dim=32, gap=1e-3, noise=1e-4, seed=0, scale=1.0):
     """Ten classes in five coarse ones at distance of order one, twins ``gap`` apart, turned."""

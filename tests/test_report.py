@@ -16,6 +16,8 @@ import nclib
 from nclib import report
 from nclib.features import FeatureSet
 
+pytestmark = pytest.mark.numeric
+
 
 def features(labels: np.ndarray, spread: float = 0.01, seed: int = 0) -> FeatureSet:
     """Ten fine classes at corners of their own, joined by five."""

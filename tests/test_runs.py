@@ -172,6 +172,7 @@ class TestReleased:
         assert torch.equal(run.moments("train", 2).means, tiny_run.moments("train", 2).means)
         assert torch.equal(run.head()[0], tiny_run.head()[0])
 
+    @pytest.mark.numeric
     def test_error_of_the_features_is_as_stated(self, published, tiny_run, tiny_config):
         run, true = find_released(tiny_config), tiny_run.features("test")
         f = run.features("test")

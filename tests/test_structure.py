@@ -27,6 +27,8 @@ from nclib.structure import (
     sibling_pairs,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def classes(counts, dim=5, seed=0):
     """Gaussian classes of the given sizes with means and widths of their own: h, y."""

@@ -14,6 +14,8 @@ from torch.nn.functional import softplus
 
 from nclib import plots, synthetic
 
+pytestmark = pytest.mark.numeric
+
 START = -1e9  # a margin that every network has before training
 
 

@@ -25,6 +25,8 @@ from nclib.step import evaluate
 from nclib.store import run_folder, run_key, unfinished_folder
 from nclib.train import CHECKPOINT, Training, learning_rate, measured_epochs, train, training_task
 
+pytestmark = pytest.mark.numeric
+
 
 class TestLearningRate:
     def test_one_cycle(self):
