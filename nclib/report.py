@@ -159,7 +159,11 @@ def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndar
 
 def embedding(run: Run) -> np.ndarray:
     """``tsne_inside`` of the test features, as released or computed now."""
-    return run.embedding if run.released else tsne_inside(run.features("test"))
+    return run.embedding if run.released else np.array(remembered(run, _embedding_of))
+
+
+def _embedding_of(run: Run) -> list[list[float]]:
+    return tsne_inside(run.features("test")).tolist()
 
 
 def _reconstruction(
