@@ -60,17 +60,28 @@ def rendered() -> bool:
         shutil.rmtree(old, ignore_errors=True)
     print("rendering the pages", flush=True)
     arguments = ("build", ".", "--all", "--warningiserror", "--keep-going", "--quiet")
-    return run("-c", JUPYTER_BOOK, *arguments)
+    return run("-c", JUPYTER_BOOK, *arguments, otherwise="the warnings and errors above stop the book")
 
 
 def checked() -> bool:
     """Whether the pages are complete and need no network."""
-    return run("-m", "pytest", "--quiet", "--no-header", "book/check_pages.py")
+    arguments = ("--quiet", "--no-header", "book/check_pages.py")
+    return run(
+        "-m", "pytest", *arguments, otherwise="the pages are built, but not as they should be: see above"
+    )
 
 
-def run(*arguments: str) -> bool:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode == 0
+def run(*arguments: str, otherwise: str) -> bool:
+    """Run Python on these arguments; where that fails, print what is ``otherwise``."""
+    good = subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode == 0
+    if not good:
+        print(f"\nmake book: {otherwise}", file=sys.stderr, flush=True)
+    return good
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nmake book: interrupted; chapters that are done stay so", file=sys.stderr)
+        sys.exit(130)

@@ -29,7 +29,7 @@ from nbclient.exceptions import CellExecutionError
 
 from nclib.notebook import kernel_config, kernel_folder
 
-LONGEST_FIRST = ("08", "05", "10", "11", "09")  # numbers of chapters; the others take less
+LONGEST_FIRST = ("10", "08", "05", "11", "09", "07")  # numbers of chapters; the others take less
 MOST_AT_ONCE = 4  # chapters; each takes about half a gigabyte
 ERROR_LINES = 3  # of an error that are shown
 
@@ -43,6 +43,7 @@ class Chapter:
     path : of its .md.
     notebook : as Sphinx reads it; executed in place.
     position : among the chapters, from 1.
+    begun : index of the last cell that was begun.
     seconds : that the execution took.
     error : with which it ended, or None.
     """
@@ -50,6 +51,7 @@ class Chapter:
     path: Path
     notebook: nbformat.NotebookNode
     position: int
+    begun: int = 0
     seconds: float = 0.0
     error: Exception | None = None
 
@@ -141,11 +143,16 @@ def keep(cache: Any, chapter: Chapter) -> None:
 
 def client_of(chapter: Chapter, timeout: int, folder: Path) -> NotebookClient:
     """A client whose kernel has sockets of its own in ``folder`` and works where the chapter lies."""
+
+    def begin(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        chapter.begun = cell_index
+
     return NotebookClient(
         chapter.notebook,
         timeout=timeout,
         record_timing=False,  # times in a cell's metadata would give the notebook another name in the cache
         resources={"metadata": {"path": str(chapter.path.parent)}},
+        on_cell_start=begin,
         config=kernel_config(folder, chapter.name),
     )
 
@@ -205,12 +212,8 @@ def failed_cell(chapter: Chapter) -> tuple[int, int, str]:
     """Number among the code cells, line of the .md and source of the cell in which a chapter ended."""
     cells = chapter.notebook.cells
     code = [i for i, cell in enumerate(cells) if cell.cell_type == "code"]
-    begun = [n for n, i in enumerate(code) if cells[i].execution_count or cells[i].outputs]
-    raised = [n for n in begun if any(o.output_type == "error" for o in cells[code[n]].outputs)]
-    # a kernel that died leaves no error, in the last cell that began
-    number = (raised or begun or [0])[-1]
-    line = chapter.notebook.metadata.source_map[code[number]]
-    return number + 1, line, cells[code[number]].source
+    number = code.index(chapter.begun) if chapter.begun in code else 0  # else its kernel did not start
+    return number + 1, chapter.notebook.metadata.source_map[code[number]], cells[code[number]].source
 
 
 def error_of(chapter: Chapter) -> str:

@@ -31,6 +31,12 @@ def test_every_page_of_the_contents_is_built(pages):
     assert {f"{page}.html" for page in toc_pages()} <= set(pages)
 
 
+def test_every_chapter_draws_a_figure(pages):
+    chapters = [text for page, text in pages.items() if page.startswith("notebooks/")]
+    assert len(chapters) == len(list((ROOT / "notebooks").glob("[0-9][0-9]_*.md")))
+    assert all('<figure class="nclib">' in text for text in chapters)
+
+
 def test_nothing_is_loaded_from_elsewhere(pages):
     loaded = {
         (page, address)

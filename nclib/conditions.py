@@ -23,6 +23,7 @@ from nclib.grouping import SEMANTIC, Grouping, task
 from nclib.layers import activations
 from nclib.moments import Moments
 from nclib.released import released_cases
+from nclib.remember import remembered
 from nclib.report import coarse_nc1, fine_per_coarse, mean_msdr, shown_split, with_interval
 from nclib.run import Run
 from nclib.runs import get_cases
@@ -132,8 +133,12 @@ def _end(run: Run, method: str) -> dict[str, Any]:
     if run.released:
         found = run.results["reconstruction"][method]["train"]
         return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
+    return row | remembered(run, _remains_of, method)
+
+
+def _remains_of(run: Run, method: str) -> dict[str, float]:
     f = run.features("train")
-    return row | remains(f.h, f.fine, run.grouping, method)
+    return remains(f.h, f.fine, run.grouping, method)
 
 
 def remains(h: Tensor, fine: Tensor, grouping: Grouping, method: str = "kmeans") -> dict[str, float]:

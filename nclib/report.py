@@ -31,6 +31,7 @@ from nclib.grouping import task
 from nclib.paths import BENCHMARKS
 from nclib.probe import linear_probe
 from nclib.released import ReleasedRun
+from nclib.remember import remembered
 from nclib.run import Run
 from nclib.structure import (
     distances_of,
@@ -104,17 +105,27 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
     if run.released and k == 0:
         return run.results
     start = time.perf_counter()
-    train, test = run.features("train"), run.features("test")
     clusters = k or tuple(fine_per_coarse(run))
-    probe = linear_probe(train.h, train.fine)
     return {
-        "reconstruction": {m: _reconstruction(train, test, clusters, m, seed) for m in methods},
+        "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m, seed) for m in methods},
         "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in methods},
-        "probe": probe.accuracy(test.h, test.fine),
-        "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
-        "chance": chance_accuracy(train, clusters, seed),
+        **remembered(run, _probe_of),
+        "chance": chance_accuracy(run.features("train"), clusters, seed),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _probe_of(run: Run) -> dict[str, Any]:
+    train, test = run.features("train"), run.features("test")
+    probe = linear_probe(train.h, train.fine)
+    return {
+        "probe": probe.accuracy(test.h, test.fine),
+        "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
+    }
+
+
+def _reconstruction_of(run: Run, k: int | Sequence[int], method: str, seed: int) -> dict[str, Any]:
+    return _reconstruction(run.features("train"), run.features("test"), k, method, seed)
 
 
 def fine_per_coarse(run: Run) -> list[int]:
@@ -149,7 +160,11 @@ def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndar
 
 def embedding(run: Run) -> np.ndarray:
     """``tsne_inside`` of the test features, as released or computed now."""
-    return run.embedding if run.released else tsne_inside(run.features("test"))
+    return run.embedding if run.released else np.array(remembered(run, _embedding_of))
+
+
+def _embedding_of(run: Run) -> list[list[float]]:
+    return tsne_inside(run.features("test")).tolist()
 
 
 def _reconstruction(

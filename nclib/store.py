@@ -2,6 +2,7 @@
 
     NCLIB_HOME/runs/KEY/          a finished run; appears by one rename, carries a manifest
     NCLIB_HOME/checkpoints/KEY/   an unfinished one; the next attempt resumes from it
+    NCLIB_HOME/results/KEY/       what was computed from a run, see ``nclib.remember``
     NCLIB_HOME/locks/KEY          held by the process that trains KEY
     NCLIB_HOME/damaged/KEY-TIME/  a run that was not what its manifest says, set aside
 
@@ -184,7 +185,7 @@ def is_busy(key: str) -> bool:
 
 
 def leftovers() -> list[Path]:
-    """What may be deleted without losing a run: partial and damaged folders, orphaned unfinished runs.
+    """What may be deleted without losing a run: partial and damaged folders, orphans of runs that are gone.
 
     Nothing of a run that a process is working on now.
     """
@@ -198,6 +199,7 @@ def leftovers() -> list[Path]:
     busy = [path.name for path in (home() / "locks").glob("*") if _held(path)]
     return [
         *(home() / "damaged").glob("*"),
+        *(path for path in (home() / "results").glob("*") if path.name not in finished),
         *(path for path in partial if not any(key in str(path) for key in busy)),
     ]
 

@@ -19,6 +19,7 @@ os.environ["NCLIB_DEVICE"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
 # Tests start processes, and tests run beside other work: threads that wait for each other crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["NCLIB_REMEMBER"] = "0"  # what a test replaces must be computed
 os.environ["NCLIB_PROCESSES"] = "1"  # to start one costs seconds; tests that are about them say so
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)

@@ -243,6 +243,53 @@ class TestChapters:
         ]
 
 
+class TestBuild:
+    @pytest.fixture
+    def build(self, tiny_book, monkeypatch):
+        """``make book`` of the tiny book."""
+        monkeypatch.syspath_prepend(ROOT / "book")
+        module = load(ROOT / "book" / "build.py")
+        monkeypatch.setenv("BOOK_EXECUTION_CACHE", "")  # so that the end of the test restores what was there
+        html = tiny_book / "_build" / "html"
+        for name, path in {
+            "ROOT": tiny_book,
+            "BUILD": html.parent,
+            "HTML": html,
+            "STATE": html / "s",
+        }.items():
+            monkeypatch.setattr(module, name, path)
+        return module
+
+    @pytest.mark.slow
+    def test_a_failing_chapter_fails_it_before_pages_are_made(self, build, monkeypatch, capsys):
+        monkeypatch.setattr(build, "rendered", lambda: pytest.fail("rendered"))
+        assert build.main() == 1
+        out, err = capsys.readouterr()
+        assert "chapter 1 of 3, 01_good" in out
+        assert err.splitlines()[-1].endswith("nclib run 03")
+        assert "KeyError: 'no'" in err
+
+    def test_nothing_is_done_twice_for_one_state(self, build, monkeypatch, capsys):
+        done = []
+        for step in ("executed", "rendered", "checked"):
+            monkeypatch.setattr(build, step, lambda *_, step=step: not done.append(step))
+        build.HTML.mkdir(parents=True, exist_ok=True)
+        assert build.main() == build.main() == 0
+        assert done == ["executed", "rendered", "checked"]
+        assert "Nothing has changed" in capsys.readouterr().out
+        (build.ROOT / "notebooks" / "04_new.md").write_text("# New\n")
+        assert build.main() == 0
+        assert len(done) == 6
+
+    def test_checks_that_fail_leave_it_undone(self, build, monkeypatch):
+        monkeypatch.setattr(build, "executed", lambda cache: True)
+        monkeypatch.setattr(build, "rendered", lambda: build.HTML.mkdir(parents=True, exist_ok=True) or True)
+        monkeypatch.setattr(build, "checked", lambda: False)
+        build.STATE.unlink(missing_ok=True)
+        assert build.main() == 1
+        assert not build.STATE.exists()
+
+
 def test_pages_with_code_are_chapters():
     found = [chapter.path for chapter in chapters.chapters(ROOT)]
     assert set(NOTEBOOKS) < set(found)

@@ -1,0 +1,81 @@
+"""What was computed from a run is used again as long as all that decides it is the same."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nclib import remember, report, store
+from nclib.remember import remembered
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    monkeypatch.setenv("NCLIB_REMEMBER", "1")
+    return []
+
+
+@pytest.fixture
+def compute(calls):
+    def length(run, *arguments):
+        calls.append(arguments)
+        return {"seed": run.config.seed, "third": 1 / 3, "nan": float("nan"), "n": len(arguments)}
+
+    return length
+
+
+def test_is_computed_once_for_each_run_and_arguments(stored, calls, compute):
+    first = remembered(stored, compute, (2, 2), "kmeans")
+    again = remembered(stored, compute, (2, 2), "kmeans")
+    assert str(first) == str(again)  # to the last digit, and nan
+    assert remembered(stored, compute, (2, 3), "kmeans")["n"] == 2
+    assert calls == [((2, 2), "kmeans"), ((2, 3), "kmeans")]
+
+
+@pytest.mark.parametrize("what", ["source", "package", "damage"])
+def test_is_computed_again_when_something_changed(stored, home, calls, compute, monkeypatch, tmp_path, what):
+    remembered(stored, compute)
+    (file,) = (home / "results" / stored.key).iterdir()
+    if what == "damage":
+        file.write_text("{")
+    else:
+        remember.fingerprint.cache_clear()
+        if what == "source":
+            (tmp_path / "a.py").write_text("x = 1")
+            monkeypatch.setattr(remember, "PACKAGE", tmp_path)
+        else:
+            monkeypatch.setattr(remember, "_version", lambda name: "0")
+    remembered(stored, compute)
+    remembered(stored, compute)
+    assert len(calls) == 2
+    assert list((home / "results" / stored.key).iterdir()) == [file]
+    remember.fingerprint.cache_clear()
+
+
+def test_not_of_other_runs_than_the_stores(home, calls, compute):
+    released = SimpleNamespace(released=True, config=SimpleNamespace(seed=0))
+    for _ in range(2):
+        remembered(released, compute)
+    assert len(calls) == 2
+    assert not home.exists()
+
+
+def test_not_where_it_is_switched_off(stored, home, calls, compute, monkeypatch):
+    monkeypatch.setenv("NCLIB_REMEMBER", "0")
+    remembered(stored, compute)
+    assert not (home / "results").exists()
+
+
+def test_results_are_the_same_from_the_store(stored, monkeypatch):
+    computed = report.results(stored, methods=("kmeans",))
+    monkeypatch.setenv("NCLIB_REMEMBER", "1")
+    for _ in range(2):
+        assert report.results(stored, methods=("kmeans",)) | {"seconds": 0} == computed | {"seconds": 0}
+
+
+def test_go_with_their_run(stored, home, calls, compute):
+    remembered(stored, compute)
+    assert store.leftovers() == []
+    store.delete(stored.folder)
+    assert store.leftovers() == [home / "results" / stored.key]
