@@ -29,12 +29,14 @@ import numpy as np
 import torch
 
 ORDERS = {"Lt": operator.lt, "LtE": operator.le, "Gt": operator.gt, "GtE": operator.ge}
-chapter: list[str] = []  # the notebook that a kernel executes
+chapter: list[Any] = []  # the notebook that a kernel executes, and its shell
 
 
 def record(line: int, **measured: float) -> None:
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0]
-    row = {"where": chapter[0] if chapter else test, "line": line} | measured
+    where = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0]
+    if chapter:
+        where = f"{chapter[0]}, cell {chapter[1].execution_count}"
+    row = {"where": where, "line": line} | measured
     with Path(os.environ["MARGINS"]).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
@@ -65,8 +67,8 @@ def ordered(line: int, names: Iterable[str], *values: Any) -> Any:
     for name, left, right in zip(names, values[:-1], values[1:], strict=True):
         holds.append(ORDERS[name](left, right))
         with contextlib.suppress(TypeError, ValueError):  # neither numbers nor arrays of them
-            if name in ("Lt", "Gt") and (is_real(left) or is_real(right)):
-                record(line, slack=float(np.abs(reals(right) - reals(left)).min()))
+            if name in ("Lt", "Gt") and not np.ndim(holds[-1]) and (is_real(left) or is_real(right)):
+                record(line, slack=float(abs(reals(right) - reals(left))))
     return functools.reduce(operator.and_, holds)
 
 
@@ -135,9 +137,10 @@ def watch_kernel(name: str) -> None:
     """Record the checks of the notebook that this kernel executes."""
     from IPython import get_ipython
 
-    chapter.append(name)
+    shell = get_ipython()
+    chapter[:] = name, shell
     watch_functions()
-    get_ipython().ast_transformers.append(Asserts())
+    shell.ast_transformers.append(Asserts())
 
 
 def pytest_configure() -> None:

@@ -121,7 +121,8 @@ def execute(path: str, parameters: list[list[str]]) -> None:
     # after the cell that checks the parameters, which sets the number of threads before torch is imported
     notebook.cells[at + 1 : at + 2] = [*cells, notebook.cells[at + 1], nbformat.v4.new_code_cell(watch)]
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
+    limits = {"timeout": 1200, "startup_timeout": 600}  # seconds, on a busy machine
+    NotebookClient(notebook, kernel_name="python3", resources=resources, **limits).execute()
 
 
 def read(file: Path) -> list[dict]:
