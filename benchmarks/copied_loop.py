@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from nclib._torchvision import import_torchvision
 from nclib.config import RunConfig
-from nclib.data import ImageSet, Splits
-from nclib.grouping import Grouping
-from nclib.losses import LOSSES
-from nclib.train import initial_model, learning_rate
+from nclib.data.datasets import ImageSet, Splits
+from nclib.data.grouping import Grouping
+from nclib.data.torchvision_import import import_torchvision
+from nclib.networks.models import initial_model
+from nclib.training.loop import learning_rate
+from nclib.training.losses import LOSSES
 
 CROP_SHARE = 8  # as nclib.batches: crops move by up to an eighth of the image
 WORKERS = min(8, os.cpu_count() or 1)

@@ -26,10 +26,10 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from benchmarks.measures import peak_bytes
-from nclib.files import write_json
-from nclib.moments import Moments
-from nclib.runs import provenance
-from nclib.structure import class_distances, distances_of, msdr
+from nclib.measures.distances import class_distances, distances_of, msdr
+from nclib.measures.moments import Moments
+from nclib.runs.provenance import provenance
+from nclib.storage.files import write_json
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"small": (50_000, 512, 10), "large": (50_000, 2_048, 1_000)}  # N, D, C

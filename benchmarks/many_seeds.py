@@ -3,7 +3,8 @@
     python -m benchmarks.many_seeds [--repeats 5] [--output benchmarks/results/many_seeds.json]
 
 Both ways take turns in one process, on the device that training would use; on a CPU with one thread, as
-``nclib.runs.train_all`` trains. ``nclib.many.pays_together`` states what follows. About a minute.
+``nclib.runs.get.train_all`` trains. ``nclib.training.stacked_seeds.pays_together`` states what follows. About
+a minute.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import torch
 from tqdm import tqdm
 
 from nclib.config import RunConfig, recipe_config
-from nclib.data import ImageSet, Splits
-from nclib.files import write_json
-from nclib.grouping import Grouping
-from nclib.many import Together, pays_together
-from nclib.runs import provenance
-from nclib.train import Training, default_device, training_task
+from nclib.data.datasets import ImageSet, Splits
+from nclib.data.grouping import Grouping
+from nclib.runs.provenance import provenance
+from nclib.storage.files import write_json
+from nclib.training.loop import Training, default_device, training_task
+from nclib.training.stacked_seeds import Together, pays_together
 
 ROOT = Path(__file__).parents[1]
 SIDE = 28  # pixels of a side, for networks of convolutions

@@ -30,10 +30,10 @@ import torch
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from nclib.collapse import collapse_metrics, variability
-from nclib.files import write_json
-from nclib.moments import ClassMoments, Moments
-from nclib.runs import provenance
+from nclib.measures.collapse import collapse_metrics, variability
+from nclib.measures.moments import ClassMoments, Moments
+from nclib.runs.provenance import provenance
+from nclib.storage.files import write_json
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"small": (50_000, 512, 10), "large": (50_000, 2_048, 1_000)}  # N, D, C

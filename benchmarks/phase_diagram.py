@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nclib import synthetic
-from nclib.files import write_json
-from nclib.runs import provenance
+from nclib.runs.provenance import provenance
+from nclib.storage.files import write_json
+from nclib.theory import two_layer
 
 ROOT = Path(__file__).parents[1]
 RHOS = np.linspace(-0.95, 0.95, 64)
@@ -34,7 +34,7 @@ WIDTH = 64
 def together() -> float:
     """Seconds to train and measure all networks of the diagram."""
     start = time.perf_counter()
-    synthetic.sweep(RHOS, EPSS, SEEDS, width=WIDTH)
+    two_layer.sweep(RHOS, EPSS, SEEDS, width=WIDTH)
     return time.perf_counter() - start
 
 
@@ -44,7 +44,7 @@ def apart() -> float:
     points = [(rho, eps) for rho in RHOS[::every] for eps in EPSS[::every]]
     start = time.perf_counter()
     for rho, eps in points:
-        synthetic.sweep([rho], [eps], [0], width=WIDTH)
+        two_layer.sweep([rho], [eps], [0], width=WIDTH)
     return (time.perf_counter() - start) / len(points) * len(RHOS) * len(EPSS) * len(SEEDS)
 
 

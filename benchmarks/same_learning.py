@@ -18,18 +18,20 @@ import torch
 from filelock import FileLock
 
 from benchmarks.copied_loop import CopiedLoop
-from nclib import report
-from nclib.collapse import collapse_of
 from nclib.config import RunConfig, recipe_config
-from nclib.data import ImageSet
-from nclib.features import FeatureSet
-from nclib.files import write_json
-from nclib.grouping import Grouping
-from nclib.moments import Moments
-from nclib.run import Run
-from nclib.runs import get_run, provenance
-from nclib.structure import match_labels, msdr_of, reconstruct_labels
-from nclib.train import default_device, training_task
+from nclib.data.datasets import ImageSet
+from nclib.data.grouping import Grouping
+from nclib.measures.collapse import collapse_of
+from nclib.measures.distances import msdr_of
+from nclib.measures.moments import Moments
+from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.networks.features import FeatureSet
+from nclib.runs import evaluation
+from nclib.runs.get import get_run
+from nclib.runs.provenance import provenance
+from nclib.runs.run import Run
+from nclib.storage.files import write_json
+from nclib.training.loop import default_device, training_task
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "fashion-narrow"
@@ -73,11 +75,11 @@ def fast(run: Run) -> dict[str, float]:
     """The same of a run of nclib; a released run has these numbers, but not its train features."""
     if not run.released:
         return measured(run.features("train"), run.features("test"), run.grouping)
-    last = next(row for row in reversed(report.measures(run)) if row["split"] == "train")
+    last = next(row for row in reversed(evaluation.measures(run)) if row["split"] == "train")
     return {
         "train_accuracy": run.history[-1]["train_accuracy"],
         "test_accuracy": run.history[-1]["test_accuracy"],
-        "found": report.results(run)["reconstruction"]["kmeans"]["train"],
+        "found": evaluation.results(run)["reconstruction"]["kmeans"]["train"],
         "nc1": last["nc1"],
         "msdr": last["msdr"],
     }

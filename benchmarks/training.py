@@ -30,13 +30,13 @@ from tqdm import tqdm
 from benchmarks.copied_loop import CopiedLoop
 from benchmarks.profiled import time_by_kind
 from nclib.config import RunConfig, recipe_config
-from nclib.data import ImageSet, Splits, missing_files
-from nclib.features import features_of
-from nclib.files import write_json
-from nclib.grouping import Grouping
-from nclib.runs import provenance
-from nclib.step import compiled, evaluate
-from nclib.train import Training, default_device, deterministic_kernels, training_task, using_threads
+from nclib.data.datasets import ImageSet, Splits, missing_files
+from nclib.data.grouping import Grouping
+from nclib.networks.features import features_of
+from nclib.runs.provenance import provenance
+from nclib.storage.files import write_json
+from nclib.training.loop import Training, default_device, deterministic_kernels, training_task, using_threads
+from nclib.training.objective import compiled, evaluate
 
 ROOT = Path(__file__).parents[1]
 DEVICE = default_device()
@@ -279,7 +279,7 @@ class Joules:
 def from_nothing(repeats: int) -> dict[str, Any]:
     """Seconds of whole processes: digits from an empty store, from a full one, and chapter 5's number."""
     get = "import nclib; run = nclib.get_run('digits'); run.features('train')"
-    number = f"{get}; nclib.report.results(run)"
+    number = f"{get}; nclib.runs.evaluation.results(run)"
     times: dict[str, list[float]] = {"features": [], "cached": [], "number": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as home:

@@ -7,12 +7,12 @@ import time
 import torch
 from torch import Tensor
 
-from nclib.arrays import ArrayLike, as_labels, as_tensor
 from nclib.config import RunConfig
-from nclib.data import ImageSet, Splits
-from nclib.features import features_of
-from nclib.grouping import Grouping
-from nclib.train import Training, default_device, deterministic_kernels, progress_bar
+from nclib.data.datasets import ImageSet, Splits
+from nclib.data.grouping import Grouping
+from nclib.measures.arrays import ArrayLike, as_labels, as_tensor
+from nclib.networks.features import features_of
+from nclib.training.loop import Training, default_device, deterministic_kernels, progress_bar
 
 
 def training_throughput(
@@ -28,7 +28,7 @@ def training_throughput(
 
     Returns
     -------
-    float, images per second on ``nclib.train.default_device()``; the epoch before is not counted.
+    float, images per second on ``nclib.training.loop.default_device()``; the epoch before is not counted.
 
     Raises
     ------

@@ -117,18 +117,18 @@ def _train(options: argparse.Namespace) -> int:
         options.refuse(f"--seeds {options.seeds}: expected 1 or more")
     if options.recipe:
         _config(options)  # refuses before torch is loaded
-    from nclib import parallel
+    from nclib.training import distributed
 
-    with parallel.process_group():
-        if parallel.processes() > 1 and (options.queue or options.seeds > 1):
+    with distributed.process_group():
+        if distributed.processes() > 1 and (options.queue or options.seeds > 1):
             options.refuse("under torchrun one run is trained: give a RECIPE, without --seeds")
         return _train_queue(options) if options.queue else _train_recipe(options)
 
 
 def _train_recipe(options: argparse.Namespace) -> int:
     first = _config(options).seed
-    from nclib.parallel import leads
-    from nclib.runs import get_runs
+    from nclib.runs.get import get_runs
+    from nclib.training.distributed import leads
 
     seeds = range(first, first + options.seeds)
     for run in get_runs(options.recipe, seeds, released=False, **_overrides(options)):
@@ -138,7 +138,7 @@ def _train_recipe(options: argparse.Namespace) -> int:
 
 
 def _train_queue(options: argparse.Namespace) -> int:
-    from nclib import queue
+    from nclib.runs import queue
 
     jobs = queue.read_queue(options.queue)
     if options.dry_run:
@@ -156,7 +156,7 @@ def _train_queue(options: argparse.Namespace) -> int:
 
 def _get(options: argparse.Namespace) -> None:
     chosen = _config(options)
-    from nclib.runs import find_run, train_run
+    from nclib.runs.get import find_run, train_run
 
     run = find_run(chosen) or train_run(chosen)
     last = run.history[-1]
@@ -169,8 +169,8 @@ def _get(options: argparse.Namespace) -> None:
 
 def _release(options: argparse.Namespace) -> None:
     chosen = _config(options)
-    from nclib.publish import release
-    from nclib.runs import find_run
+    from nclib.runs.get import find_run
+    from nclib.runs.publish import release
 
     run = find_run(chosen, released=False)
     if run is None:
@@ -186,9 +186,9 @@ def _say_where(run: Any, options: argparse.Namespace) -> None:
 
 
 def _ls(options: argparse.Namespace) -> None:
-    from nclib import store
-    from nclib.released import released_runs
-    from nclib.run import Run
+    from nclib.runs.released import released_runs
+    from nclib.runs.run import Run
+    from nclib.storage import store
 
     found = []
     for key in store.stored_keys():
@@ -209,7 +209,7 @@ def _ls(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from nclib import store
+    from nclib.storage import store
 
     wanted = tuple(options.key) or ("",)
     keys = [key for key in store.stored_keys() if key.startswith(wanted)]
@@ -225,7 +225,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> None:
-    from nclib import store
+    from nclib.storage import store
 
     doomed = store.leftovers()
     if options.stale:
@@ -242,7 +242,7 @@ def _gc(options: argparse.Namespace) -> None:
 
 def _stale(key: str, config_of: Callable[[str], config.RunConfig]) -> bool:
     """Whether another version of the code made what the store has under a key."""
-    from nclib import store
+    from nclib.storage import store
 
     try:
         return store.run_key(config_of(key)) != key
@@ -251,16 +251,16 @@ def _stale(key: str, config_of: Callable[[str], config.RunConfig]) -> bool:
 
 
 def _run_config(key: str) -> config.RunConfig:
-    from nclib import store
-    from nclib.run import Run
+    from nclib.runs.run import Run
+    from nclib.storage import store
 
     return Run(store.run_folder(key)).config
 
 
 def _checkpoint_config(key: str) -> config.RunConfig:
-    from nclib import store
-    from nclib.files import read_tensors
-    from nclib.train import CHECKPOINT
+    from nclib.storage import store
+    from nclib.storage.files import read_tensors
+    from nclib.training.loop import CHECKPOINT
 
     metadata = read_tensors(store.unfinished_folder(key) / CHECKPOINT)[1]
     return config.RunConfig(**json.loads(metadata["config"]))

@@ -55,7 +55,7 @@ class RunConfig:
 
     Attributes
     ----------
-    dataset : name of the data set, see ``nclib.data``.
+    dataset : name of the data set, see ``nclib.data.datasets``.
     grouping : how fine classes become coarse labels: a rule by name, or a coarse label per fine class.
     arch, width : architecture, and the channels of its first stage (64 is the standard ResNet).
     held_out : fine classes that neither training nor the run's features see: outliers to be detected.

@@ -86,7 +86,7 @@ def _device() -> None:
 
 
 def _datasets() -> None:
-    from nclib.data import missing_files  # needs torch
+    from nclib.data.datasets import missing_files
 
     names = config.CHOICES["dataset"]
     absent = [name for name in names if missing_files(name)]

@@ -78,7 +78,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def tiny_run(session_home, tiny_config):
     """A finished run; to be read only."""
-    from nclib.runs import train_run
+    from nclib.runs.get import train_run
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCLIB_HOME", str(session_home))
@@ -96,7 +96,7 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def stored(home, tiny_run):
     """A copy of ``tiny_run`` in the store ``home``; may be damaged."""
-    from nclib.run import Run
+    from nclib.runs.run import Run
 
     return Run(Path(shutil.copytree(tiny_run.folder, home / "runs" / tiny_run.key)))
 
@@ -104,8 +104,8 @@ def stored(home, tiny_run):
 @pytest.fixture
 def released(tmp_path, monkeypatch) -> Path:
     """An empty folder in the place of book/released."""
-    from nclib import publish
-    from nclib import released as released_module
+    from nclib.runs import publish
+    from nclib.runs import released as released_module
 
     folder = tmp_path / "released"
     monkeypatch.setattr(released_module, "RELEASED", folder)
@@ -116,12 +116,12 @@ def released(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_training(monkeypatch) -> None:
     """Training fails the test."""
-    from nclib import runs
+    from nclib.runs import get
 
     def train(*_):
         raise AssertionError("trained, although the run was there")
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(get, "train", train)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Some training steps in float64, for tests/test_parallel.py: ``parallel_steps.py FOLDER LOSS-ARCH ...``.
+"""Some training steps in float64, for tests/test_distributed.py: ``parallel_steps.py FOLDER LOSS-ARCH ...``.
 
 What remains of each network and loss goes into FOLDER/LOSS-ARCH.
 """
@@ -9,22 +9,23 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from nclib import parallel
-from nclib.batches import Batches
 from nclib.config import recipe_config
-from nclib.step import Objective
-from nclib.train import initial_model, make_optimizer, training_task
+from nclib.networks.models import initial_model
+from nclib.training import distributed
+from nclib.training.batches import Batches
+from nclib.training.loop import make_optimizer, training_task
+from nclib.training.objective import Objective
 
 STEPS = 5
 
 
 def main(folder: str, *cases: str) -> None:
     torch.Tensor.float = torch.Tensor.double  # the loss too is then computed in float64
-    with parallel.process_group():
+    with distributed.process_group():
         for case in cases:
             loss, _, arch = case.rpartition("-")
             tensors = steps(loss, arch)
-            if parallel.leads():
+            if distributed.leads():
                 save_file(tensors, Path(folder) / case)
 
 
@@ -33,7 +34,7 @@ def steps(loss: str, arch: str) -> dict[str, torch.Tensor]:
     config = recipe_config("digits", loss=loss, arch=arch, width=8, augment="crop")
     splits, grouping = training_task(config)
     model = initial_model(config, splits.train.images, grouping.num_coarse).double()
-    objective = parallel.wrapped(Objective(model, config), unused=loss == "nc").train()
+    objective = distributed.wrapped(Objective(model, config), unused=loss == "nc").train()
     optimizer = make_optimizer(model.parameters(), config)
     losses = []
     batches = Batches(splits.train, grouping, config, torch.device("cpu")).epoch(1)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nclib import arrays
-from nclib.arrays import as_features, as_labels, as_samples, float64_rows, of_parts
+from nclib.measures import arrays
+from nclib.measures.arrays import as_features, as_labels, as_samples, float64_rows, of_parts
 
 
 class TestFeatures:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import nclib
-from nclib import baselines, publish
-from nclib.grouping import task
-from nclib.moments import Moments
-from nclib.released import released_runs
+from nclib.data.grouping import task
+from nclib.measures.moments import Moments
+from nclib.runs import baselines, publish
+from nclib.runs.released import released_runs
 
 pytestmark = pytest.mark.numeric
 
@@ -97,7 +97,7 @@ class TestNeighbours:
 
 
 def test_amending_adds_what_a_release_lacked(tiny_run, released, monkeypatch):
-    monkeypatch.setattr(publish.report, "results", lambda *_, **__: {"probe": 0.5})
+    monkeypatch.setattr(publish.evaluation, "results", lambda *_, **__: {"probe": 0.5})
     folder = publish.release(tiny_run, "tiny", with_tsne=False)
     (complete,) = released_runs()
     record = json.loads((folder / "run.json").read_text())

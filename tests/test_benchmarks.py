@@ -10,8 +10,8 @@ from benchmarks.copied_loop import CopiedLoop
 from benchmarks.profiled import PYTHON, shares
 from benchmarks.same_learning import fast, plain
 from nclib.config import recipe_config
-from nclib.runs import get_runs
-from nclib.train import Training, training_task
+from nclib.runs.get import get_runs
+from nclib.training.loop import Training, training_task
 
 pytestmark = pytest.mark.numeric
 

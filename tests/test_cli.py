@@ -13,9 +13,10 @@ import pytest
 import torch
 from conftest import TINY
 
-from nclib import __version__, cli, doctor, notebook, store
+from nclib import __version__, cli, doctor, notebook
 from nclib.config import recipe_config
-from nclib.run import Run
+from nclib.runs.run import Run
+from nclib.storage import store
 
 SET = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
 
@@ -90,7 +91,7 @@ class TestGetAndTrain:
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("nclib.runs.train_run", interrupted)
+        monkeypatch.setattr("nclib.runs.get.train_run", interrupted)
         assert cli.main(["train", "digits", *SET]) == 130
         assert "goes on from the last checkpoint" in capsys.readouterr().err
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nclib import arrays, collapse
-from nclib.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
-from nclib.moments import Moments
+from nclib.measures import arrays, collapse
+from nclib.measures.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
+from nclib.measures.moments import Moments
 
 pytestmark = pytest.mark.numeric
 

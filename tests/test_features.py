@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nclib.features import extract, features_of
-from nclib.models import build_model
+from nclib.networks.features import extract, features_of
+from nclib.networks.models import build_model
 
 pytestmark = pytest.mark.numeric
 

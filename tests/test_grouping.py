@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nclib.config import RunConfig, recipe_config
-from nclib.data import ImageSet, load
+from nclib.data.datasets import ImageSet, load
+from nclib.data.grouping import SEMANTIC, make_grouping, task
 from nclib.errors import ConfigError
-from nclib.grouping import SEMANTIC, make_grouping, task
 
 
 def images(num_classes: int, superclass: tuple[int, ...] | None = None) -> ImageSet:

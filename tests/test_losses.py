@@ -9,7 +9,7 @@ import torch
 
 from nclib import collapse_metrics
 from nclib.config import CHOICES
-from nclib.losses import LOSSES, NC_TERMS, nc_loss, nc_terms
+from nclib.training.losses import LOSSES, NC_TERMS, nc_loss, nc_terms
 
 pytestmark = pytest.mark.numeric
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from nclib import models
-from nclib._torchvision import import_torchvision
 from nclib.config import RunConfig
-from nclib.data import load
-from nclib.models import build_model
-from nclib.train import initial_model
+from nclib.data.datasets import load
+from nclib.data.torchvision_import import import_torchvision
+from nclib.networks import models
+from nclib.networks.models import build_model, initial_model
 
 pytestmark = pytest.mark.numeric
 

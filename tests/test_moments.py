@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nclib import arrays, moments
-from nclib.moments import ClassMoments, Moments
+from nclib.measures import arrays, moments
+from nclib.measures.moments import ClassMoments, Moments
 
 pytestmark = pytest.mark.numeric
 

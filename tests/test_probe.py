@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from nclib.probe import linear_probe
+from nclib.measures.probe import linear_probe
 
 pytestmark = pytest.mark.numeric
 

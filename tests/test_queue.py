@@ -11,11 +11,14 @@ import torch
 from conftest import TINY
 from filelock import FileLock
 
-from nclib import cli, data, grouping, queue, store
+from nclib import cli
 from nclib.config import recipe_config
+from nclib.data import datasets, grouping
 from nclib.errors import ConfigError
-from nclib.files import write_tensors
-from nclib.released import released_runs
+from nclib.runs import queue
+from nclib.runs.released import released_runs
+from nclib.storage import store
+from nclib.storage.files import write_tensors
 
 FIELDS = "".join(f", {name} = {json.dumps(value)}" for name, value in TINY.items())
 
@@ -74,12 +77,12 @@ class TestPaper:
         assert sets == ["cifar10", "fashion", "cifar100", "svhn", "mnist"]
 
     def test_every_grouping_fits_its_data(self, monkeypatch):
-        def without_images(dataset: str) -> data.Splits:
+        def without_images(dataset: str) -> datasets.Splits:
             n = 100 if dataset == "cifar100" else 10
             own = tuple(fine // 5 for fine in range(n)), tuple(f"group {k}" for k in range(n // 5))
             nothing = torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64)
-            images = data.ImageSet(*nothing, tuple(f"class {k}" for k in range(n)), *own)
-            return data.Splits(images, images)
+            images = datasets.ImageSet(*nothing, tuple(f"class {k}" for k in range(n)), *own)
+            return datasets.Splits(images, images)
 
         monkeypatch.setattr(grouping, "load", without_images)
         for c in (job.config for job in self.jobs):
@@ -91,8 +94,8 @@ class TestPaper:
             queue.read_queue("papr")
 
     def test_numbers_and_shapes_of_images(self):
-        assert set(queue.IMAGES) == set(data.dataset_names())
-        train, test = data.load("digits")
+        assert set(queue.IMAGES) == set(datasets.dataset_names())
+        train, test = datasets.load("digits")
         assert queue.IMAGES["digits"] == (len(train), len(test), tuple(train.images.shape[1:]))
         for run in (run for run in released_runs() if not run.config.held_out):
             counts = tuple(int(run.moments(split).counts.sum()) for split in ("train", "test"))
@@ -138,7 +141,7 @@ class TestWork:
         queue.QUEUES_FILE.write_text(queue.QUEUES_FILE.read_text().replace("epochs = 3", "epochs = 2000"))
         (job,) = queue.read_queue("tiny")
         key = store.run_key(job.config)
-        code = "import sys, nclib.cli, nclib.queue as q; from pathlib import Path; "
+        code = "import sys, nclib.cli, nclib.runs.queue as q; from pathlib import Path; "
         code += "q.QUEUES_FILE = Path(sys.argv.pop()); sys.exit(nclib.cli.main())"
         process = start("-c", code, "train", "--queue", "tiny", str(queue.QUEUES_FILE))
         while not (store.unfinished_folder(key) / "state.safetensors").exists():

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nclib import remember, report, store
-from nclib.remember import remembered
+from nclib.runs import evaluation, remember
+from nclib.runs.remember import remembered
+from nclib.storage import store
 
 
 @pytest.fixture
@@ -68,10 +69,10 @@ def test_not_where_it_is_switched_off(stored, home, calls, compute, monkeypatch)
 
 
 def test_results_are_the_same_from_the_store(stored, monkeypatch):
-    computed = report.results(stored, methods=("kmeans",))
+    computed = evaluation.results(stored, methods=("kmeans",))
     monkeypatch.setenv("NCLIB_REMEMBER", "1")
     for _ in range(2):
-        assert report.results(stored, methods=("kmeans",)) | {"seconds": 0} == computed | {"seconds": 0}
+        assert evaluation.results(stored, methods=("kmeans",)) | {"seconds": 0} == computed | {"seconds": 0}
 
 
 def test_go_with_their_run(stored, home, calls, compute):

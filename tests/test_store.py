@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -13,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from test_layout import imported_modules
 
-from nclib import runs, store
 from nclib.config import RunConfig
 from nclib.errors import StoreError
 from nclib.paths import PACKAGE
+from nclib.runs import get
+from nclib.storage import store
 
 KEY = "ab" * 32
 FILES = ("run.json", "model.safetensors", "moments.safetensors", "features.safetensors")
@@ -83,12 +84,12 @@ class TestDamage:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         with pytest.raises(StoreError, match=f"is damaged: {name} has a changed content") as caught:
-            runs.find_run(tiny_run.config)
+            get.find_run(tiny_run.config)
         (aside,) = (stored.folder.parents[1] / "damaged").iterdir()
         assert stored.key[:12] in str(caught.value)
         assert str(aside) in str(caught.value)
         assert (aside / name).read_bytes() == content
-        again = runs.train_run(tiny_run.config)
+        again = get.train_run(tiny_run.config)
         assert again.folder == stored.folder
         for part in FILES[1:]:
             assert (again.folder / part).read_bytes() == (tiny_run.folder / part).read_bytes()
@@ -123,7 +124,7 @@ class TestDamage:
         file.parent.mkdir(parents=True)
         file.write_bytes(content if content is not None else b"\xff" * 100)
         with pytest.raises(StoreError, match="Delete it and try again") as caught:
-            runs.train_run(tiny_config)
+            get.train_run(tiny_config)
         assert str(file) in str(caught.value)
 
 
@@ -133,28 +134,28 @@ class TestRefusedWrites:
         (tmp_path / "a file").write_text("mine")
         monkeypatch.setenv("NCLIB_HOME", str(tmp_path / where))
         with pytest.raises(StoreError, match=r"cannot write .*set NCLIB_HOME"):
-            runs.train_run(tiny_config)
+            get.train_run(tiny_config)
         assert (tmp_path / "a file").read_text() == "mine"
 
     def test_full_disk_stops_with_advice_and_leaves_nothing(self, home, tiny_config):
         with full_disk(), pytest.raises(StoreError, match=r"cannot write .*too large.*set NCLIB_HOME"):
-            runs.train_run(tiny_config)
+            get.train_run(tiny_config)
         assert [name for name in files_under(home) if not name.startswith("locks")] == []
-        assert runs.train_run(tiny_config).key == store.run_key(tiny_config)
+        assert get.train_run(tiny_config).key == store.run_key(tiny_config)
 
     def test_disk_that_is_full_only_at_the_end(self, home, tiny_config, monkeypatch):
         def refuse(*_):
             raise OSError(28, "No space left")
 
-        monkeypatch.setattr(runs, "write_tensors", refuse)
+        monkeypatch.setattr(get, "write_tensors", refuse)
         with pytest.raises(StoreError, match="No space left"):
-            runs.train_run(tiny_config)
+            get.train_run(tiny_config)
         assert store.unfinished_folder(store.run_key(tiny_config)).exists()  # the work is not lost
         assert not list((home / "partial").iterdir())
 
     def test_stored_run_is_read_from_a_full_disk(self, stored, no_training, tiny_config):
         with full_disk():
-            run = runs.find_run(tiny_config)
+            run = get.find_run(tiny_config)
         assert run.history == stored.history
 
 
@@ -174,30 +175,29 @@ class TestKey:
         store.source_fingerprint.cache_clear()
         return store.run_key(config)
 
-    @pytest.mark.parametrize("name", ["train.py", "models.py", "losses.py", "moments.py", "data.py"])
+    @pytest.mark.parametrize(
+        "name", ["training/loop.py", "networks/models.py", "measures/moments.py", "data/datasets.py"]
+    )
     def test_training_source_changes_it(self, package, tiny_config, name):
         before = store.run_key(tiny_config)
         assert self.key_after(package / name, tiny_config) != before
 
-    @pytest.mark.parametrize("name", ["plots.py", "report.py", "notebook.py", "cli.py", "probe.py"])
+    @pytest.mark.parametrize(
+        "name", ["chapters/figures.py", "runs/evaluation.py", "cli.py", "measures/probe.py"]
+    )
     def test_other_source_does_not(self, package, tiny_config, name):
         before = store.run_key(tiny_config)
         assert self.key_after(package / name, tiny_config) == before
 
     def test_every_module_that_training_imports_decides_it(self):
-        seen, todo = set(), ["train.py", "many.py"]
+        seen, todo = set(), {"training/loop.py", "training/stacked_seeds.py"}
         while todo:
             name = todo.pop()
             seen.add(name)
-            for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nclib"):
-                    module = node.module.removeprefix("nclib").removeprefix(".")
-                    names = [module] if module else [alias.name for alias in node.names]
-                    todo += {name + ".py" for name in names} - seen
+            todo |= set(map(str, imported_modules(PACKAGE / name))) - seen
         # the configuration and the data are in the key themselves; these only carry and name things
-        assert seen - {"config.py", "errors.py", "files.py", "paths.py", "_torchvision.py"} == set(
-            store.TRAINING_SOURCES
-        )
+        carriers = {"config.py", "errors.py", "paths.py", "storage/files.py", "data/torchvision_import.py"}
+        assert seen - carriers == set(store.TRAINING_SOURCES)
 
     def test_configuration_and_data_decide_it(self):
         keys = {store.run_key(RunConfig(**c)) for c in ({}, {"seed": 1}, {"dataset": "mnist"}, {"lr": 0.2})}
@@ -212,7 +212,7 @@ class TestKey:
 
 class TestLock:
     def test_lock_of_a_dead_process_does_not_block(self, home, start, capsys):
-        code = f"from nclib import store\nwith store.writing({KEY!r}): print(1, flush=True); input()"
+        code = f"from nclib.storage import store\nwith store.writing({KEY!r}): print(1, flush=True); input()"
         process = start("-c", code, stdin=subprocess.PIPE)
         assert process.stdout.readline() == "1\n"
         process.kill()

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import f_oneway
 
 import nclib
-from nclib.moments import Moments
-from nclib.variance import explained_variance_of
+from nclib.measures.moments import Moments
+from nclib.measures.variance import explained_variance_of
 
 
 def groups(rng, sizes, widths, gap=0.0, dim=3):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nclib.workers import Worker, stopping
+from nclib.runs.workers import Worker, stopping
 
 PARENT = """
 import sys, time

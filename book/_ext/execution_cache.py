@@ -15,8 +15,8 @@ from pathlib import Path
 
 FILLED = "BOOK_EXECUTION_CACHE"  # environment variable
 DECIDES_OUTPUTS = (
-    "nclib/*.py",
-    "nclib/*.toml",
+    "nclib/**/*.py",
+    "nclib/**/*.toml",
     "book/released/**/*",
     "benchmarks/results/*",
     "requirements.lock",

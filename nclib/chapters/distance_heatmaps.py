@@ -1,0 +1,231 @@
+"""Chapter 3: distances between classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import LogLocator
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges
+from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.data.grouping import Grouping
+from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
+from nclib.runs.baselines import pixel_distances
+from nclib.runs.evaluation import terminal_epoch
+from nclib.runs.run import Run
+
+CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
+    "siblings": ("siblings", "{:.2f}"),
+    "others": ("other labels", "{:.2f}"),
+    "difference": ("difference / other labels", "{:.2g}"),
+    "msdr": ("MSDR", "{:.2f}"),
+}
+
+
+def stages(run: Run) -> dict[str, int]:
+    """Three measured epochs to look at: "untrained", "on the way" and "end".
+
+    "on the way" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
+    where there is none, it is the one before the last, so that there is something to compare with.
+    """
+    epochs = run.measured_epochs
+    begin = terminal_epoch([run])
+    between = epochs[-2] if begin in (None, epochs[-1]) else begin
+    return {"untrained": epochs[0], "on the way": between, "end": epochs[-1]}
+
+
+def distances(run: Run) -> dict[str, Tensor]:
+    """Class distances (C, C) of both splits at the end of training."""
+    return {split: distances_of(run.moments(split)) for split in ("train", "test")}
+
+
+def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
+    """Class distances (C, C) of pixels and at the ``stages`` of a run, by a title for each."""
+    accuracy = {record["epoch"]: record.get("train_accuracy") for record in run.history}
+    found = {"pixels": pixel_distances(run, split)}
+    for stage, epoch in stages(run).items():
+        name = "untrained" if stage == "untrained" else f"epoch {epoch}"
+        title = f"{name}\ncoarse accuracy {100 * accuracy[epoch]:.1f} %"
+        found[title] = distances_of(run.moments(split, epoch))
+    return found
+
+
+def contrasts(distances: Tensor, group: Tensor) -> dict[str, float]:
+    """What a heatmap shows, in four numbers.
+
+    Parameters
+    ----------
+    distances : (C, C) of ``class_distances``.
+    group : (C,) coarse label of every class.
+
+    Returns
+    -------
+    dict. "siblings" and "others": mean of ``relative_distances`` over pairs of classes with one label, and
+    with two. "difference": by how much siblings are further apart than samples of one class, mean of
+    D(c, c') - (D(c, c) + D(c', c')) / 2, over the mean of D between labels; the definition is ours. "msdr":
+    its mean. Where no class has siblings all but "others" are not a number.
+    """
+    siblings, others = sibling_pairs(group), group[:, None] != group[None, :]
+    relative, width = relative_distances(distances), distances.diagonal()
+    gaps = distances - (width[:, None] + width[None, :]) / 2
+    return {
+        "siblings": float(relative[siblings].mean()),
+        "others": float(relative[others].mean()),
+        "difference": float(gaps[siblings].mean() / distances[others].mean()),
+        "msdr": float(torch.nanmean(ratio_to_siblings(distances, group))),
+    }
+
+
+def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """``contrasts`` of pixels and at the stages of training. A cell is the mean over seeds, 95 % interval."""
+    rows = []
+    for name, runs in runs_of.items():
+        group = runs[0].grouping.fine_to_coarse
+        for stage in ("pixels", "untrained", "on the way", "end"):
+            epochs = None if stage == "pixels" else [stages(run)[stage] for run in runs]
+            row = {"data": name, "when": stage, "epoch": "-", "coarse accuracy, train": "-"}
+            if epochs:
+                low, high = min(epochs), max(epochs)
+                row["epoch"] = f"{low}" if low == high else f"{low} to {high}"
+                row["coarse accuracy, train"] = over_seeds(_accuracies(runs, epochs))
+            for split in ("train", "test"):
+                of_seeds = _contrasts_of(runs, epochs, split, group)
+                for key, (title, form) in CONTRAST_NAMES.items():
+                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), form)
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["data", "when"]).T
+
+
+def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
+    records = [{record["epoch"]: record for record in run.history} for run in runs]
+    return [of_run[epoch]["train_accuracy"] for of_run, epoch in zip(records, epochs, strict=True)]
+
+
+def _contrasts_of(
+    runs: Sequence[Run], epochs: Sequence[int] | None, split: str, group: Tensor
+) -> list[dict[str, float]]:
+    """At one epoch of each run; of the pixels, which know no seed, once."""
+    if epochs is None:
+        return [contrasts(pixel_distances(runs[0], split), group)]
+    measured = zip(runs, epochs, strict=True)
+    return [contrasts(distances_of(run.moments(split, epoch)), group) for run, epoch in measured]
+
+
+MOST_NAMED = 20  # classes whose names fit beside a heatmap
+
+
+def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:
+    """Class distances in two colour scales: that of all of them, and that of those inside one label.
+
+    Parameters
+    ----------
+    distances : (C, C) of ``nclib.class_distances`` by split; a row of panels for each.
+    """
+    figure, panels = plt.subplots(
+        len(distances), 2, figsize=(9, 0.6 + 3.7 * len(distances)), squeeze=False, layout="constrained"
+    )
+    inside, words = _inside(grouping), []
+    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    for row, (name, matrix) in zip(panels, distances.items(), strict=True):
+        matrix = np.asarray(matrix)
+        norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
+        for panel, norm, scale in zip(row, norms, ("all distances", "only inside labels"), strict=True):
+            image = _heatmap(panel, matrix, grouping, norm)
+            extend = "max" if norm is norms[1] else "neither"
+            figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
+            panel.set_title(f"{name}: {scale}", fontsize="medium")
+        words.append(
+            f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one label "
+            f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
+        )
+    figure.suptitle("The same distances in two colour scales: of all pairs, and of pairs inside a label")
+    return described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
+
+
+def relative_distances_figure(
+    rows: Mapping[str, Mapping[str, ArrayLike]], grouping: Grouping, title: str = ""
+) -> Axes:
+    """Class distances in units of the width of both classes, on one colour scale for all panels.
+
+    Colours are for distances inside a label, which are also written down; those between labels that are
+    larger than all of these are grey.
+
+    Parameters
+    ----------
+    rows : for each name, class distances (C, C) by the title of their panel.
+    """
+    relative = {
+        name: {when: relative_distances(matrix).numpy() for when, matrix in of_row.items()}
+        for name, of_row in rows.items()
+    }
+    inside = _inside(grouping)
+    shown = np.concatenate([matrix[inside] for of_row in relative.values() for matrix in of_row.values()])
+    norm = LogNorm(min(1, shown.min()), shown.max())
+    columns = max(len(of_row) for of_row in rows.values())
+    figure, panels = plt.subplots(
+        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False, sharex=True,
+        sharey=True, layout="constrained",
+    )  # fmt: skip
+    for line, (name, of_row) in zip(panels, relative.items(), strict=True):
+        for panel, (when, matrix) in zip(line, of_row.items(), strict=True):
+            image = _heatmap(panel, matrix, grouping, norm, written=True)
+            panel.set_title(when, fontsize="medium")
+        line[0].set_ylabel(name)
+    bar = figure.colorbar(image, ax=panels, extend="max", label="distance / width (1: no difference)")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.minorticks_off()
+    figure.suptitle(title or "Inside a label, classes stay further apart than they are wide")
+    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    words = "; ".join(
+        f"{name}, {when}: inside labels {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
+        for name, of_row in relative.items()
+        for when, m in of_row.items()
+    ).replace("\n", ", ")
+    return described(panels[0, 0], f"Class distances in units of the width of both classes. Means: {words}.")
+
+
+def _heatmap(
+    panel: Axes,
+    matrix: np.ndarray,
+    grouping: Grouping,
+    norm: Normalize,
+    written: bool = False,
+) -> QuadMesh:
+    """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey."""
+    order, edges = by_super_class(grouping)
+    cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(over=OFF_SCALE)
+    few = len(order) <= MOST_NAMED
+    names = [grouping.fine_names[fine] for fine in order] if few else []
+    ordered = matrix[np.ix_(order, order)]
+    image = panel.pcolormesh(ordered, norm=norm, cmap=cmap)  # seaborn's heatmap draws the figure every time
+    panel.set(xlim=(0, len(order)), ylim=(len(order), 0), aspect="equal")
+    panel.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
+    panel.set_yticks(np.arange(len(names)) + 0.5, names)
+    panel.tick_params(labelsize="x-small")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    draw_edges(panel, edges)
+    if written and few:
+        siblings = sibling_pairs(grouping.fine_to_coarse[order])
+        for i, j in siblings.nonzero().tolist():
+            light = norm(ordered[i, j]) > 0.5
+            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=5.5,
+                       ha="center", va="center")  # fmt: skip
+    return image
+
+
+def _inside(grouping: Grouping) -> np.ndarray:
+    """Which pairs of fine classes lie in one label, each class with itself included; (C, C) bool."""
+    group = grouping.fine_to_coarse.numpy()
+    return group[:, None] == group[None, :]

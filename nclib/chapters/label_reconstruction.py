@@ -1,0 +1,112 @@
+"""Chapter 5: label reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges
+from nclib.chapters.statistics import interval
+from nclib.data.grouping import Grouping
+from nclib.runs.evaluation import METHOD_NAMES
+
+
+def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title: str) -> Axes:
+    """What a number of clusters finds, and which number each method chooses.
+
+    Parameters
+    ----------
+    quality : of ``nclib.chapters.when_structure_appears.wrong_k``. Lines are means over seeds, bands their 95
+        % intervals.
+    chosen : of ``nclib.chapters.when_structure_appears.chosen_k``. Colours count labels and seeds.
+    """
+    methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
+    most = max(quality["k"].max(), chosen["chosen"].max())
+    figure, panels = plt.subplots(
+        1, 1 + len(methods), figsize=(4 + 2.5 * len(methods), 3.6), layout="constrained",
+        width_ratios=[1.5] + [1] * len(methods),
+    )  # fmt: skip
+    for number, measure in enumerate(("accuracy", "purity", "ari")):
+        means = quality.groupby("k")[measure].agg(interval)
+        mean, half = np.array(means.tolist()).T
+        name = "adjusted Rand index" if measure == "ari" else measure
+        panels[0].plot(means.index, mean, color=f"C{number}", marker=MARKERS[number], ms=4, label=name)
+        panels[0].fill_between(means.index, mean - half, mean + half, color=f"C{number}", alpha=0.2, lw=0)
+    panels[0].set(xlabel="clusters inside each label", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
+    panels[0].legend(fontsize="small")
+    words = []
+    for panel, method in zip(panels[1:], methods, strict=True):
+        of_method = chosen[chosen["method"] == method]
+        counts = of_method.groupby(["true", "chosen"]).size().unstack(fill_value=0)
+        counts = counts.reindex(index=trues, columns=range(1, most + 1), fill_value=0)
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        sns.heatmap(
+            shares, vmin=0, vmax=1, cmap="mako_r", annot=counts, fmt="d", cbar=False, square=True, ax=panel,
+            annot_kws={"fontsize": 7},
+        )  # fmt: skip
+        right = (of_method["true"] == of_method["chosen"]).mean()
+        panel.set_title(f"{method}\n{100 * right:.0f} % right", fontsize="medium")
+        panel.set(xlabel="clusters chosen", ylabel="classes in the label" if panel is panels[1] else "")
+        panel.tick_params(axis="y", rotation=0)
+        words.append(f"{method}: right in {100 * right:.0f} %")
+    figure.suptitle(title)
+    return described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} labels.")
+
+
+def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
+    """Accuracy of reconstructed labels on train, method by method, beside pixels and chance.
+
+    Parameters
+    ----------
+    results : a list of ``nclib.runs.evaluation.results`` for each name, one entry a seed.
+    """
+    _, axes = plt.subplots(figsize=(7.5, 0.9 + 1.1 * len(results)), layout="constrained")
+    words = []
+    for at, (name, of_seeds) in enumerate(results.items()):
+        for number, (method, title) in enumerate(METHOD_NAMES.items()):
+            found = [r["reconstruction"][method] for r in of_seeds if method in r["reconstruction"]]
+            if not found:
+                continue
+            mean, half = interval(r["train"] for r in found)
+            height, color = at + 0.2 * (number - 1.5), f"C{number}"
+            axes.errorbar(mean, height, xerr=half, fmt=MARKERS[number], color=color, capsize=3, ms=6)
+            of_pixels = next(r["pixels"][method] for r in of_seeds if method in r["reconstruction"])
+            axes.plot(of_pixels, height, MARKERS[number], color=color, mfc="none", ms=6)
+            words.append(f"{name}: {title} {mean:.3f}")
+        axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
+    axes.set_yticks(range(len(results)), results)
+    axes.set_ylim(len(results) - 0.5, -0.5)
+    axes.set(xlim=(None, 1.01), xlabel="share of train samples whose fine label is found again")
+    axes.set_title("Labels that were never given, found by clustering (dotted: chance)")
+    keys = [plt.Line2D([], [], marker=MARKERS[n], color=f"C{n}", ls="") for n in range(len(METHOD_NAMES))]
+    keys.append(plt.Line2D([], [], marker="o", color="0.3", mfc="none", ls=""))
+    names = [*METHOD_NAMES.values(), "hollow: of pixels"]
+    axes.legend(keys, names, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    return described(axes, f"Accuracy of reconstructed labels on train. {'; '.join(words)}.")
+
+
+def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
+    """True against reconstructed labels as shares of each true class, ordered by super-class."""
+    order, edges = by_super_class(grouping)
+    counts = np.asarray(matrix)[np.ix_(order, order)]
+    names = [grouping.fine_names[fine] for fine in order]
+    _, axes = plt.subplots(figsize=(6.2, 5.4), layout="constrained")
+    sns.heatmap(
+        counts / counts.sum(1, keepdims=True), vmin=0, vmax=1, cmap="mako_r", square=True, annot=True,
+        fmt=".2f", annot_kws={"fontsize": 7}, xticklabels=names, yticklabels=names,
+        cbar_kws={"label": "share of the true class"}, ax=axes,
+    )  # fmt: skip
+    draw_edges(axes, edges)
+    axes.set(xlabel="reconstructed class", ylabel="true class")
+    axes.set_title(title or "Which classes are found again")
+    diagonal = np.diag(counts) / counts.sum(1)
+    worst = int(np.argmin(diagonal))
+    text = f"Confusion matrix; the class found worst is {names[worst]}, {diagonal[worst]:.2f} of it."
+    return described(axes, text)

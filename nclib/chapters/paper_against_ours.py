@@ -1,0 +1,400 @@
+"""What the sources say, ours beside it, and whether they agree by a rule that nobody bends.
+
+    compare(read_claims(), live={"digits": runs})      # a row for each claim and experiment
+
+The claims are in ``claims.toml``. Every number of ours is computed from runs, those that a page trains
+and those released with the book, so that a new release changes the page by itself.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nclib.chapters import distance_heatmaps, statistics, tables
+from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class, test_features
+from nclib.data.datasets import load
+from nclib.measures.collapse import collapse_of
+from nclib.measures.distances import distances_of, msdr_of
+from nclib.measures.neighbours import neighbour_purity, purity_by_chance
+from nclib.measures.ood_scores import detection_of, outlier_scores
+from nclib.networks.features import features_of
+from nclib.runs import evaluation
+from nclib.runs.detection import CLASS_SCORES, LABELLINGS
+from nclib.runs.released import released_runs
+from nclib.runs.run import Run
+from nclib.training.losses import NC_TERMS
+
+CLAIMS_FILE = Path(__file__).with_name("claims.toml")
+SOURCES = {  # key in the bibliography: name
+    "yang2023collapsed": "Yang, Steinhardt and Hu (2023)",
+    "papyan2020prevalence": "Papyan, Han and Donoho (2020)",
+    "haas2023linking": "Haas, Yolland and Rabus (2023)",
+}
+GRID = [(lr, decay) for lr in (1e-1, 1e-2, 1e-3) for decay in (5e-3, 5e-4, 5e-5)]  # of Yang et al.
+SIGNIFICANT = 0.05
+VERDICTS = ("same", "weaker", "not seen", "opposite", "not run yet", "not tested")
+COLUMNS = (  # of ``compare``
+    "source",
+    "claim",
+    "data",
+    "ours",
+    "verdict",
+    "seeds",
+    "nothing",
+    "setting",
+    "tier",
+    "n train / test",
+    "commit",
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a source, and what of ours is held beside it; ``claims.toml`` explains the fields."""
+
+    title: str
+    source: str
+    where: str
+    chapter: str
+    says: str
+    test: str
+    measure: str = ""
+    key: str = ""
+    bound: float | None = None
+    own: str = ""
+    others: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+
+
+class Found(NamedTuple):
+    """What was measured for a claim.
+
+    Attributes
+    ----------
+    value : mean over seeds, unless the claim says otherwise.
+    low, high : its 95 % interval, the value itself where there is none.
+    null : the value if there were nothing.
+    seeds : how many runs it is from.
+    p : chance of a value as far from null, where a second test has to agree.
+    """
+
+    value: float
+    low: float
+    high: float
+    null: float
+    seeds: int
+    p: float | None = None
+
+
+def verdict(found: Found | None, bound: float | None = None) -> str:
+    """How ours compares with a claim; larger values are in its favour.
+
+    Parameters
+    ----------
+    found : what was measured; None if nothing was run.
+    bound : the published number, if there is one.
+
+    Returns
+    -------
+    "not run yet"; "opposite" if the whole interval lies below null; "not seen" if it reaches down to null,
+    or if ``p`` is not below 5 %; "same" if it lies above the bound, or above null where there is no bound;
+    else "weaker".
+    """
+    if found is None:
+        return "not run yet"
+    if found.high < found.null:
+        return "opposite"
+    if found.low <= found.null or (found.p is not None and found.p >= SIGNIFICANT):
+        return "not seen"
+    return "same" if bound is None or found.low > bound else "weaker"
+
+
+def read_claims() -> list[Claim]:
+    """All claims, in the order of ``claims.toml``."""
+    entries = tomllib.loads(CLAIMS_FILE.read_text(encoding="utf-8"))["claims"]
+    return [Claim(**{name: tuple(v) if isinstance(v, list) else v for name, v in e.items()}) for e in entries]
+
+
+def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Ours beside every claim.
+
+    Parameters
+    ----------
+    claims : of ``read_claims``.
+    live : runs of experiments that are trained rather than released, by name.
+
+    Returns
+    -------
+    DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
+    interval, "verdict", "seeds", "nothing" (the value if there were nothing), "setting" ("source's" for the
+    experiment that repeats it as far as that was readable), "tier", "n train / test" and "commit".
+    """
+    rows = []
+    for claim in claims:
+        start = {"source": claim.source, "claim": claim.title}
+        if not claim.measure:
+            rows.append(start | {"verdict": "not tested"})
+        experiments = [claim.own, *claim.others] if claim.measure else []
+        against = claim.against or [""] * len(experiments)
+        for name, other in zip(experiments, against, strict=True):
+            runs, compared = experiment_runs(name, live), experiment_runs(other, live)
+            where = {"data": name.rstrip("*"), "setting": "source's" if name == claim.own else "another"}
+            where["tier"] = tier(name, live)
+            found = None
+            if runs and (compared or not other):
+                measure = PAIRED[claim.measure] if other else MEASURES[claim.measure]
+                found = measure(runs, compared, claim.key) if other else measure(runs, claim.key)
+                where |= _described(found, runs) if found else {}
+            rows.append(start | where | {"verdict": verdict(found, claim.bound)})
+    return pd.DataFrame([dict.fromkeys(COLUMNS, "-") | row for row in rows])
+
+
+def experiment_runs(name: str, live: Mapping[str, Sequence[Run]]) -> list[Run]:
+    """Runs of an experiment: live ones, or the released folders NAME-seedN; none if there are none."""
+    if not name:
+        return []
+    return list(live.get(name) or released_runs(f"{name}-seed*"))
+
+
+def tier(name: str, live: Mapping[str, Sequence[Run]]) -> str:
+    """Tier of an experiment by its name: live ones are quick."""
+    return "quick" if name in live else "paper" if "paper" in name else "laptop"
+
+
+def statements(claims: Iterable[Claim], source: str) -> pd.DataFrame:
+    """What a source says and what is held beside it, a row for each claim."""
+    rows = [
+        {"claim": c.title, "where": c.where, "says": c.says, "held beside it": c.test}
+        | {"chapter": c.chapter.partition("_")[0].lstrip("0")}
+        for c in claims
+        if c.source == source
+    ]
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def tally(table: pd.DataFrame) -> pd.DataFrame:
+    """How often each verdict is given, in the sources' own settings and in others."""
+    counts = pd.crosstab(table["verdict"], table["setting"].replace("-", "none"))
+    return counts.reindex([v for v in VERDICTS if v in counts.index])
+
+
+def shown(table: pd.DataFrame) -> object:
+    """A table of text to display, with long cells in full."""
+    from IPython.display import HTML
+
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(table.to_html(classes="claims", border=0))
+
+
+def _described(found: Found, runs: Sequence[Run]) -> dict[str, str]:
+    interval = f"{found.value:.3g}"
+    if found.low < found.high:
+        interval += f" ({found.low:.3g} to {found.high:.3g})"
+    if found.p is not None:
+        interval += f", p = {found.p:.2g}"
+    samples = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
+    return {
+        "ours": interval,
+        "nothing": f"{found.null:.3g}",
+        "seeds": str(found.seeds),
+        "n train / test": " / ".join(f"{n:,}" for n in samples),
+        "commit": ", ".join(sorted({tables.short_commit(run.provenance["commit"]) for run in runs})),
+    }
+
+
+def _mean(values: Sequence[float], null: float) -> Found | None:
+    """Mean over seeds; None of no seeds."""
+    if not values:
+        return None
+    mean, half = statistics.interval(values)
+    half = 0.0 if len(values) == 1 else half
+    return Found(mean, mean - half, mean + half, null, len(values))
+
+
+def _mean_ratio(ratios: Sequence[float]) -> Found | None:
+    """Geometric mean over seeds of ratios, which are 1 if there is nothing."""
+    found = _mean(np.log(ratios).tolist(), null=0)
+    return found and _scaled(found, np.exp)
+
+
+def _scaled(found: Found, change: Callable[[float], float]) -> Found:
+    """The same on another, ascending scale."""
+    values = {name: float(change(getattr(found, name))) for name in ("value", "low", "high", "null")}
+    return found._replace(**values)
+
+
+def _exact(number: float, seeds: int) -> Found:
+    """A number that has no interval, and is zero if there is nothing."""
+    return Found(number, number, number, null=0, seeds=seeds)
+
+
+def probe_on_found(runs: Sequence[Run], _: str) -> Found | None:
+    """Accuracy on test of a probe trained on the labels that t-SNE and k-means find."""
+    return _reconstruction(runs, "tsne-kmeans", "probe")
+
+
+def found_again(runs: Sequence[Run], _: str) -> Found | None:
+    """Share of train samples whose fine label k-means finds."""
+    return _reconstruction(runs, "kmeans", "train")
+
+
+def _reconstruction(runs: Sequence[Run], method: str, key: str) -> Found | None:
+    results = [evaluation.results(run, methods=(method,)) for run in runs]
+    results = [result for result in results if method in result["reconstruction"]]
+    values = [result["reconstruction"][method][key] for result in results]
+    return _mean(values, null=float(np.mean([result["chance"] for result in results] or [0])))
+
+
+def settings(runs: Sequence[Run], _: str) -> Found:
+    """Of the nine learning rates and weight decays, those that were run with cross entropy."""
+    plain = [r.config for r in runs if r.config.loss == "cross-entropy" and not r.config.held_out]
+    done = {(c.lr, c.weight_decay) for c in plain} & set(GRID)
+    return _exact(len(done), seeds=len({c.seed for c in plain}))
+
+
+def seeds(runs: Sequence[Run], _: str) -> Found:
+    """How many seeds."""
+    number = len({run.config.seed for run in runs})
+    return _exact(number, seeds=number)
+
+
+def closer_to_itself(runs: Sequence[Run], _: str) -> Found | None:
+    """Share of classes with a D(c, c) below the mean of D(c, c') over siblings, that is an MSDR above 1.
+
+    Notes
+    -----
+    Two classes of equal means have (D(c, c) + D(c', c')) / 2 between them: one of them, the narrower, then
+    passes, the other does not. Hence one half if there is nothing.
+    """
+    found = [msdr_of(run.moments("train"), run.grouping.fine_to_coarse) for run in runs]
+    return _mean([float((ratio[~ratio.isnan()] > 1).double().mean()) for ratio in found], null=0.5)
+
+
+def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
+    """Relative distance between labels over that of siblings."""
+    pairs = [(distances_of(run.moments("train")), run.grouping.fine_to_coarse) for run in runs]
+    found = [distance_heatmaps.contrasts(*pair) for pair in pairs]
+    return _mean_ratio([each["others"] / each["siblings"] for each in found])
+
+
+def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
+    """Neighbour purity in the t-SNE plane, of runs that have test features and an embedding of them."""
+    found, chance = [], 0.0
+    for run in runs:
+        f = test_features(run)
+        if f is None or (run.released and not run.has_embedding):
+            continue
+        found.append(float(neighbour_purity(evaluation.embedding(run), f.fine, f.coarse).mean()))
+        chance = float(purity_by_chance(f.fine, f.coarse).mean())
+    return _mean(found, null=chance)
+
+
+def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
+    """Correlation over classes of MSDR on train with the accuracy of the probe on test."""
+    classes = averaged_over_seeds(per_class(run) for run in runs)
+    found = correlation(classes["msdr_train"], classes["probe"], classes["label"])
+    return Found(found.r, found.low, found.high, null=0, seeds=len(runs), p=found.p_kept)
+
+
+def fall(runs: Sequence[Run], key: str) -> Found | None:
+    """How many times smaller a measure is at the end than in the untrained network."""
+    ends = [_ends(run) for run in runs]
+    return _mean_ratio([first[key] / last[key] for first, last in ends])
+
+
+def drop(runs: Sequence[Run], key: str) -> Found | None:
+    """By how much a measure is smaller at the end than in the untrained network."""
+    ends = [_ends(run) for run in runs]
+    return _mean([first[key] - last[key] for first, last in ends], null=0)
+
+
+def least_fall(runs: Sequence[Run], _: str) -> Found | None:
+    """``fall`` of the term of the NC loss that falls least."""
+    ends = [_ends(run) for run in runs]
+    return _mean_ratio([min(first[term] / last[term] for term in NC_TERMS) for first, last in ends])
+
+
+def _ends(run: Run) -> tuple[dict[str, float], dict[str, float]]:
+    """Measures on train of the untrained network and at the end."""
+    rows = [row for row in evaluation.measures(run) if row["split"] == "train"]
+    return rows[0], rows[-1]
+
+
+def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found | None:
+    """Accuracy by found labels over the test accuracy of networks that were trained on fine labels."""
+    usual = np.mean([run.history[-1]["test_accuracy"] for run in normal])
+    found = probe_on_found(runs, "")
+    return found and _scaled(found, lambda accuracy: accuracy / usual)
+
+
+def earlier(runs: Sequence[Run], plain: Sequence[Run], _: str) -> Found | None:
+    """NC1 of the coarse labels in ``plain`` over that in ``runs``, after a tenth of the epochs."""
+    return _mean_ratio([_early_nc1(b) / _early_nc1(a) for a, b in _pairs(runs, plain)])
+
+
+def _early_nc1(run: Run) -> float:
+    epoch = next(epoch for epoch in run.measured_epochs if epoch >= run.config.epochs / 10)
+    return collapse_of(run.moments("train", epoch).grouped(run.grouping.fine_to_coarse))["nc1"]
+
+
+def gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
+    """By how much the AUROC for held-out classes is higher in ``runs`` than in ``plain``."""
+    return _mean([held_out_auroc(a, key) - held_out_auroc(b, key) for a, b in _pairs(runs, plain)], null=0)
+
+
+def worst_gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
+    """The same for the lowest AUROC over seeds."""
+    pairs = _pairs(runs, plain)
+    with_it, without = (min(held_out_auroc(run, key) for run in of) for of in zip(*pairs, strict=True))
+    return _exact(with_it - without, seeds=len(pairs))
+
+
+def held_out_auroc(run: Run, score: str) -> float:
+    """AUROC of a score of ``nclib.measures.ood_scores`` for the test images of classes that training never
+    saw."""
+    names = {"outliers": "held-out classes", "score": score}
+    names["labels"] = LABELLINGS[0] if score in CLASS_SCORES else "none"
+    if run.released:
+        (row,) = (row for row in run.results["detection"] if names.items() <= row.items())
+        return row["auroc"]
+    train, test = run.features("train"), run.features("test")
+    images = load(run.config.dataset).test.of_classes(run.config.held_out).images
+    labels = train.coarse if score in CLASS_SCORES else None
+    within, beyond = (
+        outlier_scores(train, h, labels, [score])[score] for h in (test.h, features_of(run.model(), images))
+    )
+    return detection_of(within, beyond)["auroc"]
+
+
+def _pairs(runs: Sequence[Run], others: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Runs of the same seed."""
+    by_seed = {run.config.seed: run for run in others}
+    return [(run, by_seed[run.config.seed]) for run in runs if run.config.seed in by_seed]
+
+
+MEASURES: dict[str, Callable[[Sequence[Run], str], Found | None]] = {
+    measure.__name__: measure
+    for measure in (
+        probe_on_found,
+        found_again,
+        settings,
+        seeds,
+        closer_to_itself,
+        labels_apart,
+        tsne_purity,
+        msdr_correlation,
+        fall,
+        drop,
+        least_fall,
+    )
+}
+PAIRED: dict[str, Callable[[Sequence[Run], Sequence[Run], str], Found | None]] = {
+    measure.__name__: measure for measure in (share_of_normal, earlier, gain, worst_gain)
+}

@@ -1,0 +1,353 @@
+"""Is a class read off better where more of its structure is left? Per-class probes against MSDR.
+
+    classes = over_seeds(per_class(run) for run in runs)            # a row for each fine class
+    correlation(classes["msdr_train"], classes["probe"], classes["label"])
+
+Yang, Steinhardt and Hu (2023), rebuttal, section J. The statistics, and "inside" and "coarse", are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+from scipy.stats import linregress, pearsonr, rankdata, spearmanr
+from scipy.stats import t as student_t
+from sklearn.model_selection import StratifiedKFold
+
+from nclib.chapters import statistics
+from nclib.chapters.figures import MARKERS, described, stacked_panels
+from nclib.errors import StoreError
+from nclib.measures.distances import msdr_of
+from nclib.measures.probe import linear_probe
+from nclib.networks.features import FeatureSet
+from nclib.runs import evaluation
+from nclib.runs.run import Run
+
+ACCURACIES = {  # columns of ``per_class``, all on test
+    "probe": "probe, all classes",
+    "inside": "probe inside the label",
+    "coarse": "network, coarse label",
+}
+PERMUTATIONS = 9_999
+FEWEST = 4  # classes: Fisher's interval of a correlation divides by the root of their number minus 3
+
+
+def per_class(run: Run) -> pd.DataFrame:
+    """MSDR and test accuracies of every fine class that has siblings, at the end of training.
+
+    Returns
+    -------
+    DataFrame, a row for each class: "class", "label" (its coarse label), "seed", "msdr_train" and
+    "msdr_test"; "probe", accuracy of a linear probe over all fine classes, see
+    ``nclib.runs.evaluation.results``;
+    "inside" of ``inside_accuracy`` and "coarse" of ``coarse_accuracy``, not a number for a run that has no
+    test features.
+
+    Raises
+    ------
+    ValueError : fewer than four classes have siblings.
+    """
+    group = run.grouping.fine_to_coarse
+    rows = pd.DataFrame({"class": run.grouping.fine_names, "label": group.numpy(), "seed": run.config.seed})
+    for split in ("train", "test"):
+        rows[f"msdr_{split}"] = msdr_of(run.moments(split), group).numpy()
+    rows["probe"] = evaluation.results(run, methods=evaluation.METHODS[:1])["probe_per_class"]
+    f = test_features(run)
+    rows["inside"] = np.nan if f is None else inside_accuracy(f)
+    rows["coarse"] = np.nan if f is None else coarse_accuracy(f)
+    rows = rows.dropna(subset=["msdr_train"])
+    if len(rows) < FEWEST:
+        raise ValueError(f"{run}: {len(rows)} classes share a label with others; it takes {FEWEST} or more")
+    return rows
+
+
+def test_features(run: Run) -> FeatureSet | None:
+    """Test features of a run, or None of one that was released without."""
+    try:
+        return run.features("test")
+    except StoreError:
+        if run.released:
+            return None
+        raise
+
+
+def coarse_accuracy(f: FeatureSet) -> np.ndarray:
+    """Share of every fine class to which the network's own last layer gives its coarse label, (C,)."""
+    correct = (f.h @ f.weight.T + f.bias).argmax(dim=1) == f.coarse
+    return _share(correct.numpy(), f.fine.numpy())
+
+
+def inside_accuracy(f: FeatureSet, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Accuracy of every fine class among its siblings only: a linear probe that is told the label.
+
+    Parameters
+    ----------
+    f : features of one split; probes are trained and judged on it, by cross-validation.
+    folds : of the cross-validation, with equal shares of every class.
+    seed : of the folds.
+
+    Returns
+    -------
+    (C,) float64, 1 for a class without siblings.
+
+    Notes
+    -----
+    The definition is ours. An error of a probe over all classes may lie inside the label or between labels;
+    this one sees only the former. It needs no train features, so it is the same for released runs.
+    """
+    fine, coarse = f.fine.numpy(), f.coarse.numpy()
+    correct = np.ones(len(fine), dtype=bool)
+    for label in np.unique(coarse):
+        rows = np.flatnonzero(coarse == label)
+        h, y = f.h[rows], fine[rows]
+        if len(np.unique(y)) == 1:
+            continue
+        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(h, y):
+            correct[rows[test]] = linear_probe(h[train], y[train]).predict(h[test]) == y[test]
+    return _share(correct, fine)
+
+
+def _share(correct: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.bincount(y, weights=correct) / np.bincount(y)
+
+
+def averaged_over_seeds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Mean of every class over the seeds of one experiment: a row for each class.
+
+    Parameters
+    ----------
+    tables : of ``per_class``, one a seed.
+
+    Notes
+    -----
+    Seeds of one class are repeated measurements of one thing. They make its point more precise; they are
+    no further points.
+    """
+    joined = pd.concat(tables)
+    return joined.drop(columns="seed").groupby(["class", "label"], sort=False).mean().reset_index()
+
+
+class Correlation(NamedTuple):
+    """How two numbers of every class go together.
+
+    Attributes
+    ----------
+    r : Pearson's correlation.
+    low, high : its 95 % interval, by Fisher's transformation.
+    p : two-sided, of r, if classes were independent and normal.
+    p_kept : two-sided, of r, by permutations that keep the classes of a label together.
+    rho : Spearman's rank correlation.
+    p_rho_kept : as ``p_kept``, of rho.
+    n : classes.
+    """
+
+    r: float
+    low: float
+    high: float
+    p: float
+    p_kept: float
+    rho: float
+    p_rho_kept: float
+    n: int
+
+    @property
+    def seen(self) -> bool:
+        """Whether the interval excludes zero, and the permutations agree at 5 %."""
+        return (self.low > 0 or self.high < 0) and self.p_kept < 0.05
+
+
+def correlation(x: ArrayLike, y: ArrayLike, label: ArrayLike) -> Correlation:
+    """Correlation of two numbers over classes.
+
+    Parameters
+    ----------
+    x, y : (C,) one number a class.
+    label : (C,) coarse label of every class.
+
+    Raises
+    ------
+    ValueError : fewer than four classes, or a number that is not finite.
+
+    Notes
+    -----
+    Siblings share the distance between them, so their MSDRs are not independent. ``p_kept`` respects that:
+    it exchanges whole labels, and siblings inside a label.
+    """
+    x, y, label = (np.asarray(values) for values in (x, y, label))
+    if len(x) < FEWEST or not np.isfinite([x, y]).all():
+        raise ValueError(f"a correlation needs {FEWEST} or more classes with finite numbers; got {x}, {y}")
+    pearson = pearsonr(x, y)
+    low, high = pearson.confidence_interval(0.95)
+    return Correlation(
+        r=float(pearson.statistic),
+        low=float(low),
+        high=float(high),
+        p=float(pearson.pvalue),
+        p_kept=permutation_p(x, y, label),
+        rho=float(spearmanr(x, y).statistic),
+        p_rho_kept=permutation_p(rankdata(x), rankdata(y), label),
+        n=len(x),
+    )
+
+
+def permutation_p(
+    x: ArrayLike, y: ArrayLike, label: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
+) -> float:
+    """Two-sided p of Pearson's correlation when labels keep their classes.
+
+    Parameters
+    ----------
+    x, y : (C,) one number a class.
+    label : (C,) coarse labels. Labels of one size change places as a whole, then classes inside each.
+    permutations : drawn at random; the arrangement that was observed counts as one more.
+    seed : of the drawing.
+    """
+    x, y, label = (np.asarray(values) for values in (x, y, label))
+    rng = np.random.default_rng(seed)
+    by_size: dict[int, list[np.ndarray]] = {}
+    for one in np.unique(label):
+        members = np.flatnonzero(label == one)
+        by_size.setdefault(len(members), []).append(members)
+    drawn = np.empty((permutations, len(y)))
+    for size, members in by_size.items():
+        order = rng.random((permutations, len(members))).argsort(axis=1)
+        moved = rng.permuted(y[np.array(members)][order], axis=2)  # (permutations, labels, size)
+        drawn[:, np.concatenate(members)] = moved.reshape(permutations, len(members) * size)
+    products, observed = (abs((values - y.mean()) @ (x - x.mean())) for values in (drawn, y))
+    return float((1 + np.sum(products >= observed * (1 - 1e-12))) / (1 + permutations))
+
+
+def regression_band(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares line at some places, and half the width of its 95 % interval.
+
+    Parameters
+    ----------
+    x, y : (n,) points.
+    at : (k,) places.
+
+    Returns
+    -------
+    Heights of the line (k,), and half widths (k,) by Student's t. The band is where the line may lie, not
+    where a new point may.
+    """
+    x, y, at = (np.asarray(values, dtype=float) for values in (x, y, at))
+    line = linregress(x, y)
+    # the line's height at the mean of x and its slope are uncorrelated
+    residual = y - line.intercept - line.slope * x
+    centre = np.sqrt((residual**2).sum() / (len(x) - 2) / len(x))
+    error = np.hypot(centre, line.stderr * (at - x.mean()))
+    return line.intercept + line.slope * at, student_t.ppf(0.975, len(x) - 2) * error
+
+
+def correlation_table(
+    tables_of: Mapping[str, Sequence[pd.DataFrame]],
+    accuracies: Sequence[str] = ("probe",),
+    splits: Sequence[str] = ("train", "test"),
+) -> pd.DataFrame:
+    """``correlation`` of MSDR and accuracies by data; classes are means over seeds.
+
+    Parameters
+    ----------
+    tables_of : for each name tables of ``per_class``, one a seed.
+    accuracies : columns of ``per_class``; data without them are left out.
+    splits : whose MSDR.
+    """
+    rows = []
+    for name, tables in tables_of.items():
+        classes = averaged_over_seeds(tables)
+        for accuracy in accuracies:
+            if classes[accuracy].isna().any():
+                continue
+            for split in splits:
+                found = correlation(classes[f"msdr_{split}"], classes[accuracy], classes["label"])
+                of_runs = [pearsonr(t[f"msdr_{split}"], t[accuracy]).statistic for t in tables]
+                rows.append(
+                    {"data": name, "accuracy": ACCURACIES[accuracy], "MSDR": split}
+                    | {"seeds": len(tables), "classes": found.n}
+                    | {"r": f"{found.r:.2f} ({found.low:.2f} to {found.high:.2f})"}
+                    | {"p": f"{found.p:.2g}", "p, labels kept": f"{found.p_kept:.2g}"}
+                    | {"seen": "yes" if found.seen else "no"}
+                    | {"rank correlation": f"{found.rho:.2f}"}
+                    | {"its p, labels kept": f"{found.p_rho_kept:.2g}"}
+                    | {"r, run by run": statistics.over_seeds(of_runs, "{:.2f}")}
+                )
+    return pd.DataFrame(rows).set_index(["data", "accuracy", "MSDR"])
+
+
+SCATTERS = 3  # side by side
+MOST_NAMES = 20  # beside points; of more points only the outermost are named
+OUTERMOST = 2  # on each side
+
+
+def class_scatter_figure(
+    tables_of: Mapping[str, Sequence[pd.DataFrame]],
+    accuracies: Sequence[str] = ("probe",),
+    split: str = "train",
+    title: str = "",
+) -> Axes:
+    """Accuracy of every fine class against its MSDR, with the regression line and its 95 % interval.
+
+    A column for each name, a row for each accuracy; more names go on below. Points are means over seeds,
+    coloured by coarse label; small dots are the seeds.
+
+    Parameters
+    ----------
+    tables_of : for each name tables of ``nclib.chapters.per_class_probes.per_class``, one a seed.
+    accuracies : columns of these tables.
+    split : whose MSDR.
+    """
+    figure, stacks = stacked_panels(len(tables_of), SCATTERS, (4.4, 3.7), height=len(accuracies))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(max(6.5, width), height + 0.4)  # room for the title
+    x, words = f"msdr_{split}", []
+    for stack, (name, tables) in zip(stacks, tables_of.items(), strict=True):
+        classes = averaged_over_seeds(tables)
+        for panel, accuracy in zip(stack, accuracies, strict=True):
+            found = correlation(classes[x], classes[accuracy], classes["label"])
+            _regression(panel, classes[x], classes[accuracy])
+            for at, table in enumerate(tables if len(tables) > 1 else []):
+                colors = [f"C{label}" for label in table["label"]]
+                panel.scatter(table[x], table[accuracy], s=5, c=colors, alpha=0.35, lw=0, zorder=2 + at / 100)
+            _named_points(panel, classes.sort_values(x), x, accuracy)
+            panel.set_title(
+                f"{name}\nr = {found.r:.2f}, p = {found.p:.2g}, labels kept: {found.p_kept:.2g}",
+                fontsize="medium",
+            )
+            panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
+            words.append(f"{name}, {ACCURACIES[accuracy]}, {found.n} classes: {found.r:.2f}")
+        stack[-1].set_xlabel(f"MSDR, {split}")
+    figure.suptitle(title or "Is a class read off better where more structure is left?")
+    text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
+    return described(stacks[0, 0], text)
+
+
+def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Points with the look of their coarse label and the name of their class, right and left by turns."""
+    outermost = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
+    few = len(rows) <= MOST_NAMES
+    named = rows.index if few else np.unique(outermost)
+    for number, (index, row) in enumerate(rows.to_dict("index").items()):
+        at, side = (row[x], row[y]), (1, -1)[number % 2]
+        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=6 if few else 4)
+        if index not in named:
+            continue
+        panel.annotate(
+            row["class"], at, xytext=(5 * side, 2 * side), textcoords="offset points", fontsize=7,
+            ha="left" if side > 0 else "right", va="bottom" if side > 0 else "top",
+        )  # fmt: skip
+    low = rows[y].min()
+    panel.margins(x=0.2)
+    panel.set_ylim(low - 0.25 * (1 - low) - 0.005, 1 + 0.1 * (1 - low) + 0.005)  # no accuracy is above 1
+
+
+def _regression(panel: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Least-squares line of some points, its 95 % interval as a band."""
+    at = np.linspace(x.min(), x.max(), 101)
+    height, half = regression_band(x, y, at)
+    panel.plot(at, height, color="0.3", lw=1)
+    panel.fill_between(at, height - half, height + half, color="0.5", alpha=0.15, lw=0)

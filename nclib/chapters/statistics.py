@@ -1,0 +1,35 @@
+"""Means over seeds, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.stats import t as student_t
+
+
+def interval(values: Iterable[float]) -> tuple[float, float]:
+    """Mean of independent values, and half the width of its 95 % interval.
+
+    Student's t; the half width of a single value is not a number.
+    """
+    values = np.fromiter(values, float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
+
+
+def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
+    """Mean of some values with its 95 % interval; the value itself where there is one."""
+    mean, half = interval(values)
+    return form.format(mean) + ("" if np.isnan(half) else f" ± {half:.1g}")
+
+
+def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
+    """Mean of some values, with the lowest and the highest where there are several; a dash if undefined."""
+    values = list(values)
+    if np.isnan(values).all():
+        return "-"
+    mean, low, high = (form.format(f(values)) for f in (np.mean, min, max))
+    return mean if low == high else f"{mean} ({low} to {high})"

@@ -1,0 +1,104 @@
+"""Tables that several chapters show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_msdr
+from nclib.runs.released import ReleasedRun
+from nclib.runs.run import Run
+
+
+def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
+    """Reconstruction accuracies by data and method; several results of one name are seeds.
+
+    A cell is the mean over seeds with its 95 % interval. Pixels know no seed.
+    """
+    rows = []
+    for name, seeds in results_of.items():
+        for method, title in METHOD_NAMES.items():
+            with_method = [r for r in seeds if method in r["reconstruction"]]
+            if not with_method:
+                continue
+            found = [r["reconstruction"][method] for r in with_method]
+            row = {"data": name, "method": title, "seeds": len(found)}
+            row["found again, train"] = with_interval(r["train"] for r in found)
+            row["found again, test"] = with_interval(r["test"] for r in found)
+            row["probe on found labels"] = with_interval(r["probe"] for r in found)
+            row["probe on true labels"] = with_interval(r["probe"] for r in with_method)
+            row["pixels, train"] = f"{with_method[0]['pixels'][method]:.3f}"
+            row["chance"] = f"{with_method[0]['chance']:.3f}"
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["data", "method"])
+
+
+def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Coarse accuracy, NC1 of coarse labels and mean MSDR of fine classes at the end of training."""
+    rows = []
+    for name, runs in runs_of.items():
+        last = [run.history[-1] for run in runs]
+        row = {"data": name}
+        for split in ("train", "test"):
+            row[f"coarse accuracy, {split}"] = over_seeds(record[f"{split}_accuracy"] for record in last)
+        row["NC1 of coarse labels, train"] = over_seeds((coarse_nc1(run) for run in runs), "{:.2g}")
+        for split in ("train", "test"):
+            row[f"MSDR, {split}"] = over_seeds((mean_msdr(run, split) for run in runs), "{:.2f}")
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("data")
+
+
+def shown_split(run: Run) -> str:
+    """Whose features a page draws: those of train, or of test for a released run, which has no others."""
+    return "test" if run.released else "train"
+
+
+def by_experiment(runs: Iterable[ReleasedRun]) -> dict[str, list[ReleasedRun]]:
+    """Released runs by name without "-seedN", those of one name in the order of their seeds."""
+    grouped: dict[str, list[ReleasedRun]] = {}
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        grouped.setdefault(run.folder.name.rpartition("-seed")[0], []).append(run)
+    return dict(sorted(grouped.items()))
+
+
+def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Where the numbers of a chapter come from."""
+    rows = []
+    for name, runs in runs_of.items():
+        c, made = runs[0].config, runs[0].provenance
+        n_train, n_test = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
+        rows.append(
+            {
+                "data": name,
+                "n train / test": f"{n_train:,} / {n_test:,}",
+                "network": f"{c.arch}, width {c.width}",
+                "epochs": c.epochs,
+                "augmentation": c.augment,
+                "seeds": ", ".join(str(run.config.seed) for run in runs),
+                "time a run": duration(float(np.mean([run.provenance["seconds"] for run in runs]))),
+                "device": made["device"],
+                "torch": made["torch"],
+                "commit": ", ".join(dict.fromkeys(short_commit(run.provenance["commit"]) for run in runs)),
+            }
+        )
+    return pd.DataFrame(rows).set_index("data").T
+
+
+def short_commit(commit: str) -> str:
+    """The first ten digits of a commit; still "-dirty" if it was."""
+    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def describe(run: Run) -> str:
+    """What was trained, for a caption."""
+    c = run.config
+    return f"{c.dataset}, grouping {c.grouping}, {c.arch} of width {c.width}, {c.epochs} epochs"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes from two minutes on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

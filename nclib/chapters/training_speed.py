@@ -1,0 +1,148 @@
+"""What ``make bench`` found out about training, as tables.
+
+speed.loops()          # of benchmarks/results/training.json
+speed.same_learning()  # of benchmarks/results/same_learning.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from scipy.stats import ttest_ind
+
+from nclib.chapters.benchmarks import benchmark
+from nclib.chapters.figures import described
+from nclib.chapters.statistics import with_interval
+from nclib.chapters.tables import short_commit
+
+LEARNT = {  # keys of same_learning.json: title, how a number is written
+    "train_accuracy": ("coarse accuracy, train", "{:.4f}"),
+    "test_accuracy": ("coarse accuracy, test", "{:.4f}"),
+    "found": ("fine labels found again", "{:.3f}"),
+    "nc1": ("NC1 of coarse labels", "{:.3f}"),
+    "msdr": ("MSDR of fine classes", "{:.3f}"),
+}
+
+
+def caption() -> str:
+    """Where and how ``make bench`` was run."""
+    record = benchmark("training")
+    made, repeats = record["provenance"], record["rows"][0]["repeats"]
+    return (
+        f"{made['device']}, {made['threads']} threads, torch {made['torch']}, "
+        f"commit {short_commit(made['commit'])}; medians of {repeats} repeats, "
+        "with the slowest and the fastest in brackets."
+    )
+
+
+def loops(part: str = "rows") -> pd.DataFrame:
+    """Both loops: training, or with ``part="extraction"`` the features of a split."""
+    rows = benchmark("training")[part]
+    table = pd.DataFrame({"loop": row["loop"], **_speed(row)} for row in rows)
+    if part == "rows":
+        table["share of the bf16 matmul peak"] = [f"{row['share_of_peak']:.1%}" for row in rows]
+        table["peak memory, GiB"] = [f"{row['peak_memory'] / 2**30:.2f}" for row in rows]
+    return table.set_index("loop")
+
+
+def variants(part: str = "variants") -> pd.DataFrame:
+    """nclib's loop with one thing changed; ``part="perceptron"``: that of digits, by threads."""
+    rows = [{"nclib's loop": row["variant"], **_speed(row)} for row in benchmark("training")[part]]
+    return pd.DataFrame(rows).set_index("nclib's loop")
+
+
+def _speed(row: dict[str, float]) -> dict[str, str]:
+    low, middle, high = (row[key] for key in ("lowest", "images_per_second", "highest"))
+    return {"images/s": f"{middle:,.0f} ({low:,.0f} to {high:,.0f})", "ratio": f"{row['ratio']:.2f}"}
+
+
+def profile() -> pd.DataFrame:
+    """Share of the wall clock by kind of operation, in both loops; the largest first."""
+    rows = pd.DataFrame(benchmark("training")["profile"])
+    table = rows.pivot(index="kind", columns="loop", values="share").fillna(0)
+    return table.sort_values("copied loop", ascending=False).map("{:.1%}".format)
+
+
+def terminal_phase() -> pd.DataFrame:
+    """Seconds, epochs and joules until 99.9 % of the coarse labels of train are right, over seeds."""
+    rows = pd.DataFrame(benchmark("training")["terminal"]["rows"])
+    columns = {"seconds": "{:.1f}", "epochs": "{:.1f}", "joules": "{:.0f}"}
+    known = [name for name in columns if rows[name].notna().all()]
+    table = rows.groupby("loop", sort=False)[known].agg(list)
+    cells = {name: [with_interval(values, columns[name]) for values in table[name]] for name in known}
+    return pd.DataFrame(cells, index=table.index)
+
+
+def same_learning() -> pd.DataFrame:
+    """What both loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference."""
+    rows = pd.DataFrame(benchmark("same_learning")["rows"])
+    found = []
+    for key, (title, form) in LEARNT.items():
+        values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop")}
+        cells = {f"{loop} loop": with_interval(v, form) for loop, v in values.items()}
+        p = ttest_ind(values["nclib"], values["plain"], equal_var=False).pvalue
+        found.append({"measure": title} | cells | {"p of the difference": f"{p:.2f}"})
+    return pd.DataFrame(found).set_index("measure")
+
+
+def learning_caption() -> str:
+    """How both loops were compared."""
+    record = benchmark("same_learning")
+    made, rows = record["provenance"], pd.DataFrame(record["rows"])
+    seeds = ", ".join(str(seed) for seed in sorted(rows["seed"].unique()))
+    return f"{record['recipe']}, seeds {seeds} of each loop; {made['device']}, torch {made['torch']}."
+
+
+def loops_figure(record: Mapping[str, Any]) -> Axes:
+    """Training images per second of the copied loop, and of nclib's loop with one thing changed.
+
+    Bars are medians over epochs, lines reach from the slowest to the fastest.
+
+    Parameters
+    ----------
+    record : what ``benchmarks/training.py`` wrote.
+    """
+    copied = {"variant": "the copied loop"} | record["rows"][0]
+    rows = [record["variants"][0] | {"variant": "nclib"}, *record["variants"][1:], copied]
+    _, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(rows)), layout="constrained")
+    middle = np.array([row["images_per_second"] for row in rows])
+    ends = np.array([(row["lowest"], row["highest"]) for row in rows]).T
+    names = [row["variant"] for row in rows]
+    colors = ["C0", *["0.7"] * (len(rows) - 2), "C1"]
+    axes.barh(names, middle, xerr=abs(ends - middle), color=colors, ecolor="0.3")
+    axes.invert_yaxis()
+    axes.set_xlabel("training images per second")
+    axes.set_title(f"nclib trains {record['rows'][1]['ratio']:.1f} times as fast as the copied loop")
+    spoken = "; ".join(f"{name}: {value:,.0f}" for name, value in zip(names, middle, strict=True))
+    return described(axes, f"Images per second. {spoken}.")
+
+
+def same_learning_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Axes:
+    """What each seed has learnt with either loop, a panel for each measure.
+
+    Parameters
+    ----------
+    rows : of benchmarks/results/same_learning.json.
+    titles : title of each measure's panel.
+    """
+    table = pd.DataFrame(rows)
+    figure, panels = plt.subplots(1, len(titles), figsize=(11, 3), layout="constrained")
+    for panel, (measure, title) in zip(panels, titles.items(), strict=True):
+        sns.stripplot(
+            table, x="loop", y=measure, hue="loop", order=["nclib", "plain"], hue_order=["nclib", "plain"],
+            jitter=0.15, ax=panel, legend=False,
+        )  # fmt: skip
+        panel.set(xlabel="", ylabel="")
+        panel.set_title(title, fontsize="small")
+    figure.suptitle("The fast loop and the plain one learn the same")
+    means = table.groupby("loop")[list(titles)].mean()
+    spoken = "; ".join(
+        f"{titles[m]}: {means.loc['nclib', m]:.3g}, {means.loc['plain', m]:.3g}" for m in titles
+    )
+    return described(panels[0], f"Points are seeds. Means of nclib's and of the plain loop: {spoken}.")

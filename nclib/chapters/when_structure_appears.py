@@ -1,0 +1,357 @@
+"""When structure appears, and when it vanishes: what is left of it, condition by condition.
+
+ends(get_cases(GRID, "digits", range(5)))      # a row for each run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import LogLocator
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from nclib.chapters.figures import MARKERS, OFF_SCALE, described
+from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.tables import shown_split
+from nclib.config import RunConfig
+from nclib.data.grouping import SEMANTIC, Grouping, task
+from nclib.measures.cluster_number import CRITERIA, MOST, choose_k
+from nclib.measures.collapse import collapse_of
+from nclib.measures.distances import msdr_of
+from nclib.measures.moments import Moments
+from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.networks.activations import activations
+from nclib.networks.models import initial_model
+from nclib.runs.baselines import pixels
+from nclib.runs.evaluation import coarse_nc1, fine_per_coarse, mean_msdr
+from nclib.runs.get import get_cases
+from nclib.runs.released import released_cases
+from nclib.runs.remember import remembered
+from nclib.runs.run import Run
+
+RATES = (0.1, 0.01, 0.001)
+DECAYS = (5e-3, 5e-4, 5e-5)
+GRID = {
+    f"lr {lr:g}, weight decay {decay:g}": {"lr": lr, "weight_decay": decay}
+    for lr in RATES
+    for decay in DECAYS
+}  # Yang, Steinhardt and Hu (2023)
+
+
+def groupings(dataset: str, random: int = 3) -> dict[str, dict[str, str]]:
+    """Cases for ``nclib.get_cases``: class index modulo 5, look-alikes, and some random groups of five."""
+    alike = {"look-alikes": {"grouping": "semantic"}} if dataset in SEMANTIC else {}
+    drawn = {f"random {seed}": {"grouping": f"random5:{seed}"} for seed in range(1, random + 1)}
+    return {"modulo 5": {"grouping": "mod5"}} | alike | drawn
+
+
+def scaled(config: RunConfig, field: str, factors: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Cases for ``nclib.get_cases``: a whole number of a configuration times each factor, such as "1/4"."""
+    number = getattr(config, field)
+    return {factor: {field: max(1, round(number * Fraction(factor)))} for factor in factors}
+
+
+def question_runs(
+    questions: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    recipe: str,
+    seeds: Iterable[int],
+    **overrides: Any,
+) -> dict[str, dict[str, list[Run]]]:
+    """Runs for each case of each question, as ``nclib.get_cases`` gives them, all trained side by side."""
+    places = {
+        f"{question}, {case}": (question, case) for question, cases in questions.items() for case in cases
+    }
+    cases = {name: questions[question][case] for name, (question, case) in places.items()}
+    found = get_cases(cases, recipe, seeds, **overrides)
+    sorted_in: dict[str, dict[str, list[Run]]] = {question: {} for question in questions}
+    for name, (question, case) in places.items():
+        sorted_in[question][case] = found[name]
+    return sorted_in
+
+
+def ends(cases: Mapping[str, Sequence[Run]], method: str = "kmeans") -> pd.DataFrame:
+    """What is left of fine structure at the end of training, on train, a row for each run.
+
+    Parameters
+    ----------
+    cases : runs by case, as ``nclib.get_cases`` gives them.
+    method : of clustering, see ``nclib.reconstruct_labels``.
+
+    Returns
+    -------
+    Columns "case", "seed", "lr", "weight_decay"; "accuracy" on true coarse labels; "found", "msdr" and
+    "nc1" as in ``remains``; a released run states its own.
+    """
+    return pd.DataFrame([{"case": case} | _end(run, method) for case, runs in cases.items() for run in runs])
+
+
+def with_released(
+    name: str, live: Mapping[str, Sequence[Run]], cases: Mapping[str, Mapping[str, Any]], recipe: str
+) -> pd.DataFrame:
+    """``ends`` of runs, in "data" called by their name, and of a recipe's released runs of the same cases.
+
+    Released runs of fewer than two of the cases have nothing to compare, and are left out.
+    """
+    everything = {name: live}
+    released = released_cases(cases, recipe)
+    if len(released) > 1:
+        everything[recipe] = released
+    return pd.concat([ends(of_data).assign(data=data) for data, of_data in everything.items()])
+
+
+def seeds_stated(table: pd.DataFrame) -> str:
+    """How many seeds the cases of each data set have in a table of ``with_released``, for a caption."""
+    counts = table.groupby(["data", "case"], sort=False)["seed"].nunique()
+    ranges = {data: sorted({of.min(), of.max()}) for data, of in counts.groupby("data", sort=False)}
+    return ", ".join(f"{' to '.join(map(str, range_))} of {data}" for data, range_ in ranges.items())
+
+
+def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: str) -> pd.DataFrame:
+    """Share found again by data and learning rate (rows) and weight decay (columns).
+
+    Parameters
+    ----------
+    grids : runs for each case of ``GRID``, by a name for each.
+    method : of clustering, see ``nclib.reconstruct_labels``.
+
+    Returns
+    -------
+    text: mean over seeds with its 95 % interval, a dash for a setting without a run.
+    """
+    rows = pd.concat([ends(cases, method).assign(data=name) for name, cases in grids.items() if cases])
+    cells = rows.groupby(["data", "lr", "weight_decay"])["found"].agg(with_interval).unstack()
+    cells = cells.sort_index(ascending=[True, False]).sort_index(axis=1, ascending=False).fillna("-")
+    cells = cells.rename("{:g}".format, axis=1).rename("{:g}".format, level="lr")
+    return cells.rename_axis(index=["data", "learning rate"], columns="weight decay")
+
+
+def _end(run: Run, method: str) -> dict[str, Any]:
+    config = run.config
+    row = {"seed": config.seed, "lr": config.lr, "weight_decay": config.weight_decay}
+    row["accuracy"] = run.history[-1]["train_accuracy"]
+    if run.released:
+        found = run.results["reconstruction"][method]["train"]
+        return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
+    return row | remembered(run, _remains_of, method)
+
+
+def _remains_of(run: Run, method: str) -> dict[str, float]:
+    f = run.features("train")
+    return remains(f.h, f.fine, run.grouping, method)
+
+
+def remains(h: Tensor, fine: Tensor, grouping: Grouping, method: str = "kmeans") -> dict[str, float]:
+    """Structure in features (N, D) with fine labels (N,), in three numbers.
+
+    Returns
+    -------
+    dict. "found": share of samples whose fine label clustering inside each coarse label finds again, with as
+    many clusters as classes; "msdr": mean over the fine classes that have siblings; "nc1" of the coarse
+    labels.
+    """
+    moments = Moments.of(h, fine, len(grouping.fine_names))
+    group = grouping.fine_to_coarse
+    k = [len(grouping.members(c)) for c in range(grouping.num_coarse)]
+    pseudo = reconstruct_labels(h, grouping.coarse(fine), k, method)
+    return {
+        "found": match_labels(pseudo, fine).accuracy,
+        "msdr": float(torch.nanmean(msdr_of(moments, group))),
+        "nc1": collapse_of(moments.grouped(group))["nc1"],
+    }
+
+
+def by_layer(runs: Iterable[Run], split: str = "train") -> pd.DataFrame:
+    """``remains`` of the pixels and after every layer, of the trained network and of the untrained one.
+
+    Parameters
+    ----------
+    runs : with weights; a released run has none.
+
+    Returns
+    -------
+    A row for each seed, "network" ("trained" or "untrained") and layer, which stands in "case".
+    """
+    rows = []
+    for run in runs:
+        splits, grouping = task(run.config)
+        images = getattr(splits, split)
+        before = initial_model(run.config, splits.train.images, grouping.num_coarse)
+        for network, model in (("trained", run.model()), ("untrained", before)):
+            held = activations(model, run.config.arch, images.images)
+            for layer, h in ({"pixels": pixels(images.images)} | held).items():
+                row = {"case": layer, "network": network, "seed": run.config.seed}
+                rows.append(row | remains(h, images.labels, grouping))
+    return pd.DataFrame(rows)
+
+
+def wrong_k(runs: Iterable[Run], most: int = MOST) -> pd.DataFrame:
+    """What k-means finds inside the coarse labels with 1 to ``most`` clusters each.
+
+    Returns
+    -------
+    A row for each "seed" and "k". "accuracy" of the matched labels, in which a cluster without a class
+    is wrong; "purity", each cluster counted as its most frequent class; "ari", the adjusted Rand index, mean
+    over coarse labels: 0 by chance, 1 for the same division.
+    """
+    rows = []
+    for run in runs:
+        f = run.features(shown_split(run))
+        fine, coarse = f.fine.numpy(), f.coarse.numpy()
+        for k in range(1, most + 1):
+            pseudo = reconstruct_labels(f.h, coarse, k, "kmeans")
+            table = np.zeros((pseudo.max() + 1, fine.max() + 1))
+            np.add.at(table, (pseudo, fine), 1)
+            labels = (coarse == c for c in range(run.grouping.num_coarse))
+            row = {"seed": run.config.seed, "k": k, "accuracy": match_labels(pseudo, fine).accuracy}
+            row["purity"] = table.max(axis=1).sum() / len(fine)
+            row["ari"] = float(np.mean([adjusted_rand_score(fine[at], pseudo[at]) for at in labels]))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def chosen_k(
+    cases: Mapping[str, Sequence[Run]], methods: Sequence[str] = tuple(CRITERIA), most: int = MOST
+) -> pd.DataFrame:
+    """The number of clusters that ``nclib.choose_k`` finds in every coarse label, beside the true one.
+
+    Returns
+    -------
+    A row for each "case", "seed", "label" and "method", with "true" and "chosen".
+    """
+    rows = []
+    for case, runs in cases.items():
+        for run in runs:
+            f = run.features(shown_split(run))
+            for method in methods:
+                chosen = choose_k(f.h, f.coarse, method, most).tolist()
+                for label, (true, k) in enumerate(zip(fine_per_coarse(run), chosen, strict=True)):
+                    row = {"case": case, "seed": run.config.seed, "label": label}
+                    rows.append(row | {"method": method, "true": true, "chosen": k})
+    return pd.DataFrame(rows)
+
+
+ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: title
+    "accuracy": "coarse accuracy",
+    "found": "labels found again",
+    "msdr": "MSDR of fine classes",
+    "nc1": "NC1 of coarse labels",
+}
+
+
+def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
+    """What is left of fine structure by case: found labels, MSDR and NC1, and the accuracy if it is known.
+
+    Large points are means over seeds, bars their 95 % intervals, small points the seeds.
+
+    Parameters
+    ----------
+    table : of ``nclib.chapters.when_structure_appears.ends`` or ``by_layer``.
+    xlabel : of cases that have an order: their means are joined by lines.
+    hue : a column of the table that gives points their colours.
+    """
+    titles = {measure: name for measure, name in ENDS_PANELS.items() if measure in table}
+    cases = list(table["case"].unique())
+    figure, panels = plt.subplots(1, len(titles), figsize=(3 * len(titles), 3.4), layout="constrained")
+    table = table.assign(at=table["case"].map(cases.index))
+    kinds = list(table.groupby(hue, sort=False)) if hue else [(None, table)]
+    for panel, (measure, name) in zip(panels, titles.items(), strict=True):
+        for number, (kind, rows) in enumerate(kinds):
+            offset = 0.3 * ((number + 0.5) / len(kinds) - 0.5)
+            style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 5, "lw": 0.8, "elinewidth": 1.5}
+            means = rows.groupby("at")[measure].agg(interval)
+            mean, half = np.array(means.tolist()).T
+            panel.plot(rows["at"] + offset, rows[measure], ".", color=f"C{number}", alpha=0.4, ms=4)
+            line = "-" if xlabel else "none"
+            panel.errorbar(means.index + offset, mean, yerr=half, ls=line, label=kind, **style)
+        panel.set_xticks(range(len(cases)), cases, rotation=30 if max(map(len, cases)) > 4 else 0)
+        panel.set(xlim=(-0.5, len(cases) - 0.5), xlabel=xlabel)
+        panel.set_title(name, fontsize="medium")
+        if measure in ("nc1", "msdr"):
+            _plain_log(panel)
+        else:
+            panel.set_ylim(top=min(1.005, panel.get_ylim()[1]))
+    if len(kinds) > 1:
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    figure.suptitle(title)
+    of_case = table.groupby(([hue] if hue else []) + ["case"], sort=False)[list(titles)].mean()
+    words = "; ".join(
+        f"{case if isinstance(case, str) else ', '.join(case)}: "
+        + ", ".join(f"{titles[m]} {value:.3g}" for m, value in row.items())
+        for case, row in of_case.iterrows()
+    )
+    return described(panels[0], f"{title}. Means by case: {words}.")
+
+
+def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
+    """Structure over learning rate and weight decay, a row of heatmaps for each name.
+
+    Numbers are means over seeds with their 95 % intervals; a setting without a run says so. A column of
+    heatmaps shares its colours.
+
+    Parameters
+    ----------
+    tables : of ``nclib.chapters.when_structure_appears.ends``.
+    rates, decays : learning rates and weight decays of the grid, in the order of rows and columns.
+    """
+    figure, panels = plt.subplots(
+        len(tables), len(ENDS_PANELS), figsize=(11, 0.9 + 2.3 * len(tables)), squeeze=False, sharex=True,
+        sharey=True, layout="constrained",
+    )  # fmt: skip
+    settings = {name: table.groupby(["lr", "weight_decay"]) for name, table in tables.items()}
+    for column, (measure, title) in zip(panels.T, ENDS_PANELS.items(), strict=True):
+        cells = {name: of_name[measure].agg(interval) for name, of_name in settings.items()}
+        shown = [mean for of_name in cells.values() for mean, _ in of_name]
+        norm = (LogNorm if measure in ("nc1", "msdr") else Normalize)(min(shown), max(shown))
+        for panel, of_name in zip(column, cells.values(), strict=True):
+            _grid_panel(panel, of_name.reindex(pd.MultiIndex.from_product([rates, decays])), norm, measure)
+        column[0].set_title(title, fontsize="medium")
+        column[-1].set_xlabel("weight decay")
+    words = []
+    for panel, (name, of_name) in zip(panels[:, 0], settings.items(), strict=True):
+        panel.set_ylabel(f"{name}\n\nlearning rate")
+        found = of_name["found"].mean()
+        ends = (
+            f"{found[at]:.3f} at lr {at[0]:g}, decay {at[1]:g}" for at in (found.idxmin(), found.idxmax())
+        )
+        words.append(f"{name}, {len(found)} settings: labels found again from {' to '.join(ends)}")
+    figure.suptitle("Learning rate x weight decay: what is left at the end of training")
+    return described(panels[0, 0], f"Heatmaps. {'; '.join(words)}.")
+
+
+def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) -> None:
+    """One heatmap of (mean, half interval) by learning rate and weight decay, not a number without runs."""
+    rates, decays = cells.index.unique(0), cells.index.unique(1)
+    means = cells.str[0].astype(float).to_numpy().reshape(len(rates), len(decays))
+    cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(bad=OFF_SCALE)
+    panel.pcolormesh(np.ma.masked_invalid(means), norm=norm, cmap=cmap)
+    form = {"msdr": "{:.2f}", "nc1": "{:.2g}"}.get(measure, "{:.3f}")
+    for at, cell in enumerate(cells):
+        row, column = divmod(at, len(decays))
+        text, color = "not run\nyet", "0.3"
+        if isinstance(cell, tuple):
+            text = form.format(cell[0]) + ("" if np.isnan(cell[1]) else f"\n± {cell[1]:.1g}")
+            color = "w" if norm(cell[0]) > 0.5 else "k"
+        panel.text(column + 0.5, row + 0.5, text, color=color, ha="center", va="center", fontsize=7)
+    panel.set_xticks(np.arange(len(decays)) + 0.5, [f"{decay:g}" for decay in decays])
+    panel.set_yticks(np.arange(len(rates)) + 0.5, [f"{lr:g}" for lr in rates])
+    panel.set(xlim=(0, len(decays)), ylim=(len(rates), 0))
+    panel.grid(False)
+
+
+def _plain_log(panel: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()

@@ -1,0 +1,1 @@
+"""Functions of features and labels: collapse, distances, reconstruction, probes."""

@@ -1,0 +1,148 @@
+"""Structure that survives inside collapsed classes: distances, MSDR, neighbours, reconstructed labels.
+
+Yang, Steinhardt and Hu (2023), arXiv 2306.17105: Section 4.1 class distances, Section 4.3
+reconstruction by clustering, Appendix B the mean square distance ratio. The formulas here are our
+definitions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nclib.measures.arrays import ArrayLike, as_features, as_labels, as_samples, of_parts
+from nclib.measures.moments import Moments, class_means, require_samples, residual_rows
+
+
+def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
+    """Mean squared Euclidean distance between the samples of every pair of classes.
+
+    Parameters
+    ----------
+    h : (N, D) features, any float dtype; measured in float64.
+    y : (N,) integer labels in [0, C).
+
+    Returns
+    -------
+    (C, C) float64, symmetric, in squared feature units. Entry (i, j) averages ||h - h'||^2 over h
+    in class i and h' in class j; the diagonal averages over distinct pairs.
+
+    Raises
+    ------
+    ValueError : a class with fewer than two samples, or a feature that is not finite.
+
+    Notes
+    -----
+    Write h - h' = (h - mu_i) + (mu_i - mu_j) + (mu_j - h'). Averaged over all pairs the mixed terms
+    vanish, so D_ij = S_i + S_j + ||mu_i - mu_j||^2 with S the biased scatter. Inside one class the
+    n of n^2 pairs that join a sample with itself count zero: D_ii = 2 S_i n / (n - 1) over distinct
+    pairs. Only means and scatter are needed, in two passes over the features: O(N D + C^2 D).
+    """
+    return _distances(*means_and_scatter(*as_samples(h, y)))
+
+
+def distances_of(moments: Moments) -> Tensor:
+    """``class_distances`` from class moments, (C, C) float64."""
+    return _distances(moments.counts, moments.means, moments.scatter)
+
+
+def _distances(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
+    require_samples(counts, at_least=2)
+    # differences, not the expansion by inner products: it would lose the digits of close means
+    gaps = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = scatter[:, None] + scatter[None, :] + gaps**2  # (C, C)
+    distances.diagonal().copy_(2 * scatter * counts / (counts - 1))
+    return distances
+
+
+def means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples per class (C,), class means (C, D) and biased scatter (C,) of checked samples."""
+    counts, means = class_means(h, y, num_classes)
+
+    def add(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        squares, rest = torch.zeros_like(means[:, 0]), torch.zeros_like(means)
+        for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
+            squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
+            rest.index_add_(0, labels, z)
+        return squares, rest
+
+    squares, rest = (sum(parts) for parts in zip(*of_parts(add, h, y, least=32 * means.numel()), strict=True))
+    size = counts.clamp(min=1)
+    # what a sum of many large numbers has rounded away: the gap of close classes is no larger
+    return counts, means + rest / size[:, None], squares / size
+
+
+def relative_distances(distances: ArrayLike) -> Tensor:
+    """Class distances in units of the mean width of both classes, 2 D(c, c') / (D(c, c) + D(c', c')).
+
+    Parameters
+    ----------
+    distances : (C, C) of ``class_distances``.
+
+    Returns
+    -------
+    (C, C) float64 without unit, symmetric, ones on the diagonal.
+
+    Notes
+    -----
+    One where two classes have the same mean, whatever the width of each, up to 1 / n of n samples. MSDR
+    divides by the own width alone, and so also grows where widths differ. The definition is ours.
+    """
+    distances = as_features(distances, "distances").to(torch.float64)
+    width = distances.diagonal()
+    return 2 * distances / (width[:, None] + width[None, :])
+
+
+def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
+    """Mean square distance ratio of every fine class: distance to siblings over distance within.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    fine : (N,) fine labels in [0, C).
+    coarse : (N,) coarse labels; all samples of one fine class share one.
+
+    Returns
+    -------
+    (C,) float64 without unit. 1 means no structure: siblings are as far as the class is wide. Not a
+    number for a class without siblings.
+
+    Raises
+    ------
+    ValueError : as ``class_distances``, or a fine class with two coarse labels.
+    """
+    return ratio_to_siblings(class_distances(h, fine), coarse_of_fine(fine, coarse))
+
+
+def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
+    """``msdr`` from the moments of the fine classes and the coarse label of each, (C,)."""
+    return ratio_to_siblings(distances_of(moments), group)
+
+
+def ratio_to_siblings(distances: Tensor, group: ArrayLike) -> Tensor:
+    """``msdr`` from class distances (C, C) and the coarse label of each class, (C,)."""
+    siblings = sibling_pairs(group).to(distances.device)
+    return (distances * siblings).sum(dim=1) / siblings.sum(dim=1) / distances.diagonal()
+
+
+def sibling_pairs(group: ArrayLike) -> Tensor:
+    """Which pairs of different fine classes share a coarse label: (C,) labels -> (C, C) bool."""
+    group = as_labels(group)
+    return (group[:, None] == group[None, :]).fill_diagonal_(False)
+
+
+def coarse_of_fine(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
+    """The coarse label of every fine class, (C,) int64, from labels (N,) of both levels.
+
+    Raises ValueError for a fine class with several coarse labels, or with no sample.
+    """
+    fine = as_labels(fine)
+    coarse = as_labels(coarse, len(fine)).to(fine.device)
+    group = coarse.new_full((int(fine.max()) + 1,), -1).scatter_(0, fine, coarse)
+    stray = (group[fine] != coarse).nonzero().flatten()
+    if len(stray):
+        label = int(fine[stray[0]])
+        parents = coarse[fine == label].unique().tolist()
+        raise ValueError(f"fine class {label} must lie in one coarse class; it lies in {parents}")
+    require_samples(torch.bincount(fine))
+    return group

@@ -1,0 +1,54 @@
+"""t-SNE of features: for the eye, and for clustering what lies apart only locally."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nclib.measures.arrays import ArrayLike, as_features
+
+STARTS = ("pca", "random")
+FEWEST = 5  # samples; with fewer no perplexity above one is left
+GRID_FROM = 8_000  # samples from which forces on a grid are cheaper than a tree's
+
+
+def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: str = "pca") -> np.ndarray:
+    """Embed features in the plane.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    perplexity : effective number of neighbours, lowered to (N - 1) / 3 where that is less.
+    seed : of the neighbour search, and of a random start.
+    initialization : where points start: "pca", the principal components, or "random".
+
+    Returns
+    -------
+    (N, 2) float64 coordinates without unit, the same for the same seed on one machine.
+
+    Raises
+    ------
+    ValueError : features that are not finite, fewer than five samples, or an unknown start.
+
+    Notes
+    -----
+    van der Maaten and Hinton (2008), as openTSNE computes it by default: 250 iterations with
+    exaggeration 12, then 500 without. Repulsion comes from a tree (Barnes-Hut), O(N log N), or for
+    many samples from interpolation on a grid, O(N).
+    """
+    from openTSNE import TSNE  # not needed to train and to measure, so not to import nclib either
+
+    if initialization not in STARTS:
+        raise ValueError(f"unknown initialization {initialization!r}; choose one of {', '.join(STARTS)}")
+    h = as_features(h).to(torch.float64).cpu()
+    if len(h) < FEWEST:
+        raise ValueError(f"t-SNE needs at least {FEWEST} samples; got {len(h)}")
+    h = h - h.mean(dim=0)
+    embedding = TSNE(
+        perplexity=min(perplexity, (len(h) - 1) / 3),
+        initialization=initialization,
+        negative_gradient_method="fft" if len(h) >= GRID_FROM else "bh",
+        n_jobs=1,  # threads that wait for each other every iteration crawl on a shared machine
+        random_state=seed,
+    ).fit(h.numpy())
+    return np.array(embedding, dtype=np.float64)

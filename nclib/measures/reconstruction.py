@@ -1,0 +1,146 @@
+"""Fine labels reconstructed by clustering features inside super-classes, and matched to the true ones.
+
+Yang, Steinhardt and Hu (2023), arXiv 2306.17105, Section 4.3.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.embedding import tsne
+
+COMPONENTS = 10  # principal components that a mixture is fitted to
+GRAPH_NEIGHBOURS = 10  # of a sample in the graph of spectral clustering
+
+
+def reconstruct_labels(
+    h: ArrayLike,
+    coarse: ArrayLike,
+    k: int | Sequence[int] = 2,
+    method: str = "tsne-kmeans",
+    seed: int = 0,
+) -> np.ndarray:
+    """Find fine labels by clustering the features inside every coarse class.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    coarse : (N,) coarse labels in [0, G).
+    k : clusters per coarse class, one number or one for each of the G classes.
+    method : "kmeans" on the features; "pca-gmm", a Gaussian mixture with full covariances on their first
+        10 principal components; "spectral", spectral clustering of the graph that joins each sample with its
+        10 nearest neighbours, or half a cluster where that is less; "tsne-kmeans", k-means on their
+        t-SNE embedding.
+    seed : of clustering and embedding.
+
+    Returns
+    -------
+    (N,) int64 pseudo labels: cluster number plus the clusters of all lower coarse classes, that is
+    coarse * k + cluster for one k. Which cluster comes first is arbitrary: see ``match_labels``.
+
+    Raises
+    ------
+    ValueError : an unknown method, a coarse class with fewer samples than clusters, or a k that is
+        not positive.
+    """
+    if method not in CLUSTERINGS:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(CLUSTERINGS)}")
+    h = as_features(h)
+    coarse = as_labels(coarse, len(h)).to(h.device)
+    clusters = _clusters_per_class(k, int(coarse.max()) + 1)
+    labels = np.empty(len(h), dtype=np.int64)
+    for group in coarse.unique().tolist():
+        rows = (coarse == group).nonzero().flatten()  # (n,)
+        if len(rows) < clusters[group]:
+            sizes = f"{len(rows)} samples for {clusters[group]} clusters"
+            raise ValueError(f"coarse class {group} has {sizes}; choose a smaller k")
+        members = h[rows].to(torch.float64)
+        members = (members - members.mean(dim=0)).cpu().numpy()  # (n, D)
+        found = CLUSTERINGS[method](members, clusters[group], seed)
+        labels[rows.cpu().numpy()] = sum(clusters[:group]) + found
+    return labels
+
+
+def _clusters_per_class(k: int | Sequence[int], num_coarse: int) -> list[int]:
+    clusters = [int(each) for each in (k if np.ndim(k) else [k] * num_coarse)]
+    if len(clusters) != num_coarse or min(clusters) < 1:
+        needed = f"one for all or one for each of {num_coarse} coarse classes"
+        raise ValueError(f"k must be positive, {needed}; got {k}")
+    return clusters
+
+
+def _kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return KMeans(k, n_init=10, random_state=seed).fit_predict(h)
+
+
+def _pca_gmm(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    x = PCA(min(COMPONENTS, *h.shape), random_state=seed).fit_transform(h)
+    least = 1e-6 * x.var(axis=0).mean()  # variance that keeps covariances invertible, on the scale of x
+    mixture = GaussianMixture(k, n_init=10, reg_covar=max(least, np.finfo(float).tiny), random_state=seed)
+    return mixture.fit_predict(x)
+
+
+def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    if k == 1:
+        return np.zeros(len(h), dtype=np.int64)
+    neighbours = min(GRAPH_NEIGHBOURS, max(2, len(h) // (2 * k)))  # a sample is one of its own
+    clustering = SpectralClustering(
+        k, affinity="nearest_neighbors", n_neighbors=neighbours, random_state=seed
+    )
+    with warnings.catch_warnings():  # parts of a graph that nothing joins are clusters, and found as such
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
+        return clustering.fit_predict(h)
+
+
+def _tsne_kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return _kmeans(tsne(h, seed=seed) if k > 1 else h, k, seed)
+
+
+CLUSTERINGS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "kmeans": _kmeans,
+    "pca-gmm": _pca_gmm,
+    "spectral": _spectral,
+    "tsne-kmeans": _tsne_kmeans,
+}
+
+
+class Match(NamedTuple):
+    """Pseudo labels in the names of the true ones.
+
+    Attributes
+    ----------
+    labels : (N,) int64 relabelled pseudo labels, -1 where the pseudo label has no partner.
+    accuracy : share of samples whose relabelled pseudo label is the true one.
+    """
+
+    labels: np.ndarray
+    accuracy: float
+
+
+def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
+    """Best one-to-one relabelling of pseudo labels by the Hungarian method; both are (N,).
+
+    Notes
+    -----
+    Maximises the agreement with the true labels (Kuhn, 1955). There may be more pseudo labels than
+    true ones, or fewer; those left over stay without partner and count as errors.
+    """
+    pseudo = as_labels(pseudo).cpu().numpy()
+    true = as_labels(true, len(pseudo)).cpu().numpy()
+    agreement = np.zeros((pseudo.max() + 1, true.max() + 1), dtype=np.int64)
+    np.add.at(agreement, (pseudo, true), 1)
+    rows, columns = linear_sum_assignment(agreement, maximize=True)
+    mapping = np.full(len(agreement), -1, dtype=np.int64)
+    mapping[rows] = columns
+    labels = mapping[pseudo]
+    return Match(labels, float((labels == true).mean()))

@@ -1,0 +1,1 @@
+"""Classifiers, their features and the activations before them."""

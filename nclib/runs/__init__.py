@@ -1,0 +1,1 @@
+"""Getting, measuring, publishing and queueing runs."""

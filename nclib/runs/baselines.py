@@ -1,0 +1,103 @@
+"""What a sceptic holds beside features: the pixels, and the network before training.
+
+    neighbours(run)["test"]["all"]      # purity of "features", "untrained" and "pixels"
+
+A released run carries the results; for a run of the store they are computed from features and data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nclib.config import RunConfig
+from nclib.data.grouping import task
+from nclib.measures.distances import class_distances
+from nclib.measures.neighbours import neighbour_purity, purity_by_chance
+from nclib.networks.features import FeatureSet, features_of
+from nclib.networks.models import initial_model
+from nclib.runs.run import Run
+
+NEIGHBOURS = 10
+NEIGHBOUR_SAMPLES = 10_000  # of a split, whose neighbours are looked for among themselves
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) uint8 as vectors of numbers from 0 to 1, (N, C H W) float32."""
+    return images.flatten(1).float() / 255
+
+
+def pixel_distances(run: Run, split: str) -> Tensor:
+    """``class_distances`` of the images themselves, (C, C); a released run carries them."""
+    if run.released and "pixel_distances" in run.results:
+        return torch.tensor(run.results["pixel_distances"][split], dtype=torch.float64)
+    return _pixel_distances(replace(run.config, seed=0), split)
+
+
+@cache  # the images of all seeds are the same
+def _pixel_distances(config: RunConfig, split: str) -> Tensor:
+    images = getattr(task(config)[0], split)
+    return class_distances(pixels(images.images), images.labels)
+
+
+def untrained(run: Run, split: str, rows: slice | Tensor = slice(None)) -> FeatureSet:
+    """Features of the network as it was before training, of some rows of a split.
+
+    The data set is read; weights are drawn again from the seed.
+    """
+    splits, grouping = task(run.config)
+    model = initial_model(run.config, splits.train.images, grouping.num_coarse)
+    images = getattr(splits, split)
+    fine = images.labels[rows]
+    weight, bias = (parameter.detach() for parameter in (model.head.weight, model.head.bias))
+    return FeatureSet(features_of(model, images.images[rows]), fine, grouping.coarse(fine), weight, bias)
+
+
+def spaces(run: Run, split: str) -> dict[str, FeatureSet]:
+    """One split as features, as features of the untrained network, and as pixels.
+
+    Of more than ``NEIGHBOUR_SAMPLES`` samples a random choice of so many, the same in all three.
+    """
+    f, images = run.features(split), getattr(task(run.config)[0], split)
+    rows = np.random.default_rng(0).permutation(len(f.h))[:NEIGHBOUR_SAMPLES]
+    rows = torch.as_tensor(np.sort(rows))
+    f = replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
+    return {
+        "features": f,
+        "untrained": untrained(run, split, rows),
+        "pixels": replace(f, h=pixels(images.images[rows])),
+    }
+
+
+def neighbours(run: Run, k: int = NEIGHBOURS) -> dict[str, Any]:
+    """Neighbour purity of features, of the untrained network and of pixels.
+
+    Parameters
+    ----------
+    run : of the store, or a released one, which carries the result for its own k.
+    k : neighbours, see ``nclib.neighbour_purity``.
+
+    Returns
+    -------
+    dict, JSON-ready. By split ("test" only, for a released run): "features", "untrained" and "pixels",
+    the mean purity of each fine class, and "all", by the same names, the mean over samples; "n" samples and
+    "chance".
+    """
+    if run.released and run.results.get("neighbours", {}).get("k") == k:
+        return run.results["neighbours"]
+    found: dict[str, Any] = {"k": k}
+    for split in ("test",) if run.released else ("train", "test"):
+        of_split: dict[str, Any] = {"all": {}}
+        for name, f in spaces(run, split).items():
+            purity = neighbour_purity(f.h, f.fine, f.coarse, k)
+            fine = f.fine.numpy()
+            of_split[name] = (np.bincount(fine, purity) / np.bincount(fine)).tolist()
+            of_split["all"][name] = float(purity.mean())
+        of_split["chance"] = float(purity_by_chance(f.fine, f.coarse).mean())
+        found[split] = of_split | {"n": len(f.h)}
+    return found

@@ -1,0 +1,214 @@
+"""The numbers that chapters state, as functions of runs.
+
+    results(run)["reconstruction"]["tsne-kmeans"]["train"]      # accuracy of the reconstructed labels
+
+A released run carries its results; for a run of the store they are computed from its features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix
+
+from nclib.config import RunConfig
+from nclib.data.grouping import task
+from nclib.measures.collapse import collapse_of
+from nclib.measures.distances import msdr_of
+from nclib.measures.embedding import tsne
+from nclib.measures.probe import linear_probe
+from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.measures.variance import explained_variance_of
+from nclib.networks.features import FeatureSet
+from nclib.runs.baselines import pixels
+from nclib.runs.remember import remembered
+from nclib.runs.run import Run
+
+METHOD_NAMES = {
+    "kmeans": "k-means",
+    "pca-gmm": "Gaussian mixture",
+    "spectral": "spectral",
+    "tsne-kmeans": "t-SNE + k-means",
+}
+METHODS = tuple(METHOD_NAMES)
+TERMINAL_ACCURACY = 0.999  # on train
+PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
+
+
+def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
+    """Reconstruction and probes of a run.
+
+    Parameters
+    ----------
+    run : of the store, or a released one, which carries its results.
+    k : clusters inside each super-class; 0 means as many as it has fine classes.
+    seed : of the clustering and of t-SNE.
+    methods : of the reconstruction; a released run has those that it was released with.
+
+    Returns
+    -------
+    dict, JSON-ready. All accuracies are shares of samples.
+    "reconstruction" : per method, "train" and "test": each split clustered by itself inside its true
+        coarse labels, then matched one to one; "probe": accuracy on the true fine labels of test of a
+        linear probe trained on the labels that were reconstructed on train; "confusion": (C, C) counts
+        of true (rows) against matched labels on train.
+    "pixels" : per method, accuracy on train of clustering 50 principal components of the pixels.
+    "probe", "probe_per_class" : of a linear probe trained on the true fine labels, on test.
+    "chance" : accuracy of labels drawn at random inside each super-class, after the same matching.
+    "seconds" : that all this took.
+    """
+    if run.released and k == 0:
+        return run.results
+    start = time.perf_counter()
+    clusters = k or tuple(fine_per_coarse(run))
+    return {
+        "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m, seed) for m in methods},
+        "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in methods},
+        **remembered(run, _probe_of),
+        "chance": chance_accuracy(run.features("train"), clusters, seed),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _probe_of(run: Run) -> dict[str, Any]:
+    train, test = run.features("train"), run.features("test")
+    probe = linear_probe(train.h, train.fine)
+    return {
+        "probe": probe.accuracy(test.h, test.fine),
+        "probe_per_class": probe.per_class_accuracy(test.h, test.fine).tolist(),
+    }
+
+
+def _reconstruction_of(run: Run, k: int | Sequence[int], method: str, seed: int) -> dict[str, Any]:
+    return _reconstruction(run.features("train"), run.features("test"), k, method, seed)
+
+
+def fine_per_coarse(run: Run) -> list[int]:
+    """Number of fine classes in every super-class."""
+    return [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
+
+
+def chance_accuracy(f: FeatureSet, k: int | Sequence[int], seed: int = 0) -> float:
+    """Accuracy of labels drawn at random inside each super-class, after the same matching."""
+    clusters = np.broadcast_to(k, len(f.weight))
+    offset = np.concatenate([[0], np.cumsum(clusters)[:-1]])
+    random = np.random.default_rng(seed).random(len(f.h))
+    coarse = f.coarse.numpy()
+    pseudo = offset[coarse] + (random * clusters[coarse]).astype(np.int64)
+    return match_labels(pseudo, f.fine).accuracy
+
+
+def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndarray:
+    """t-SNE of each super-class by itself. (N, 2) float64, in the order of ``f``."""
+    points = np.empty((len(f.h), 2))
+    for coarse in f.coarse.unique():
+        rows = f.coarse == coarse
+        points[rows.numpy()] = tsne(f.h[rows], perplexity, seed)
+    return points
+
+
+def embedding(run: Run) -> np.ndarray:
+    """``tsne_inside`` of the test features, as released or computed now."""
+    return run.embedding if run.released else np.array(remembered(run, _embedding_of))
+
+
+def _embedding_of(run: Run) -> list[list[float]]:
+    return tsne_inside(run.features("test")).tolist()
+
+
+def _reconstruction(
+    train: FeatureSet, test: FeatureSet, k: int | Sequence[int], method: str, seed: int
+) -> dict[str, Any]:
+    on_train, on_test = (
+        match_labels(reconstruct_labels(f.h, f.coarse, k, method, seed), f.fine) for f in (train, test)
+    )
+    named = on_train.labels >= 0  # clusters beyond the number of classes have no name
+    probe = linear_probe(train.h[torch.as_tensor(named)], on_train.labels[named])
+    fine = np.arange(int(train.fine.max()) + 1)
+    return {
+        "train": on_train.accuracy,
+        "test": on_test.accuracy,
+        "probe": probe.accuracy(test.h, test.fine),
+        "confusion": confusion_matrix(train.fine, on_train.labels, labels=fine).tolist(),
+    }
+
+
+@cache  # the images of all seeds are the same
+def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, seed: int) -> float:
+    (images, _), grouping = task(config)
+    coarse = grouping.coarse(images.labels)
+    x = pixels(images.images).numpy()  # (N, C H W)
+    components = PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
+    return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy
+
+
+def measures(run: Run) -> list[dict[str, Any]]:
+    """Neural collapse of the coarse labels and MSDR of the fine classes, over training.
+
+    Returns
+    -------
+    list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
+    ``nclib.measures.collapse.collapse_of``, "msdr" and "explained_variance", means over the fine classes that
+    have
+    siblings and over their super-classes (if there are any), and from the history "accuracy" and "nc4",
+    which on both splits compares with the class means of train.
+    """
+    recorded = {record["epoch"]: record for record in run.history}
+    return [
+        {"epoch": epoch, "split": split}
+        | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
+        | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
+        | (_structure(run, split, epoch) if max(fine_per_coarse(run)) > 1 else {})
+        for epoch in run.measured_epochs
+        for split in ("train", "test")
+    ]
+
+
+def _structure(run: Run, split: str, epoch: int) -> dict[str, float]:
+    explained = explained_variance_of(run.moments(split, epoch), run.grouping.fine_to_coarse)
+    return {"msdr": mean_msdr(run, split, epoch), "explained_variance": float(explained.nanmean())}
+
+
+def trajectory(run: Run, method: str = "kmeans") -> list[dict[str, Any]]:
+    """``measures`` of a run of the store, and the accuracy of clustering its features at each of them.
+
+    Under the name of the method; of train those images that are followed, see ``Run.features``.
+    """
+    k = fine_per_coarse(run)
+    rows = measures(run)
+    for row in rows:
+        f = run.features(row["split"], row["epoch"])
+        row[method] = match_labels(reconstruct_labels(f.h, f.coarse, k, method), f.fine).accuracy
+    return rows
+
+
+def terminal_epoch(runs: Sequence[Run]) -> int | None:
+    """First measured epoch at which all runs are in the terminal phase; None if one never gets there.
+
+    A run is in it from its first measured epoch with a train accuracy of at least 99.9 %: Papyan, Han
+    and Donoho (2020), but for the word "measured".
+    """
+    begins = []
+    for run in runs:
+        accurate = [r["epoch"] for r in run.history if r.get("train_accuracy", 0) >= TERMINAL_ACCURACY]
+        if not accurate:
+            return None
+        begins.append(accurate[0])
+    return max(begins)
+
+
+def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:
+    """NC1 of the coarse labels at a measured epoch."""
+    return collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse))["nc1"]
+
+
+def mean_msdr(run: Run, split: str = "train", epoch: int = -1) -> float:
+    """MSDR at a measured epoch, averaged over the fine classes that have siblings."""
+    return float(torch.nanmean(msdr_of(run.moments(split, epoch), run.grouping.fine_to_coarse)))

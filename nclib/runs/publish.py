@@ -1,0 +1,99 @@
+"""Publishing a run of the store under book/released."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nclib.measures.distances import distances_of
+from nclib.paths import RELEASED
+from nclib.runs import evaluation
+from nclib.runs.baselines import neighbours, pixel_distances
+from nclib.runs.detection import detection
+from nclib.runs.provenance import provenance
+from nclib.runs.released import EMBEDDING, ReleasedRun, encode_features
+from nclib.runs.run import Run
+from nclib.storage import store
+from nclib.storage.files import storage_errors, write_json, write_tensors
+
+
+def release(
+    run: Run,
+    name: str,
+    with_features: bool = True,
+    with_tsne: bool | None = None,
+    with_detection: bool = False,
+) -> Path:
+    """Publish a finished run under ``book/released``.
+
+    Parameters
+    ----------
+    run : a run of the store.
+    name : of the new folder, for example "cifar10-laptop-seed0".
+    with_features : whether the test features go with it; meant for one run per data set.
+    with_tsne : whether t-SNE is computed, to be shown and to be clustered; on large data it takes longer than
+        everything else. By default if openTSNE is installed; if it is not, stderr says what is left out.
+    with_detection : whether the detection of outliers goes with it, see ``nclib.runs.detection``.
+
+    Returns
+    -------
+    Folder that was written.
+    """
+    if with_tsne is None:
+        with_tsne = find_spec("openTSNE") is not None
+        if not with_tsne:
+            print(f"openTSNE is not installed: {name} is released without t-SNE", file=sys.stderr)
+    arrays = dict(run.snapshots)
+    if with_tsne:
+        arrays[EMBEDDING] = torch.as_tensor(evaluation.embedding(run)).float()
+    methods = [method for method in evaluation.METHODS if with_tsne or "tsne" not in method]
+    results = evaluation.results(run, methods=methods) | {"measures": evaluation.trajectory(run)}
+    if with_detection:
+        results["detection"] = detection(run).to_dict("records")
+    for split in ("train", "test"):
+        results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()
+    results |= _compared(run)
+    if with_features:
+        encoded, results["feature_error"] = encode_features(run.features("test"))
+        arrays |= encoded
+    record = run.record | {"results": results, "released": provenance(torch.device("cpu"))}
+    return _publish(name, arrays, record)
+
+
+def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Path:
+    """Write a released folder; it appears, or takes the place of an older one, when it is whole."""
+    folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / f".old-{name}"
+    for left in (partial, old):  # by a process that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(folder):
+        partial.mkdir(parents=True)
+        write_tensors(partial / "arrays.safetensors", arrays)
+        write_json(partial / "run.json", record)
+        store.write_manifest(partial)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def amend(run: ReleasedRun) -> None:
+    """Add to a released run what earlier versions did not measure, from the features that it has.
+
+    ``results["amended"]`` says when and by which commit.
+    """
+    results = run.results | _compared(run) | {"amended": provenance(torch.device("cpu"))}
+    write_json(run.folder / "run.json", run.record | {"results": results})
+    store.write_manifest(run.folder)
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    """Results that pixels and the untrained network are held beside."""
+    distances = {split: pixel_distances(run, split).tolist() for split in ("train", "test")}
+    return {"pixel_distances": distances, "neighbours": neighbours(run)}

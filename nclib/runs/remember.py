@@ -1,0 +1,72 @@
+"""Results of stored runs, computed once: several chapters ask for the same ones.
+
+    remembered(run, reconstruction, clusters, "kmeans", seed)
+
+    NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and a fingerprint of what computed it
+
+A value is used as long as the sources of nclib and the packages that compute are the same; it is computed
+again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes everything each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from nclib.paths import PACKAGE, home
+from nclib.runs.run import Run
+from nclib.storage import store
+from nclib.storage.files import write_bytes
+
+COMPUTING = ("numpy", "openTSNE", "scikit-learn", "scipy", "torch")  # distributions
+
+
+def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
+    """``compute(run, *arguments)``, from the store if it was computed before.
+
+    Parameters
+    ----------
+    run : of the store; for others the value is computed.
+    compute : a function of a module, whose value is JSON-ready.
+    arguments : JSON-ready.
+
+    Returns
+    -------
+    the value, with lists in the place of tuples if it was computed before.
+    """
+    if os.environ.get("NCLIB_REMEMBER") == "0" or run.released or not store.contains(run.key):
+        return compute(run, *arguments)
+    called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
+    file = home() / "results" / run.key / f"{compute.__name__.strip('_')}-{called}.json"
+    try:
+        found = json.loads(file.read_bytes())
+        if found["computed_by"] == fingerprint():
+            return found["value"]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        pass
+    value = compute(run, *arguments)
+    write_bytes(file, json.dumps({"computed_by": fingerprint(), "value": value}).encode())
+    return value
+
+
+@cache
+def fingerprint() -> str:
+    """Hash of the package's sources and of the versions of what it computes with."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in COMPUTING:
+        digest.update(f"{name} {_version(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,119 @@
+"""A finished run, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nclib.config import RunConfig
+from nclib.data.datasets import followed_images
+from nclib.data.grouping import Grouping, task
+from nclib.measures.moments import Moments
+from nclib.networks.features import FeatureSet, features_of
+from nclib.networks.models import Classifier, build_model
+from nclib.storage.files import epoch_file, read_tensors
+
+
+class Run:
+    """A finished run, read from its folder.
+
+    Attributes
+    ----------
+    folder : where it lies.
+    record : content of its run.json, from which the following are read.
+    key : its key in the store.
+    config : what was trained.
+    history : list of records, one per epoch; see ``nclib.training.loop.Trained``.
+    grouping : fine classes and coarse labels.
+    image_shape : (C, H, W).
+    provenance : commit, versions, device, threads, seconds, date.
+    released : whether it came with the book instead of the store.
+    """
+
+    released = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.record = record
+        self.key: str = record["key"]
+        self.config = RunConfig(**record["config"])
+        self.history: list[dict[str, Any]] = record["history"]
+        self.provenance: dict[str, Any] = record["provenance"]
+        self.image_shape: tuple[int, int, int] = tuple(record["image_shape"])
+        names = record["grouping"]
+        self.grouping = Grouping(
+            torch.tensor(names["fine_to_coarse"]), tuple(names["fine"]), tuple(names["coarse"])
+        )
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Run({self.key[:12]}: {c.dataset}, {c.grouping}, {c.arch}, {c.epochs} epochs, seed {c.seed})"
+
+    @cached_property
+    def snapshots(self) -> dict[str, Tensor]:
+        return read_tensors(self.folder / "moments.safetensors")[0]
+
+    @property
+    def measured_epochs(self) -> list[int]:
+        """Epochs whose moments were kept, ascending; 0 is the untrained network."""
+        return sorted({int(name.partition("/")[0]) for name in self.snapshots})
+
+    def moments(self, split: str, epoch: int = -1) -> Moments:
+        """Fine-class moments of a split ("train" or "test") at a measured epoch; -1 is the last."""
+        prefix = f"{self._measured(epoch)}/{_checked_split(split)}/"
+        names = [name for name in self.snapshots if name.startswith(prefix)]
+        return Moments.from_tensors({name.removeprefix(prefix): self.snapshots[name] for name in names})
+
+    def head(self, epoch: int = -1) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) of the last layer at a measured epoch."""
+        epoch = self._measured(epoch)
+        return self.snapshots[f"{epoch}/weight"], self.snapshots[f"{epoch}/bias"]
+
+    def features(self, split: str, epoch: int = -1) -> FeatureSet:
+        """Features of a split, "train" or "test", at a measured epoch; -1 is the last.
+
+        Before the last epoch those of ``nclib.data.datasets.followed_images`` of train, and of all of test:
+        read
+        where they were kept, else computed from the weights, for which the data set is read.
+        """
+        epoch, end = self._measured(epoch), self.measured_epochs[-1]
+        file = self.folder / ("features.safetensors" if epoch == end else epoch_file("features", epoch))
+        if file.exists():
+            tensors = read_tensors(file)[0]
+            h, fine = tensors[f"{_checked_split(split)}/h"], tensors[f"{split}/fine"].long()
+        else:
+            splits, _ = task(self.config)
+            images = followed_images(splits.train) if _checked_split(split) == "train" else splits.test
+            h, fine = features_of(self.model(epoch), images.images), images.labels
+        return FeatureSet(h, fine, self.grouping.coarse(fine), *self.head(epoch))
+
+    def model(self, epoch: int = -1) -> Classifier:
+        """The network at a measured epoch, -1 is the last; on the CPU, in evaluation mode."""
+        epoch, end = self._measured(epoch), self.measured_epochs[-1]
+        name = "model.safetensors" if epoch == end else epoch_file("weights", epoch)
+        tensors = read_tensors(self.folder / name)[0]
+        channels, *size = self.image_shape
+        c = self.config
+        model = build_model(c.arch, c.width, channels, tuple(size), self.grouping.num_coarse, c.l2_features)
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    def _measured(self, epoch: int) -> int:
+        allowed = self.measured_epochs
+        if epoch == -1:
+            return allowed[-1]
+        if epoch not in allowed:
+            raise ValueError(f"epoch {epoch} was not measured; measured: {', '.join(map(str, allowed))}")
+        return epoch
+
+
+def _checked_split(split: str) -> str:
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}; allowed: train, test")
+    return split

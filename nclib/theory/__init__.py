@@ -1,0 +1,1 @@
+"""The synthetic setting of the theory chapter."""

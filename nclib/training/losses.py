@@ -1,0 +1,171 @@
+"""Training objectives on the coarse labels: cross entropy, squared error, and neural collapse itself.
+
+    loss = nc_loss(h, y, weight)
+
+An objective of ``LOSSES`` takes features (N, D), logits (N, C), labels (N,) and the weight (C, D) of the
+last layer, and returns a scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nclib.measures.arrays import ArrayLike, as_labels
+
+Objective = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+NC_TERMS = (
+    "nc1",
+    "nc2_equinorm_means",
+    "nc2_equinorm_weights",
+    "nc2_maxangle_means",
+    "nc2_maxangle_weights",
+    "nc3",
+)
+ABLATED = {"nc1": ("nc1",), "nc2": NC_TERMS[1:5], "nc3": ("nc3",)}  # what an ablation leaves out
+
+
+def cross_entropy(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Mean cross entropy."""
+    return F.cross_entropy(logits, labels)
+
+
+def squared_error(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Squared distance of the logits to one-hot labels, averaged over entries."""
+    return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+
+
+def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] = NC_TERMS) -> Tensor:
+    """Neural collapse as an objective: the sum of its differentiable measures, without weights.
+
+    Parameters
+    ----------
+    h : (N, D) features of a batch.
+    y : (N,) integer labels in [0, C).
+    weight : (C, D) of the last linear layer.
+    terms : which measures to add, names of ``nclib.collapse_metrics``: any but nc4, which has no
+        gradient. The default are the six of Haas et al. (2023): NC1, the coefficient of variation of
+        the norms and the mean deviation from the angle of a simplex frame, each for means and
+        weights, and NC3.
+
+    Returns
+    -------
+    scalar in the dtype of ``h``, computed in float64, differentiable in ``h`` and ``weight``. Zero at
+    collapse, where its gradient is finite; not finite where all class means coincide.
+
+    Raises
+    ------
+    ValueError : shapes or labels that do not fit, an unknown term, fewer than two classes in the
+        batch, or D < C - 1, where no simplex frame exists.
+
+    Notes
+    -----
+    A class that the batch misses is left out of the measures of the means, which then compare the C'
+    present classes with a frame of C'; NC3 compares them with their own rows of the weights, moved to
+    the same centre. A network that has collapsed therefore has zero loss on any batch. A class with one
+    sample has a mean, and no variation within. No term sees the bias of the last layer.
+    """
+    h, weight = torch.as_tensor(h), torch.as_tensor(weight)
+    if h.ndim != 2 or weight.ndim != 2 or h.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"features (N, D) and weight (C, D) must have one D; got {tuple(h.shape)}, {tuple(weight.shape)}"
+        )
+    labels = as_labels(y, len(h), len(weight)).to(h.device)
+    if len(labels.unique()) < 2:
+        raise ValueError("neural collapse relates classes to each other; the batch holds fewer than two")
+    measures = nc_terms(h, labels, weight)
+    unknown = [term for term in terms if term not in measures]
+    if unknown or not terms:
+        raise ValueError(f"unknown terms {unknown}; allowed: {', '.join(measures)}")
+    return sum(measures[term] for term in terms).to(h.dtype)
+
+
+def is_collapse(loss: str) -> bool:
+    """Whether an objective of ``LOSSES`` is made of ``nc_terms``: its batches then need every label."""
+    return loss.startswith("nc")
+
+
+def nc_terms(h: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """The differentiable measures of a batch, as ``nc_loss`` defines them; float64 scalars by name.
+
+    Notes
+    -----
+    Free of branches on values, for ``torch.func.vmap``. With M the centred means and G = M M^T,
+    NC1 = ||Z M^T G^+||_F^2 / N over features Z minus their class means. The vector of ones is the null
+    space of G, and M^T maps it to zero, so that G + s 11^T / C has an inverse which may stand in for G^+.
+    Eigenvectors of G would not do: its eigenvalues meet at collapse, and their gradient is not finite.
+    """
+    num_classes, dim = weight.shape
+    if dim < num_classes - 1:
+        raise ValueError(
+            f"a simplex frame of {num_classes} classes needs {num_classes - 1} dimensions, not {dim}"
+        )
+    h, weight = h.double(), weight.double()
+    member = (labels[:, None] == torch.arange(num_classes, device=h.device)).double()  # (N, C)
+    counts = member.sum(dim=0)
+    present = (counts > 0).double()  # (C,)
+    means = member.T @ h / counts.clamp(min=1)[:, None]  # (C, D)
+    axes = present[:, None] * (means - _mean_row(means, present))
+    everyone = torch.ones_like(present)
+    rows = present[:, None] * (weight - _mean_row(weight, present) + weight.mean(dim=0))
+    return {
+        "nc1": _variability(h - member @ means, axes, present),
+        **_frame_terms(axes, present, "means"),
+        **_frame_terms(weight, everyone, "weights"),
+        "nc3": (rows / rows.norm() - axes / axes.norm()).square().sum(),
+    }
+
+
+def _variability(residual: Tensor, axes: Tensor, present: Tensor) -> Tensor:
+    """NC1 from residuals (N, D), centred means (C, D) and who is present (C,)."""
+    gram = axes @ axes.T  # (C, C)
+    missing = torch.outer(present, present) / present.sum() + torch.diag(1 - present)
+    size = gram.diagonal().sum().detach() / present.sum()
+    dual, _ = torch.linalg.solve_ex(gram + size * missing, axes)  # (C, D)
+    return (residual @ dual.T).square().sum() / len(residual)
+
+
+def _frame_terms(vectors: Tensor, present: Tensor, name: str) -> dict[str, Tensor]:
+    """NC2 of the present rows of (C, D), as ``nclib.measures.collapse.frame_measures`` has them."""
+    count = present.sum()
+    norms = vectors.norm(dim=1)
+    mean_norm = (norms * present).sum() / count
+    units = vectors / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
+    pairs = torch.outer(present, present) * (1 - torch.eye(len(present), device=present.device))
+    number = count * (count - 1)
+    cosines = units @ units.T  # (C, C)
+    spread = pairs * (cosines - (pairs * cosines).sum() / number)
+    return {
+        f"nc2_equinorm_{name}": _root_sum(present * (norms - mean_norm)) / count.sqrt() / mean_norm,
+        f"nc2_equiangular_{name}": _root_sum(spread) / number.sqrt(),
+        f"nc2_maxangle_{name}": (pairs * (cosines + 1 / (count - 1))).abs().sum() / number,
+    }
+
+
+def _root_sum(deviations: Tensor) -> Tensor:
+    """Root of the sum of squares, as a norm: its gradient at zero is zero, that of a root is not a number."""
+    return deviations.flatten().norm()
+
+
+def _mean_row(rows: Tensor, present: Tensor) -> Tensor:
+    return present @ rows / present.sum()
+
+
+def _collapse(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor, terms: Sequence[str]) -> Tensor:
+    """``nc_loss`` as an objective, without its checks."""
+    measures = nc_terms(h, labels, weight)
+    return sum(measures[term] for term in terms).to(h.dtype)
+
+
+LOSSES: dict[str, Objective] = {
+    "cross-entropy": cross_entropy,
+    "mse": squared_error,
+    "nc": partial(_collapse, terms=NC_TERMS),
+} | {
+    f"nc-without-{name}": partial(_collapse, terms=[term for term in NC_TERMS if term not in left_out])
+    for name, left_out in ABLATED.items()
+}

@@ -1,0 +1,142 @@
+"""Many seeds of a small model as one program.
+
+    trained = train_together([recipe_config("digits", seed=s) for s in range(15)])
+
+Where most of a step is the cost of starting operations, many seeds cost little more than one. Here
+the parameters of all seeds are stacked, ``torch.func.vmap`` runs their forward passes as one, and one
+optimiser steps them. Every seed keeps its own initialisation and its own order of samples, so each
+result is that of a single run up to the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from tqdm import tqdm
+
+from nclib.config import RunConfig
+from nclib.training.loop import (
+    Trained,
+    Training,
+    default_device,
+    deterministic_kernels,
+    learning_rate,
+    make_optimizer,
+    progress_bar,
+    training_task,
+    training_threads,
+    using_threads,
+)
+from nclib.training.losses import is_collapse
+
+
+def train_together(
+    configs: Sequence[RunConfig],
+    device: torch.device | None = None,
+    folders: Sequence[Path] | None = None,
+) -> list[Trained]:
+    """Train configurations that differ in their seed only, as one program, without checkpoints.
+
+    Parameters
+    ----------
+    configs : one or more; their results come back in this order. ``Trained.seconds`` is each one's share.
+    device : by default ``nclib.training.loop.default_device()``.
+    folders : of the unfinished runs, for the weights of measured epochs; by default these are not kept.
+
+    Raises
+    ------
+    ValueError : configurations that differ in more than the seed.
+    TrainingError, DataError, ConfigError : as ``nclib.training.loop.train`` does.
+    """
+    if len({replace(config, seed=0) for config in configs}) != 1:
+        raise ValueError("only configurations that differ in nothing but the seed train together")
+    device = device or default_device()
+    splits, grouping = training_task(configs[0])
+    places = folders or [None] * len(configs)
+    each = [Training(c, splits, grouping, device, place) for c, place in zip(configs, places, strict=True)]
+    threads = training_threads(configs[0], device)
+    with deterministic_kernels(configs[0].deterministic), using_threads(threads):
+        return Together(each).run()
+
+
+def pays_together(config: RunConfig, device: torch.device) -> bool:
+    """Whether seeds of this network train faster as one program than one after another on this device.
+
+    Notes
+    -----
+    Measured by ``benchmarks/many_seeds.py`` on a CPU: the NC loss, a hundred small operations a step,
+    gains on an MLP; other losses on an MLP lose a little, and convolutions on images of 28 x 28 lose
+    much. On a GPU, where starting an operation costs more, an MLP is taken to gain: not measured.
+    """
+    return config.arch == "mlp" and (device.type == "cuda" or is_collapse(config.loss))
+
+
+class Together:
+    """Trainings of one configuration and several seeds, and the stacked state that steps them."""
+
+    def __init__(self, each: list[Training]) -> None:
+        self.each = each
+        self.config, self.device = each[0].config, each[0].device
+        self.objective = each[0].objective
+        self.parameters, self.buffers = stack_module_state([training.objective for training in each])
+        self.optimizer = make_optimizer(self.parameters.values(), self.config)
+
+    def run(self) -> list[Trained]:
+        start = time.perf_counter()
+        with progress_bar(self.config, 0, self.each[0].batches.steps) as bar:
+            for epoch in range(self.config.epochs + 1):
+                records = self.train_epoch(epoch, bar) if epoch else [{"epoch": 0} for _ in self.each]
+                for training, record in zip(self.each, records, strict=True):
+                    training.close_epoch(record)
+        for training in self.each:
+            training.result.seconds = (time.perf_counter() - start) / len(self.each)
+        return [training.finished() for training in self.each]
+
+    def train_epoch(self, epoch: int, bar: tqdm) -> list[dict[str, Any]]:
+        steps = self.each[0].batches.steps
+        losses = torch.zeros(steps, len(self.each), device=self.device)
+        correct = torch.zeros(len(self.each), device=self.device, dtype=torch.long)
+        self.objective.train()
+        batches = zip(*(training.batches.epoch(epoch) for training in self.each), strict=True)
+        for step, batch in enumerate(batches):
+            images, labels = (
+                torch.stack(part) for part in zip(*batch, strict=True)
+            )  # (S, B, C, H, W), (S, B)
+            self.optimizer.param_groups[0]["lr"] = learning_rate(
+                self.config, (epoch - 1) * steps + step, steps
+            )
+            loss, hits = vmap(self._evaluate, randomness="error")(
+                self.parameters, self.buffers, images, labels
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            self.optimizer.step()
+            losses[step] = loss.detach()
+            correct += hits
+            bar.update()
+        self._unstack()
+        return [
+            training.epoch_record(epoch, losses[:, s], int(correct[s]) / labels[s].numel() / steps)
+            for s, training in enumerate(self.each)
+        ]
+
+    def _evaluate(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and number of hits of one seed's batch."""
+        return functional_call(self.objective, (parameters, buffers), (images, labels))
+
+    @torch.no_grad()
+    def _unstack(self) -> None:
+        """Bring every seed's network up to date."""
+        for s, training in enumerate(self.each):
+            for name, tensor in training.objective.state_dict(keep_vars=True).items():
+                stacked = self.parameters[name] if name in self.parameters else self.buffers[name]
+                tensor.copy_(stacked[s])

@@ -1,0 +1,365 @@
+"""The numbers of the chapters, on a tiny run; and on features whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+import nclib
+from nclib.chapters import (
+    benchmarks,
+    collapse_as_loss,
+    distance_heatmaps,
+    neural_collapse,
+    numerical_honesty,
+    ood_detection,
+    statistics,
+    tables,
+    tsne,
+)
+from nclib.networks.features import FeatureSet
+from nclib.runs import evaluation
+
+pytestmark = pytest.mark.numeric
+
+
+def features(labels: np.ndarray, spread: float = 0.01, seed: int = 0) -> FeatureSet:
+    """Ten fine classes at corners of their own, joined by five."""
+    fine = torch.as_tensor(labels)
+    h = 3 * torch.eye(10)[fine] + spread * torch.randn(
+        len(fine), 10, generator=torch.Generator().manual_seed(seed)
+    )
+    return FeatureSet(h, fine, fine % 5, torch.zeros(5, 10), torch.zeros(5))
+
+
+@pytest.fixture(scope="module")
+def found(tiny_run) -> dict:
+    return evaluation.results(tiny_run, methods=("kmeans",))  # t-SNE: see test_clusters_that_are_apart
+
+
+class TestResults:
+    def test_is_plain_json(self, found):
+        assert json.loads(json.dumps(found)) == found
+
+    def test_accuracies_lie_between_chance_and_one(self, found):
+        method = found["reconstruction"]["kmeans"]
+        accuracies = [method["train"], method["test"], found["pixels"]["kmeans"], found["probe"]]
+        assert all(found["chance"] < a <= 1 for a in accuracies)
+        assert found["seconds"] > 0
+
+    def test_probe_per_class_averages_to_the_probe(self, found, tiny_run):
+        counts = torch.bincount(tiny_run.features("test").fine).double()
+        mean = (torch.tensor(found["probe_per_class"]) * counts).sum() / counts.sum()
+        assert found["probe"] == pytest.approx(float(mean))
+
+    def test_confusion_counts_every_sample_and_its_diagonal_is_the_accuracy(self, found, tiny_run):
+        method, fine = found["reconstruction"]["kmeans"], tiny_run.features("train").fine
+        counts = np.array(method["confusion"])
+        assert counts.shape == (10, 10)
+        assert counts.sum(1).tolist() == torch.bincount(fine).tolist()
+        assert counts.trace() / counts.sum() == pytest.approx(method["train"])
+
+    def test_labels_never_leave_their_super_class(self, found):
+        counts = np.array(found["reconstruction"]["kmeans"]["confusion"])
+        true, given = np.nonzero(counts)
+        assert (true % 5 == given % 5).all()
+
+    @pytest.mark.parametrize("k", [1, 3])
+    def test_other_numbers_of_clusters(self, tiny_run, k):
+        found = evaluation.results(tiny_run, k=k, methods=("kmeans",))
+        counts = np.array(found["reconstruction"]["kmeans"]["confusion"])
+        assert counts.shape == (10, 10)
+        true, given = np.nonzero(counts)
+        assert (true % 5 == given % 5).all()
+        assert counts.sum() == 1437 if k == 1 else counts.sum() < 1437  # a third cluster has no partner
+
+    def test_released_run_answers_itself(self):
+        carried = {"probe": 0.5}
+        assert evaluation.results(SimpleNamespace(released=True, results=carried)) is carried
+
+    @pytest.mark.parametrize("method", ["kmeans", "tsne-kmeans"])
+    def test_clusters_that_are_apart(self, method):
+        f, g = (features(np.arange(n) % 10, seed=n) for n in (150, 100))
+        result = evaluation._reconstruction(f, g, [2] * 5, method, seed=0)
+        assert (result["train"], result["test"], result["probe"]) == (1, 1, 1)
+        assert np.array_equal(result["confusion"], 15 * np.eye(10))
+
+
+class TestChance:
+    def test_of_pairs_is_a_half_and_what_the_best_naming_adds(self):
+        # a pair: the better of x and n - x, x binomial (n, 1/2): 1/2 + sqrt(2 / pi / n) / 2 on average
+        f = features(np.arange(4000) % 10)
+        expected = 0.5 + np.sqrt(2 / np.pi / 800) / 2
+        drawn = [evaluation.chance_accuracy(f, [2] * 5, seed) for seed in range(20)]
+        assert np.mean(drawn) == pytest.approx(expected, abs=4 * 0.011 / np.sqrt(100))
+        assert min(drawn) >= 0.5
+
+    def test_of_one_cluster_each_is_the_larger_class(self):
+        f = features(np.repeat(np.arange(10), [30] * 5 + [10] * 5))
+        assert evaluation.chance_accuracy(f, 1) == pytest.approx(0.75)
+
+    def test_of_uneven_super_classes(self):
+        f = features(np.arange(3000) % 10)
+        f = FeatureSet(f.h, f.fine, (f.fine >= 7).long(), torch.zeros(2, 10), torch.zeros(2))
+        # a seventh of 70 % of the samples and a third of the others, and a little for the best naming
+        assert evaluation.chance_accuracy(f, [7, 3]) == pytest.approx(0.7 / 7 + 0.3 / 3, abs=0.05)
+
+
+class TestMeasures:
+    def test_last_is_that_of_the_features(self, tiny_run):
+        rows = evaluation.measures(tiny_run)
+        f = tiny_run.features("test")
+        expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)
+        expected["msdr"] = float(nclib.msdr(f.h, f.fine, f.coarse).mean())
+        expected["explained_variance"] = float(nclib.explained_variance(f.h, f.fine, f.coarse).mean())
+        train = tiny_run.features("train")  # NC4 compares with the means of train
+        means = torch.stack([train.h[train.coarse == c].double().mean(0) for c in range(5)])
+        decided, nearest = f.logits().argmax(1), torch.cdist(f.h.double(), means).argmin(1)
+        expected["nc4"] = float((decided != nearest).double().mean())
+        expected["accuracy"] = float((decided == f.coarse).double().mean())
+        last = rows[-1]
+        assert (last["epoch"], last["split"]) == (3, "test")
+        for name in set(last) - {"epoch", "split"}:
+            assert last[name] == pytest.approx(expected[name], rel=1e-6), name
+
+    def test_one_for_each_epoch_and_split(self, tiny_run):
+        rows = evaluation.measures(tiny_run)
+        assert [(row["epoch"], row["split"]) for row in rows] == [
+            (epoch, split) for epoch in range(4) for split in ("train", "test")
+        ]
+
+
+class TestTerminalEpoch:
+    def run(self, *accuracies: float) -> SimpleNamespace:
+        """Measured at every second epoch."""
+        history = [{"epoch": 2 * i, "train_accuracy": a} for i, a in enumerate(accuracies)]
+        return SimpleNamespace(history=[*history, {"epoch": 99, "running_accuracy": 1.0}])
+
+    def test_is_the_last_run_to_arrive(self):
+        early, late = self.run(0.1, 0.999, 0.9), self.run(0.1, 0.9989, 1.0)
+        assert evaluation.terminal_epoch([early]) == 2
+        assert evaluation.terminal_epoch([early, late]) == 4
+
+    def test_none_if_one_never_does(self):
+        assert evaluation.terminal_epoch([self.run(1.0), self.run(0.998)]) is None
+
+
+class TestStages:
+    def run(self, *accuracies: float) -> SimpleNamespace:
+        history = [{"epoch": i, "train_accuracy": a} for i, a in enumerate(accuracies)]
+        return SimpleNamespace(history=history, measured_epochs=list(range(len(history))))
+
+    def test_the_first_accurate_one_lies_between(self):
+        found = distance_heatmaps.stages(self.run(0.1, 0.9, 1.0, 1.0, 1.0))
+        assert found == {"untrained": 0, "on the way": 2, "end": 4}
+
+    @pytest.mark.parametrize("last", [1.0, 0.5])
+    def test_else_the_one_before_the_last(self, last):
+        assert distance_heatmaps.stages(self.run(0.1, 0.9, 0.95, last))["on the way"] == 2
+
+
+class TestDistances:
+    def test_titles_and_matrices(self, tiny_run):
+        found = distance_heatmaps.distances_over_training(tiny_run, "test")
+        accuracy = {r["epoch"]: f"{100 * r['train_accuracy']:.1f} %" for r in tiny_run.history}
+        assert list(found) == ["pixels", f"untrained\ncoarse accuracy {accuracy[0]}",
+                               f"epoch 2\ncoarse accuracy {accuracy[2]}",
+                               f"epoch 3\ncoarse accuracy {accuracy[3]}"]  # fmt: skip
+        f = tiny_run.features("test")
+        *_, last = found.values()
+        assert torch.allclose(last, nclib.class_distances(f.h, f.fine))
+        assert torch.equal(last, distance_heatmaps.distances(tiny_run)["test"])
+
+    def test_contrasts_of_a_known_matrix(self):
+        d = torch.tensor([[1.0, 9, 3, 9], [9, 2, 9, 4], [3, 9, 1, 9], [9, 4, 9, 2]])
+        found = distance_heatmaps.contrasts(d, torch.tensor([0, 1, 0, 1]))
+        assert found == pytest.approx({"siblings": 2.5, "others": 6, "difference": 2 / 9, "msdr": 2.5})
+
+    def test_table_states_the_end(self, tiny_run):
+        table = distance_heatmaps.distance_table({"digits": [tiny_run, tiny_run]})
+        assert table.loc["MSDR, train", ("digits", "end")] == f"{evaluation.mean_msdr(tiny_run):.2f} ± 0"
+        assert table.loc["epoch", ("digits", "end")] == "3"
+        assert table.loc["epoch", ("digits", "pixels")] == "-"
+        assert "±" not in table.loc["siblings, test", ("digits", "pixels")]
+
+
+class TestNeighbourTable:
+    def test_cells_are_means_over_seeds(self):
+        seeds = [
+            {"k": 10, "test": {"n": 1000, "chance": 0.5, "features": [0.9, purity],
+                               "all": {"features": purity, "untrained": 0.6, "pixels": 0.7}}}
+            for purity in (0.5, 0.6)
+        ]  # fmt: skip
+        row = tsne.neighbour_table({"a": seeds}, {"a": ("cat", "dog")}).loc[("a", "test")]
+        assert row["features"].startswith("0.550 ±")
+        assert row["pixels"] == "0.700"
+        assert row["least pure class, features"] == "dog: 0.550"
+
+    def test_least_pure_label(self):
+        f = features(np.arange(300) % 10)
+        mixed = f.coarse == 2
+        h = f.h.clone()
+        h[mixed] = torch.randn(int(mixed.sum()), 10, generator=torch.Generator().manual_seed(0))
+        mixed_up = FeatureSet(h, f.fine, f.coarse, f.weight, f.bias)
+        assert tsne.least_pure_label(mixed_up) == 2
+        assert tsne.of_label(mixed_up, 2).fine.unique().tolist() == [2, 7]
+
+
+class TestPictures:
+    def test_are_of_all_spaces(self, tiny_run, monkeypatch):
+        monkeypatch.setattr(evaluation, "tsne", lambda h, *_: h[:, :2].numpy())
+        found = tsne.pictures(tiny_run)
+        assert list(found) == list(tsne.SPACES)
+        for f, points in found.values():
+            assert np.allclose(points, f.h[:, :2])
+            assert len(points) == 1437
+
+    def test_released_run_shows_its_own(self, monkeypatch):
+        f, own = features(np.arange(60) % 10), np.zeros((60, 2))
+        monkeypatch.setattr(tsne, "spaces", lambda run, split: {"features": f, split: f})
+        monkeypatch.setattr(evaluation, "tsne", lambda h, *_: np.ones((len(h), 2)))
+        found = tsne.pictures(SimpleNamespace(released=True, embedding=own))
+        assert found["features"][1] is own
+        assert (found["test"][1] == 1).all()
+
+    def test_grid_is_of_all_starts(self, monkeypatch):
+        monkeypatch.setattr(tsne, "tsne", lambda h, *settings: settings)
+        grid = tsne.tsne_grid(features(np.arange(20) % 10), (5, 30))
+        assert len(grid) == 6
+        assert grid["random, seed 1", 30] == (30, 1, "random")
+
+
+class TestTables:
+    def test_over_seeds(self):
+        assert statistics.over_seeds([0.5]) == statistics.over_seeds([0.5, 0.5]) == "0.500"
+        assert statistics.over_seeds([0.25, 0.5, 0.9]) == "0.550 (0.250 to 0.900)"
+        assert statistics.over_seeds([float("nan")] * 2) == "-"
+
+    def test_collapse_table_states_the_accuracy(self, tiny_run):
+        table = tables.collapse_table({"digits": [tiny_run]})
+        assert table.loc["digits", "coarse accuracy, test"] == f"{tiny_run.history[-1]['test_accuracy']:.3f}"
+
+    def test_neural_collapse_table_states_both_ends(self, tiny_run):
+        table = neural_collapse.neural_collapse_table({"digits": [tiny_run]}, split="test")
+        rows = [row for row in evaluation.measures(tiny_run) if row["split"] == "test"]
+        for at, when in ((0, "untrained"), (-1, "end")):
+            assert table.loc["NC3", ("digits", when)] == f"{rows[at]['nc3']:.3f}"
+            assert table.loc["accuracy", ("digits", when)] == f"{rows[at]['accuracy']:.3f}"
+        assert len(table) == len(neural_collapse.COLLAPSE_NAMES)
+
+    def test_rounding_table_is_of_one_depth(self):
+        seeds = [
+            pd.DataFrame({"factor": [1, 9], "format": "bf16", "nc1": 0.1, "msdr": [m, 9], "found": [1, 0]})
+            for m in (1.5, 2.5)
+        ]
+        row = numerical_honesty.rounding_table({"digits": seeds}).loc[("digits", "bf16")]
+        assert row["MSDR"] == "2.0000 (1.5000 to 2.5000)"
+        assert row["found again, k-means"] == "1.0000"
+
+    def test_reconstruction_table(self, found):
+        both = found | {part: dict.fromkeys(evaluation.METHODS, found[part]["kmeans"]) for part in
+                        ("reconstruction", "pixels")}  # fmt: skip
+        table = tables.reconstruction_table({"digits": [both, both]})
+        a = f"{found['reconstruction']['kmeans']['test']:.3f}"
+        assert table.loc[("digits", "k-means"), "found again, test"] == f"{a} ± 0"
+        assert set(table["seeds"]) == {2}
+
+    def test_a_method_of_some_seeds_says_of_how_many(self, found):
+        extra = {
+            part: found[part] | {"spectral": found[part]["kmeans"]} for part in ("reconstruction", "pixels")
+        }
+        table = tables.reconstruction_table({"digits": [found, found | extra]})
+        assert table["seeds"].to_dict() == {("digits", "k-means"): 2, ("digits", "spectral"): 1}
+
+    def test_provenance_table(self, tiny_run):
+        column = tables.provenance_table({"digits": [tiny_run]})["digits"]
+        assert column["n train / test"] == "1,437 / 360"
+        assert column["network"] == "mlp, width 32"
+
+
+def test_tsne_inside_is_that_of_each_super_class():
+    f = features(np.arange(60) % 10)
+    points = evaluation.tsne_inside(f)
+    rows = f.coarse == 3
+    assert points.shape == (60, 2)
+    assert np.array_equal(points[rows.numpy()], nclib.tsne(f.h[rows]))
+
+
+class TestIntervals:
+    def test_is_students(self):
+        values = [0.1, 0.4, 0.3, 0.9]
+        low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert statistics.interval(values) == pytest.approx(((low + high) / 2, (high - low) / 2))
+
+    def test_covers_the_mean_nineteen_times_in_twenty(self):
+        rng = np.random.default_rng(0)
+        found = [statistics.interval(rng.normal(3, 1, size=5)) for _ in range(4000)]
+        covered = np.mean([abs(mean - 3) < half for mean, half in found])
+        assert covered == pytest.approx(0.95, abs=0.012)  # three and a half standard errors
+
+    def test_one_value_has_none(self):
+        assert statistics.with_interval([0.25]) == "0.250"
+        assert statistics.with_interval([0.1, 0.2, 0.3]) == "0.200 ± 0.2"
+
+
+def detection_rows():
+    rows = [
+        {"outliers": "noise", "trained on": "coarse", "labels": labels, "score": score, "n": 7, "fpr95": 0.5,
+         "auroc": auroc + 0.01 * seed}
+        for score, labels, auroc in [("knn", "none", 0.8), ("gmm", "found", 0.6), ("gmm", "true", 0.9)]
+        for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+class TestDetectionTables:
+    def test_cells_are_means_over_seeds(self):
+        table = ood_detection.detection_table(detection_rows())
+        assert table.loc[("coarse", "gmm", "found"), "noise"] == "0.610 ± 0.02"
+        assert table.columns.name == "AUROC" and len(table) == 3
+
+    def test_best_is_that_of_the_means(self):
+        (best,) = ood_detection.best_scores(detection_rows()).reset_index().to_dict("records")
+        assert (best["best score"], best["labels"], best["worst seed"]) == ("gmm", "true", "0.900")
+
+
+def test_end_table_states_the_measures(tiny_run):
+    table = collapse_as_loss.end_table({"tiny": [tiny_run, tiny_run]})
+    assert table.loc["coarse accuracy, test", "tiny"].startswith(
+        f"{tiny_run.history[-1]['test_accuracy']:.3f}"
+    )
+    assert table.loc["NC1", "tiny"] == f"{evaluation.coarse_nc1(tiny_run):.2g} ± 0"
+    assert table.loc["seeds", "tiny"] == 2
+
+
+def test_by_experiment_joins_seeds_in_order():
+    runs = [
+        SimpleNamespace(folder=Path(f"{name}-seed{seed}"), config=SimpleNamespace(seed=seed))
+        for name, seed in [("b", 0), ("a-seed-of", 10), ("a-seed-of", 2)]
+    ]
+    assert tables.by_experiment(runs) == {"a-seed-of": [runs[2], runs[1]], "b": [runs[0]]}
+
+
+def test_benchmark_table_writes_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", tmp_path)
+    (tmp_path / "x.json").write_text('{"rows": [{"a": 1.25, "b": null}, {"a": 2, "b": 12345}]}')
+    table = benchmarks.benchmark_table("x", {"a": ("A", "{:.1f}"), "b": ("B", "{:,}")})
+    assert table["B"].to_dict() == {"1.2": "-", "2.0": "12,345"}
+
+
+def test_every_benchmark_of_the_book_is_there():
+    for name, columns, more_than in (
+        ("measures", benchmarks.MEASURES_COLUMNS, 3),
+        ("many_seeds", benchmarks.SEEDS_COLUMNS, 3),
+        ("distances", benchmarks.DISTANCES_COLUMNS, 3),
+        ("phase_diagram", benchmarks.NETWORKS_COLUMNS, 1),
+    ):
+        assert len(benchmarks.benchmark_table(name, columns)) > more_than
+        assert "commit" in benchmarks.benchmark_provenance(name)

@@ -1,0 +1,475 @@
+"""Figures: what is drawn is what was given, and every figure says in words what it shows."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import nclib
+from nclib.chapters import (
+    coarse_labels,
+    collapse_as_loss,
+    distance_heatmaps,
+    figures,
+    label_reconstruction,
+    neural_collapse,
+    numerical_honesty,
+    ood_detection,
+    per_class_probes,
+    statistics,
+    tsne,
+    when_structure_appears,
+)
+from nclib.data.datasets import ImageSet
+from nclib.data.grouping import Grouping
+from nclib.networks.features import FeatureSet
+from nclib.runs import evaluation
+
+GROUPING = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b + d"))
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def one_result(kmeans: float, tsne: float, chance: float = 0.5) -> dict:
+    parts = {"kmeans": {"train": kmeans, "test": kmeans}, "tsne-kmeans": {"train": tsne, "test": tsne}}
+    return {"reconstruction": parts, "chance": chance, "pixels": {"kmeans": 0.55, "tsne-kmeans": 0.65}}
+
+
+class TestExampleImages:
+    def test_draws_the_first_images_of_each_class(self):
+        labels = torch.arange(12) % 4
+        pixels = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 1, 3, 3)
+        axes = coarse_labels.example_images_figure(
+            ImageSet(pixels, labels, GROUPING.fine_names), GROUPING, per_class=2
+        )
+        drawn = np.asarray(axes.images[0].get_array())
+        assert drawn.shape == (2 * 5, 4 * 5)  # two rows of four tiles, each with a margin of one
+        assert drawn[2::5, 2::5].tolist() == [[0, 4, 2, 6], [1, 5, 3, 7]]
+
+    def test_rows_are_named(self):
+        pixels = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+        axes = coarse_labels.example_images_figure(
+            ImageSet(pixels, torch.arange(4), GROUPING.fine_names), GROUPING
+        )
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a +\nc", "b +\nd"]
+        assert "a + c, b + d" in figures.alt_text(axes)
+
+
+class TestCollapseAndStructure:
+    def test_lines_are_the_measures(self, tiny_run):
+        axes = neural_collapse.collapse_and_structure_figure([tiny_run])
+        lines = {line.get_label(): line for line in axes.lines}
+        f = tiny_run.features("train")
+        nc1 = lines["NC1 of coarse labels"]
+        assert nc1.get_xdata().tolist() == [0, 1, 2, 3]
+        expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)["nc1"]
+        assert nc1.get_ydata()[-1] == pytest.approx(expected, rel=1e-6)
+        msdr = nclib.msdr(f.h, f.fine, f.coarse).mean()
+        assert lines["MSDR of fine classes"].get_ydata()[-1] == pytest.approx(float(msdr), rel=1e-6)
+
+    def test_words_state_the_ends(self, tiny_run):
+        axes = neural_collapse.collapse_and_structure_figure([tiny_run], title="A title")
+        ends = [line.get_ydata()[-1] for line in axes.lines[:2]]
+        assert f"to {ends[0]:.3g}, while" in figures.alt_text(axes)
+        assert f"to {ends[1]:.2f}" in figures.alt_text(axes)
+        assert axes.get_title() == "A title"
+
+    def test_one_line_a_run_named_once(self, tiny_run):
+        axes = neural_collapse.collapse_and_structure_figure([tiny_run, tiny_run])
+        assert sum(len(line.get_xdata()) == 4 for line in axes.lines) == 4
+        assert len(axes.get_legend().get_texts()) == 3
+
+
+class TestClassScatter:
+    def tables(self) -> list[pd.DataFrame]:
+        shared = {"class": list("abcd"), "label": [0, 1, 0, 1], "msdr_test": np.ones(4), "coarse": np.ones(4)}
+        return [
+            pd.DataFrame(shared).assign(
+                seed=s, msdr_train=np.arange(4) + s, probe=[0.6, 0.7 + s / 10, 0.9, 0.8]
+            )
+            for s in (0, 1)
+        ]
+
+    def test_points_are_means_and_dots_are_seeds(self):
+        axes = per_class_probes.class_scatter_figure({"two": self.tables()})
+        points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+        np.testing.assert_allclose(points, [[0.5, 0.6], [1.5, 0.75], [2.5, 0.9], [3.5, 0.8]])
+        _, second = (c.get_offsets() for c in axes.collections if len(c.get_offsets()) == 4)
+        np.testing.assert_allclose(second, [[1, 0.6], [2, 0.8], [3, 0.9], [4, 0.8]])
+
+    def test_line_goes_through_the_mean_and_words_state_r(self):
+        axes = per_class_probes.class_scatter_figure({"two": self.tables()})
+        (line,) = (line for line in axes.lines if len(line.get_xdata()) > 1)
+        assert np.interp(2.0, *line.get_data()) == pytest.approx(0.7625)
+        r = np.corrcoef([0.5, 1.5, 2.5, 3.5], [0.6, 0.75, 0.9, 0.8])[0, 1]
+        assert f"probe, all classes, 4 classes: {r:.2f}." in figures.alt_text(axes)
+        assert {text.get_text() for text in axes.texts} == set("abcd")
+
+    def test_more_than_fit_side_by_side_go_on_below(self):
+        names = [f"set {n}" for n in range(per_class_probes.SCATTERS + 1)]
+        figure = per_class_probes.class_scatter_figure({name: self.tables() for name in names}).figure
+        drawn = [panel for panel in figure.axes if panel.axison]
+        assert [panel.get_title().splitlines()[0] for panel in drawn] == names
+        assert drawn[0].get_position().y0 > drawn[-1].get_position().y0
+
+    def test_of_more_than_can_be_read_the_outermost_are_named(self, monkeypatch):
+        monkeypatch.setattr(per_class_probes, "MOST_NAMES", 3)
+        monkeypatch.setattr(per_class_probes, "OUTERMOST", 1)
+        axes = per_class_probes.class_scatter_figure(
+            {"two": self.tables()}
+        )  # a and d lie outermost in x, a and c in y
+        assert {text.get_text() for text in axes.texts} == set("acd")
+
+
+class TestNeuralCollapse:
+    def drawn(self, axes, title: str, name: str) -> list[list[float]]:
+        (panel,) = (panel for panel in axes.figure.axes if panel.get_title() == title)
+        return [line.get_ydata().tolist() for line in panel.lines if line.get_label() == name]
+
+    def test_lines_are_the_measures(self, tiny_run):
+        axes, rows = neural_collapse.collapse_figure([tiny_run]), evaluation.measures(tiny_run)
+        for split in ("train", "test"):
+            of_split = [row for row in rows if row["split"] == split]
+            for title, key in (("NC1: variability", "nc1"), ("NC2: equinorm", "nc2_equinorm_means"),
+                               ("NC4: nearest mean", "nc4"), ("accuracy", "accuracy")):  # fmt: skip
+                assert self.drawn(axes, title, f"{split} data") == [[row[key] for row in of_split]]
+        weights = [row["nc2_maxangle_weights"] for row in rows[::2]]
+        assert self.drawn(axes, "NC2: maximal angle", "classifier alone") == [weights]
+        assert self.drawn(axes, "NC1: variability", "classifier alone") == []
+
+    def test_one_line_a_run(self, tiny_run):
+        axes = neural_collapse.collapse_figure([tiny_run, tiny_run])
+        assert len(self.drawn(axes, "NC3: self-duality", "train data")) == 2
+
+    def test_words_say_whether_the_terminal_phase_is_reached(self, tiny_run, monkeypatch):
+        text = figures.alt_text(neural_collapse.collapse_figure([tiny_run]))
+        assert "terminal phase is not reached" in text
+        monkeypatch.setattr(neural_collapse, "terminal_epoch", lambda runs: 2)
+        axes = neural_collapse.collapse_figure([tiny_run], title="A title")
+        assert "terminal phase begins at epoch 2" in figures.alt_text(axes)
+        assert axes.patches[0].get_x() == 2
+        assert axes.figure.get_suptitle() == "A title"
+
+
+class TestCompared:
+    def test_lines_are_means_and_bands_their_intervals(self, tiny_run, monkeypatch):
+        doubled = [row | {"nc4": row["nc4"] + 0.2} for row in evaluation.measures(tiny_run)]
+        rows = {id(tiny_run): evaluation.measures(tiny_run), 2: doubled}
+        monkeypatch.setattr(collapse_as_loss, "measures", lambda run: rows.get(id(run), doubled))
+        axes = collapse_as_loss.compared_figure({"both": [tiny_run, object()]})
+        panel = next(p for p in axes.figure.axes if p.get_title().startswith("NC4"))
+        ours = [row["nc4"] for row in rows[id(tiny_run)] if row["split"] == "train"]
+        assert panel.lines[0].get_ydata() == pytest.approx(np.array(ours) + 0.1)
+        band = panel.collections[0].get_paths()[0].vertices[:, 1]
+        half = statistics.interval([0.0, 0.2])[1]
+        assert band.max() == pytest.approx(max(ours) + 0.1 + half)
+
+    def test_one_line_a_name_and_words(self, tiny_run):
+        axes = collapse_as_loss.compared_figure({"a": [tiny_run], "b": [tiny_run]}, title="two")
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+        assert f"a: nc1 {evaluation.coarse_nc1(tiny_run):.3g}" in figures.alt_text(axes)
+
+
+def test_detection_draws_means_by_outliers():
+    rows = [
+        {"outliers": kind, "score": score, "labels": "none", "trained on": "coarse", "auroc": auroc + 0.1 * s}
+        for kind, score, auroc in [("noise", "knn", 0.5), ("noise", "norm", 0.7), ("svhn", "knn", 0.6)]
+        for s in range(2)
+    ]
+    axes = ood_detection.detection_figure(pd.DataFrame(rows))
+    noise, svhn = axes.figure.axes
+    assert (noise.get_title(), svhn.get_title()) == ("noise", "svhn")
+    assert sorted(noise.lines[0].get_xdata()) == pytest.approx([0.55, 0.75])
+    assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "knn"]  # in the order of SCORES
+    half = statistics.interval([0.5, 0.6])[1]
+    (bar,) = svhn.collections[0].get_segments()
+    assert np.ptp(bar[:, 0]) == pytest.approx(2 * half)
+    assert "noise: norm (0.750)" in figures.alt_text(axes)
+
+
+def test_nc1_errors_are_drawn_method_by_method():
+    table = pd.DataFrame(
+        {"distance": [1, 0.1] * 2, "error": [1e-8, 1e-6, 1e-4, 1e-2],
+         "method": np.repeat(["fp32 features, fp32 pinv", "bf16 features, fp64 Gram matrix"], 2)}
+    )  # fmt: skip
+    axes = numerical_honesty.nc1_errors_figure(table, limit=0.02)
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["bf16 features, fp64 Gram matrix"].get_ydata().tolist() == [1e-4, 1e-2]
+    assert lines["fp32 pinv drops twins"].get_xdata() == [0.02, 0.02]
+    assert "distance 0.1: fp32 features, fp32 pinv: 1e-06; bf16" in figures.alt_text(axes)
+
+
+def test_rounding_draws_means_over_seeds():
+    seeds = [
+        pd.DataFrame({"factor": [1, 10], "format": "bf16", "nc1": [0.1, 0.001], "msdr": [2, m], "found": 1})
+        for m in (1.0, 1.5)
+    ]
+    axes = numerical_honesty.rounding_figure({"digits": seeds})
+    assert axes.lines[0].get_ydata().tolist() == [2, 1.25]
+    assert axes.lines[0].get_xdata().tolist() == [0.1, 0.001]
+    assert "At the deepest collapse of digits: bf16: MSDR 1.25, found 1.00" in figures.alt_text(axes)
+
+
+def test_embeddings_show_every_point_in_the_panel_of_its_label():
+    points, fine = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 4
+    axes = figures.embeddings_figure(points, fine, GROUPING)
+    panels = axes.figure.axes
+    assert len(panels) == 2
+    for coarse, panel in enumerate(panels):
+        for member, drawn in zip(GROUPING.members(coarse), panel.collections, strict=True):
+            assert np.array_equal(drawn.get_offsets(), points[fine == member])
+            assert drawn.get_label() == GROUPING.fine_names[member]
+    assert "a + c; b + d" in figures.alt_text(axes)
+    assert [panel.get_title() for panel in panels] == ["label 0", "label 1"]
+
+
+def test_panels_bear_the_names_of_labels_that_have_some():
+    grouping = Grouping(
+        GROUPING.fine_to_coarse, GROUPING.fine_names, ("large_man-made_outdoor_things", "fish")
+    )
+    axes = figures.embeddings_figure(np.zeros((4, 2)), np.arange(4), grouping)
+    titles = [panel.get_title() for panel in axes.figure.axes]
+    assert titles == ["large man-made\noutdoor things", "fish"]
+
+
+def test_tsne_grid_states_the_purity_of_each_picture():
+    f = FeatureSet(torch.zeros(60, 3), torch.arange(60) % 2 * 2, torch.zeros(60).long(), None, None)
+    apart = 20 * np.eye(3)[f.fine][:, :2] + np.random.default_rng(0).normal(size=(60, 2))
+    grid = {("pca", 5): apart, ("pca", 30): apart * 0 + np.arange(60)[:, None], ("random", 5): apart}
+    grid["random", 30] = apart
+    axes = tsne.tsne_grid_figure(grid, f, GROUPING.fine_names)
+    panels = axes.figure.axes
+    assert panels[0].get_title() == "perplexity 5, purity 1.000"
+    assert [panel.get_ylabel() for panel in panels] == ["pca", "", "random", ""]
+    assert np.array_equal(panels[3].collections[1].get_offsets(), apart[f.fine == 2])
+    assert "4 t-SNE pictures of a and c" in figures.alt_text(axes)
+
+
+class TestNeighbours:
+    def results(self, purity: float) -> dict:
+        spaces = {"features": purity, "untrained": 0.6, "pixels": 0.7}
+        return {"k": 10, "train": {"all": spaces, "chance": 0.4}, "test": {"all": spaces, "chance": 0.3}}
+
+    def test_points_are_means_and_bars_intervals(self):
+        released = {"k": 10, "test": self.results(0.9)["test"]}
+        axes = tsne.neighbours_figure({"digits": [self.results(0.8), self.results(0.9)], "cifar": [released]})
+        names = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert names == ["digits\ntrain", "digits\ntest", "cifar\ntest"]
+        drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(line.get_xdata()) == 1}
+        assert drawn == {0.85, 0.6, 0.7, 0.9}
+        (bar,) = axes.collections[0].get_segments()
+        assert np.ptp(bar[:, 0]) == pytest.approx(2 * statistics.interval([0.8, 0.9])[1])
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.4, 0.3, 0.3]
+        assert "cifar, test, features: 0.900" in figures.alt_text(axes)
+
+
+class TestDistances:
+    matrix = np.array([[1.0, 9, 3, 8], [9, 2, 9, 4], [3, 9, 1, 9], [8, 9, 9, 2]])
+    matrix = (matrix + matrix.T) / 2
+    ordered = matrix[np.ix_([0, 2, 1, 3], [0, 2, 1, 3])]
+
+    def drawn(self, panel) -> np.ndarray:
+        return np.asarray(panel.collections[0].get_array()).reshape(4, 4)
+
+    def test_raw_is_drawn_in_two_scales(self):
+        axes = distance_heatmaps.raw_distances_figure({"train": self.matrix, "test": self.matrix}, GROUPING)
+        panels = [panel for panel in axes.figure.axes if panel.get_title()]
+        assert len(panels) == 4
+        assert all(np.array_equal(self.drawn(panel), self.ordered) for panel in panels)
+        assert [panel.collections[0].norm.vmax for panel in panels] == [9, 6.5, 9, 6.5]
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
+        assert "train: inside one class 1.5, between classes of one label 4.75, of two 8.75" in (
+            figures.alt_text(axes)
+        )
+
+    def test_relative_share_one_scale_and_name_siblings(self):
+        rows = {"train": {"first": self.matrix, "last": self.matrix + np.diag([1, 1, 1, 1])}}
+        axes = distance_heatmaps.relative_distances_figure(rows, GROUPING, title="A title")
+        first, last = (panel for panel in axes.figure.axes if panel.get_title())
+        width = np.diag(self.ordered)
+        expected = 2 * self.ordered / (width[:, None] + width[None, :])
+        assert np.allclose(self.drawn(first), expected)
+        assert first.collections[0].norm is last.collections[0].norm
+        assert (first.collections[0].norm.vmin, first.collections[0].norm.vmax) == (1, 3.25)
+        assert sorted(text.get_text() for text in first.texts) == ["3.00", "3.00", "3.25", "3.25"]
+        assert axes.figure.get_suptitle() == "A title"
+        assert "train, first: inside labels 3.12" in figures.alt_text(axes)
+
+    def test_many_classes_go_without_names(self):
+        many = Grouping(torch.arange(30) % 3, tuple(map(str, range(30))), ("x", "y", "z"))
+        axes = distance_heatmaps.relative_distances_figure({"train": {"end": 1 + np.eye(30)}}, many)
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == []
+        assert not axes.texts
+
+
+RESULTS = {
+    "digits": [one_result(0.8, 0.9), one_result(0.7, 1.0)],
+    "fashion": [one_result(0.6, 0.7, 0.4)],
+}
+
+
+class TestReconstructionAccuracy:
+    def test_points_are_means_over_seeds(self):
+        axes = label_reconstruction.reconstruction_figure(RESULTS)
+        drawn = {round(float(x), 6) for line in axes.lines for x in line.get_xdata() if np.isfinite(x)}
+        assert {0.75, 0.95, 0.6, 0.7} <= drawn
+
+    def test_chance_is_drawn_beside_each(self):
+        axes = label_reconstruction.reconstruction_figure(RESULTS)
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_xdata()) for line in dotted] == [[0.5, 0.5], [0.4, 0.4]]
+
+    def test_low_shares_are_inside_the_axes(self):
+        low = {"kmeans": {"train": 0.1}}
+        axes = label_reconstruction.reconstruction_figure(
+            {"many": [{"reconstruction": low, "pixels": {"kmeans": 0.08}, "chance": 0.05}]}
+        )
+        assert axes.get_xlim()[0] < 0.05
+
+    def test_words_state_the_numbers(self):
+        text = figures.alt_text(label_reconstruction.reconstruction_figure(RESULTS))
+        assert "digits: k-means 0.750" in text
+        assert "fashion: t-SNE + k-means 0.700" in text
+
+
+class TestConfusion:
+    matrix = np.array([[8, 0, 2, 0], [0, 5, 0, 5], [4, 0, 16, 0], [0, 1, 0, 3]])
+
+    def test_rows_are_shares_ordered_by_super_class(self):
+        axes = label_reconstruction.confusion_figure(self.matrix, GROUPING)
+        drawn = np.asarray(axes.collections[0].get_array()).reshape(4, 4)
+        expected = [[0.8, 0.2, 0, 0], [0.2, 0.8, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.25, 0.75]]
+        assert np.allclose(drawn, expected)
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
+
+    def test_words_name_the_worst(self):
+        assert "worst is b, 0.50" in figures.alt_text(
+            label_reconstruction.confusion_figure(self.matrix, GROUPING)
+        )
+
+
+class TestShow:
+    @pytest.fixture
+    def shown(self, monkeypatch) -> list[str]:
+        pages = []
+        monkeypatch.setattr("IPython.display.display", lambda page: pages.append(page.data))
+        return pages
+
+    def test_a_figure_with_words_and_a_caption(self, shown):
+        axes = label_reconstruction.confusion_figure(TestConfusion.matrix, GROUPING)
+        figures.show(axes, "Counts of one seed")
+        (page,) = shown
+        assert f'alt="{figures.alt_text(axes)}"' in page
+        assert "<figcaption>Counts of one seed</figcaption>" in page
+        image = base64.b64decode(re.search(r'base64,([^"]*)"', page)[1])
+        assert image.startswith(b"\x89PNG")
+        assert not plt.fignum_exists(axes.figure.number)
+
+    def test_text_is_escaped(self, shown):
+        names = ('"><script>', "b", "c", "d")
+        axes = label_reconstruction.confusion_figure(
+            np.eye(4)[::-1], Grouping(GROUPING.fine_to_coarse, names, GROUPING.coarse_names)
+        )
+        figures.show(axes, "p < 0.05 & <b>more</b>")
+        assert "<script>" not in shown[0]
+        assert 'alt="Confusion matrix; the class found worst is &quot;&gt;&lt;script&gt;' in shown[0]
+        assert "p &lt; 0.05 &amp; &lt;b&gt;more&lt;/b&gt;" in shown[0]
+
+
+def ends_table(values: dict[tuple[str, int], float], **columns) -> pd.DataFrame:
+    """As of ``nclib.chapters.when_structure_appears.ends``, all measures of a run equal to one value."""
+    rows = [
+        {"case": case, "seed": seed, **dict.fromkeys(when_structure_appears.ENDS_PANELS, value), **columns}
+        for (case, seed), value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+class TestConditions:
+    TABLE = ends_table({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): 0.5, ("b", 1): 0.7})
+
+    def test_large_points_are_means(self):
+        axes = when_structure_appears.conditions_figure(self.TABLE, "A title")
+        for panel in axes.figure.axes:
+            (container,) = panel.containers
+            assert container.lines[0].get_ydata() == pytest.approx([2, 0.6])
+            assert container.lines[0].get_linestyle() == "None"
+        assert "a: coarse accuracy 2, labels found again 2" in figures.alt_text(axes)
+
+    def test_cases_with_an_order_are_joined(self):
+        axes = when_structure_appears.conditions_figure(self.TABLE, "A title", xlabel="width")
+        assert axes.containers[0].lines[0].get_linestyle() == "-"
+        assert axes.get_xlabel() == "width"
+
+    def test_one_colour_each(self):
+        both = pd.concat([self.TABLE.assign(data="x"), self.TABLE.assign(data="y", nc1=9.0)])
+        axes = when_structure_appears.conditions_figure(both, "A title", hue="data")
+        nc1 = axes.figure.axes[-1]
+        assert [c.lines[0].get_ydata().tolist() for c in nc1.containers][1] == [9, 9]
+        (legend,) = axes.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
+
+    def test_panels_are_those_that_are_known(self):
+        axes = when_structure_appears.conditions_figure(self.TABLE.drop(columns="accuracy"), "A title")
+        assert [p.get_title() for p in axes.figure.axes] == list(when_structure_appears.ENDS_PANELS.values())[
+            1:
+        ]
+
+
+class TestGrid:
+    def drawn(self, panel) -> list[str]:
+        return [text.get_text() for text in panel.texts]
+
+    def test_every_setting_stands_in_its_cell(self):
+        table = pd.concat(
+            [
+                ends_table(
+                    {("", seed): 0.1 * (1 + row) + 0.01 * column for seed in (0, 1)}, lr=lr, weight_decay=wd
+                )
+                for row, lr in enumerate((0.1, 0.01))
+                for column, wd in enumerate((5e-3, 5e-5))
+                if (row, column) != (1, 0)
+            ]
+        )
+        axes = when_structure_appears.grid_figure({"some": table}, (0.1, 0.01), (5e-3, 5e-5))
+        texts = self.drawn(axes.figure.axes[1])
+        assert texts == ["0.100\n± 0", "0.110\n± 0", "not run\nyet", "0.210\n± 0"]
+        assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "0.01"]
+        assert "some, 3 settings: labels found again from 0.100 at lr 0.1, decay 0.005" in figures.alt_text(
+            axes
+        )
+
+    def test_one_run_has_no_interval(self):
+        one = ends_table({("", 0): 0.25}, lr=0.1, weight_decay=5e-4)
+        axes = when_structure_appears.grid_figure({"one": one}, (0.1,), (5e-4,))
+        assert [self.drawn(panel) for panel in axes.figure.axes[:2]] == [["0.250"], ["0.250"]]
+
+
+class TestNumberOfClusters:
+    def test_counts_labels(self):
+        quality = pd.DataFrame(
+            [
+                {"seed": s, "k": k, "accuracy": 1 / k, "purity": 1.0, "ari": 0.1 * k}
+                for s in (0, 1)
+                for k in (1, 2, 3)
+            ]
+        )
+        chosen = pd.DataFrame(
+            [{"method": "m", "true": t, "chosen": c} for t, c in ((1, 1), (1, 2), (1, 2), (3, 3))]
+        )
+        axes = label_reconstruction.number_of_clusters_figure(quality, chosen, "A title")
+        lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+        assert lines["accuracy"] == pytest.approx([1, 1 / 2, 1 / 3])
+        counts = [text.get_text() for text in axes.figure.axes[1].texts]
+        assert counts == ["1", "2", "0", "0", "0", "1"]
+        assert axes.figure.axes[1].get_title() == "m\n50 % right"

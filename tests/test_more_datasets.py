@@ -1,0 +1,44 @@
+"""Which experiments there are runs of, and what the others need."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import TINY
+
+from nclib.chapters import more_datasets
+from nclib.runs.publish import release
+from nclib.runs.released import released_runs
+
+EXPERIMENTS = {"here": ("digits", TINY), "there": ("svhn-laptop", {"lr": 0.2})}
+
+
+@pytest.fixture
+def experiments():
+    return EXPERIMENTS
+
+
+def test_found_has_the_runs_of_an_experiment_whatever_their_seed(released, tiny_run, experiments):
+    assert more_datasets.found(experiments) == {}
+    release(tiny_run, "tiny", with_features=False, with_tsne=False)
+    (runs,) = more_datasets.found(experiments).values()
+    assert [run.config for run in runs] == [tiny_run.config]
+
+
+def test_missing_names_the_command(released, tiny_run, experiments, monkeypatch, tmp_path):
+    monkeypatch.setenv("NCLIB_DATA", str(tmp_path))
+    release(tiny_run, "tiny", with_features=False, with_tsne=False)
+    table = more_datasets.missing(experiments)
+    assert table.index.tolist() == ["there"]
+    assert table.loc["there", "command"] == "nclib train svhn-laptop --set lr=0.2"
+    assert table.loc["there", "data set"] == "svhn, not on this machine"
+
+
+def test_nothing_is_missing_if_all_is_there(released, tiny_run, experiments):
+    release(tiny_run, "tiny", with_features=False, with_tsne=False)
+    assert more_datasets.missing({"here": experiments["here"]}).empty
+
+
+def test_every_experiment_is_a_configuration():
+    names = {run.folder.name for runs in more_datasets.found().values() for run in runs}
+    assert names <= {run.folder.name for run in released_runs()}
+    assert set(more_datasets.found()) | set(more_datasets.missing().index) == set(more_datasets.EXPERIMENTS)

@@ -1,0 +1,192 @@
+"""Claims: the verdict is the stated rule, every number is recomputed here from its run in another way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+import nclib
+from nclib.chapters import paper_against_ours
+from nclib.chapters.paper_against_ours import Found, verdict
+from nclib.config import recipe_config
+from nclib.errors import ConfigError
+from nclib.runs import detection
+from nclib.runs.evaluation import measures
+from nclib.runs.queue import read_queue
+
+pytestmark = pytest.mark.numeric
+
+ROOT = Path(__file__).parent.parent
+ALL = {claim.title: claim for claim in paper_against_ours.read_claims()}
+
+
+def found(low: float, high: float, null: float = 0.5, p: float | None = None) -> Found:
+    return Found((low + high) / 2, low, high, null, seeds=5, p=p)
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("what", "bound", "expected"),
+        [
+            (None, 0.93, "not run yet"),
+            (found(0.94, 0.96), 0.93, "same"),
+            (found(0.92, 0.96), 0.93, "weaker"),
+            (found(0.7, 0.8), 0.93, "weaker"),
+            (found(0.7, 0.8), None, "same"),
+            (found(0.49, 0.9), None, "not seen"),
+            (found(0.5, 0.5), None, "not seen"),
+            (found(0.4, 0.49), None, "opposite"),
+            (found(0.6, 0.9, p=0.06), None, "not seen"),
+            (found(0.6, 0.9, p=0.04), None, "same"),
+        ],
+    )
+    def test_is_the_rule(self, what, bound, expected):
+        assert verdict(what, bound) == expected
+
+    def test_page_states_every_verdict(self):
+        page = (ROOT / "book" / "paper-against-ours.md").read_text(encoding="utf-8")
+        assert re.findall(r"^\* \*\*([a-z ]+)\*\*:", page, re.MULTILINE) == list(paper_against_ours.VERDICTS)
+
+
+class TestFile:
+    def test_titles_differ(self):
+        assert len(ALL) == len(paper_against_ours.read_claims())
+
+    def test_sources_and_chapters_exist(self):
+        bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+        for claim in ALL.values():
+            assert f"{{{claim.source}," in bibliography
+            assert (ROOT / "notebooks" / f"{claim.chapter}.md").is_file(), claim.title
+
+    def test_every_measure_exists_and_pairs_are_complete(self):
+        for claim in ALL.values():
+            if claim.against:
+                assert claim.measure in paper_against_ours.PAIRED
+                assert len(claim.against) == 1 + len(claim.others)
+            else:
+                assert claim.measure in {*paper_against_ours.MEASURES, ""}
+
+    def test_own_settings_are_queued(self):
+        queued = {job.name.rpartition("-seed")[0] for job in read_queue("paper")}
+        for claim in ALL.values():
+            assert not claim.own or claim.own.rstrip("*") in queued, claim.title
+
+    def test_others_are_released_or_live_or_recipes(self):
+        released = {run.folder.name.rpartition("-seed")[0] for run in nclib.released_runs()}
+        for name in {name for claim in ALL.values() for name in claim.others}:
+            if name not in released and not name.startswith("digits"):
+                recipe_config(name)
+
+    def test_a_recipe_that_is_none_is_noticed(self):
+        with pytest.raises(ConfigError):
+            recipe_config("no-such-laptop")
+
+    def test_published_number_is_the_one_that_the_book_cites(self):
+        assert ALL["Reconstructed labels, 93 %"].bound == 0.93
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    return nclib.released_runs("fashion-narrow-cross-entropy-seed*")
+
+
+class TestMeasures:
+    def test_interval_is_students(self, narrow):
+        values = [run.results["reconstruction"]["kmeans"]["train"] for run in narrow]
+        got = paper_against_ours.found_again(narrow, "")
+        half = t.ppf(0.975, 4) * np.std(values, ddof=1) / np.sqrt(5)
+        assert [got.value, got.high - got.value] == pytest.approx([np.mean(values), half])
+        assert got.seeds == 5
+
+    def test_one_seed_has_no_interval(self, narrow):
+        got = paper_against_ours.found_again(narrow[:1], "")
+        assert got.low == got.value == got.high
+
+    def test_runs_without_the_method_are_no_evidence(self):
+        mse = nclib.released_runs("fashion-narrow-mse-seed*")
+        assert mse
+        assert paper_against_ours.probe_on_found(mse, "") is None
+
+    def test_fall_is_the_geometric_mean(self, narrow):
+        ends = [[row["nc1"] for row in measures(run) if row["split"] == "train"] for run in narrow]
+        expected = np.prod([of_run[0] / of_run[-1] for of_run in ends]) ** (1 / 5)
+        got = paper_against_ours.fall(narrow, "nc1")
+        assert got.value == pytest.approx(expected)
+        assert got.low < got.value < got.high
+        assert got.null == 1
+
+    def test_least_fall_is_below_that_of_each_term(self, narrow):
+        least = paper_against_ours.least_fall(narrow[:1], "").value
+        terms = [paper_against_ours.fall(narrow[:1], key).value for key in paper_against_ours.NC_TERMS]
+        assert least == pytest.approx(min(terms))
+
+    def test_closer_to_itself_counts_rows_of_the_distance_matrix(self, narrow):
+        run = narrow[0]
+        distances = np.array(run.results["distances_train"])
+        siblings = [(c + 5) % 10 for c in range(10)]
+        share = np.mean([distances[c, c] < distances[c, siblings[c]] for c in range(10)])
+        assert paper_against_ours.closer_to_itself([run], "").value == share
+
+    def test_settings_count_learning_rates_and_weight_decays_of_the_grid(self, narrow):
+        assert paper_against_ours.settings(narrow, "").value == 1  # all have 0.1 and 5e-4
+        mse = nclib.released_runs("fashion-narrow-mse-seed0")
+        assert paper_against_ours.settings(mse, "").value == 0
+
+    def test_paired_by_seed(self, narrow):
+        same = paper_against_ours.earlier(narrow[:3], narrow[::-1], "")
+        assert [same.value, same.low, same.high] == pytest.approx([1, 1, 1])
+        assert same.seeds == 3
+
+    def test_auroc_of_a_live_run_is_that_of_the_released_rows(self, session_home, monkeypatch):
+        monkeypatch.setattr(detection, "missing_files", lambda name: [name])
+        run = nclib.get_run("digits", width=32, epochs=2, held_out=[7, 9])
+        rows = nclib.runs.detection.detection(run).set_index(["outliers", "score", "labels"])["auroc"]
+        for score, labels in (("softmax", "none"), ("gmm", "labels of training")):
+            assert paper_against_ours.held_out_auroc(run, score) == pytest.approx(
+                rows["held-out classes", score, labels]
+            )
+
+    def test_auroc_of_a_released_run_is_read(self):
+        (run,) = nclib.released_runs("fashion-narrow-coarse-without-7-8-9-seed0")
+        rows = pd.DataFrame(run.results["detection"]).set_index(["outliers", "score", "labels"])["auroc"]
+        assert (
+            paper_against_ours.held_out_auroc(run, "softmax") == rows["held-out classes", "softmax", "none"]
+        )
+
+
+class TestCompare:
+    def test_a_row_for_each_experiment(self):
+        claim = ALL["Clustering finds the classes"]
+        table = paper_against_ours.compare([claim], live={})
+        assert table["data"].tolist() == [claim.own, *claim.others]
+        assert table["setting"].tolist() == ["source's"] + ["another"] * len(claim.others)
+        assert set(table["tier"]) == {"paper", "laptop"}
+
+    def test_what_was_not_run_says_so(self, released):
+        table = paper_against_ours.compare(ALL.values(), live={})
+        assert set(table["verdict"]) == {"not run yet", "not tested"}
+        assert set(table["ours"]) == {"-"}
+
+    def test_live_runs_are_quick_and_carry_their_commit(self, tiny_run):
+        claim = ALL["NC1, variability"]
+        table = paper_against_ours.compare([claim], live={"digits": [tiny_run]}).set_index("data")
+        row = table.loc["digits"]
+        assert row["tier"] == "quick"
+        assert row["commit"].startswith(tiny_run.provenance["commit"][:7])
+        first, *_, last = [r["nc1"] for r in measures(tiny_run) if r["split"] == "train"]
+        assert row["ours"] == f"{first / last:.3g}"
+
+    def test_tally_counts_every_row(self):
+        table = paper_against_ours.compare(
+            [ALL["Nine settings"], ALL["A theorem"], ALL["Fifteen seeds"]], live={}
+        )
+        assert int(paper_against_ours.tally(table).to_numpy().sum()) == len(table) == 4
+
+    def test_long_cells_are_shown_in_full(self):
+        page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data
+        assert ALL["Classes inside a label"].test in page.replace("&#x27;", "'")

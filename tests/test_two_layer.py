@@ -1,0 +1,280 @@
+"""The theory against quadrature, sampled paths and brute-force training; readers against scikit-learn."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.cluster import KMeans
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch.nn.functional import softplus
+
+from nclib.chapters import figures, synthetic_theory
+from nclib.theory import noisy_inputs, two_layer
+
+pytestmark = pytest.mark.numeric
+
+START = -1e9  # a margin that every network has before training
+
+
+def descend(w, a, x, y, margin, both_layers, length=0.0005):
+    """Plain gradient descent of the whole network by autograd, each step worth ``length`` of the clock."""
+    w, a = w.clone().requires_grad_(), a.clone().requires_grad_()
+    while True:
+        out = y * ((x @ w).relu() @ a) / a.numel()
+        if out.mean() >= margin:
+            return w.detach(), a.detach()
+        loss = softplus(-out).sum() * a.numel() * 4 / len(x)  # four clusters' worth
+        dw, da = torch.autograd.grad(loss, (w, a))
+        with torch.no_grad():
+            dt = length / torch.sigmoid(-out).mean()
+            w -= dt * dw
+            if both_layers:
+                a -= dt * da
+
+
+def sampled_pair(rho, n=400_000):
+    z = np.random.default_rng(0).standard_normal((n, 2))
+    return z[:, 0], rho * z[:, 0] + np.sqrt(1 - rho**2) * z[:, 1]
+
+
+class TestClosedForms:
+    @pytest.mark.parametrize("rho", [-0.7, 0.0, 0.4])
+    def test_shares_are_quadrants_of_a_gaussian(self, rho):
+        both, one = two_layer.unit_shares(rho)
+        quadrant = multivariate_normal(cov=[[1, rho], [rho, 1]]).cdf([0, 0])
+        assert both == pytest.approx(quadrant, abs=1e-6)
+        assert 2 * both + 2 * one == pytest.approx(1)
+
+    @pytest.mark.parametrize(("rho", "cosine", "ratio"), [(0, 1 / 2, 2 / 3), (-0.5, 1 / 9, 8 / 5)])
+    def test_special_values(self, rho, cosine, ratio):
+        assert two_layer.limit_cosine(rho) == pytest.approx(cosine)
+        assert two_layer.limit_ratio(rho) == pytest.approx(ratio)
+
+    def test_limits_above_zero(self):
+        assert two_layer.limit_cosine(0.1) == 1
+        assert two_layer.limit_ratio(0.1) == 0
+
+    @pytest.mark.parametrize("rho", [0.2, 0.7])
+    def test_frozen_spread_is_that_of_paths(self, rho):
+        first, second = (np.array(x) for x in sampled_pair(rho))
+        for one, other in ((first, second), (second, first)):
+            late = (one > 0) & (other < 0)
+            wait = -other[late] / rho
+            one[late] += wait
+            other[late] += rho * wait
+        seen = (first > 0) | (second > 0)
+        assert np.mean(seen * (first - second) ** 2) == pytest.approx(two_layer.frozen_spread(rho), rel=0.02)
+
+    def test_exponents(self):
+        assert 10 ** two_layer.both_layers_exponent(0) == pytest.approx(3.85, abs=0.01)
+        assert two_layer.both_layers_exponent(-0.5) == pytest.approx(0, abs=1e-12)
+        assert two_layer.both_layers_exponent(-0.8) == 0
+        assert two_layer.both_layers_exponent(0.1) == 2
+        assert two_layer.both_layers_exponent(0, members=3) == pytest.approx(2 - 2 * (2 / 3) ** 0.5)
+
+    def test_bayes_accuracy_is_that_of_the_nearest_centre(self):
+        rho, sigma = 0.3, 0.5
+        noise = sigma * np.random.default_rng(0).standard_normal((400_000, 2))
+        x = noise + np.array([1, 0])
+        other = np.array([rho, np.sqrt(1 - rho**2)])
+        nearest = np.linalg.norm(x - [1, 0], axis=1) < np.linalg.norm(x - other, axis=1)
+        assert nearest.mean() == pytest.approx(noisy_inputs.bayes_accuracy(rho, sigma), abs=0.003)
+
+
+class TestTraining:
+    @pytest.mark.parametrize("both_layers", [False, True])
+    @pytest.mark.parametrize("rho", [-0.4, 0.3])
+    def test_is_gradient_descent_of_the_whole_network(self, rho, both_layers):
+        how = {"seed": 3, "both_layers": both_layers, "width": 40, "step": 0.0005}
+        start = two_layer.train(rho, 1.0, margin=START, **how)
+        (x,) = start.centres()
+        y = torch.tensor([1.0, 1, -1, -1]).double()
+        w, a = descend(start.weights()[0], start.a[0], x, y, 1.0, both_layers)
+        nets = two_layer.train(rho, 1.0, margin=1.0, **how)
+        assert torch.allclose(nets.weights()[0], w, atol=0.01)
+        assert torch.allclose(nets.a[0], a, atol=0.01)
+        assert torch.allclose(nets.u[0].flatten(0, 1), x @ nets.weights()[0])
+
+    def test_on_samples_is_too(self):
+        how = {"rho": -0.2, "eps": 1.0, "seed": 3, "sigma": 0.3, "samples": 5, "width": 40, "step": 0.0005}
+        start = noisy_inputs.train_on_samples(margin=START, **how)
+        noise = noisy_inputs._noise([3], 5, 8)[0, 2].flatten(0, 1)  # (4, n, d)
+        x = (start.centres()[0][:, None] + 0.3 * noise).flatten(0, 1)
+        y = torch.ones(20).double()
+        y[10:] = -1
+        w, _ = descend(start.weights()[0], start.a[0], x, y, 1.0, both_layers=False)
+        nets = noisy_inputs.train_on_samples(margin=1.0, **how)
+        assert torch.allclose(nets.weights()[0], w, atol=0.01)
+
+    def test_centres_have_their_gram_matrix(self):
+        nets = two_layer.train([0.3, -0.2], 1.0, margin=START, members=3, dim=7)
+        gram = nets.centres() @ nets.centres().mT
+        for rho, of_net in zip((0.3, -0.2), gram, strict=True):
+            block = torch.full((3, 3), rho).double().fill_diagonal_(1)
+            assert torch.allclose(of_net, torch.block_diag(block, block))
+
+    def test_start_is_that_of_independent_weights(self):
+        nets = two_layer.train(0.5, 0.1, margin=START, width=100_000)
+        assert float(nets.weights().square().sum(1).mean()) == pytest.approx(0.01, rel=0.01)
+        assert float(torch.corrcoef(nets.u[0, 0])[0, 1]) == pytest.approx(0.5, abs=0.01)
+
+    def test_neighbours_do_not_matter(self):
+        together = two_layer.train([0.1, 0.3, -0.5], [1, 0.1, 0.1], [4, 5, 4], width=32)
+        alone = two_layer.train(0.3, 0.1, 5, width=32)
+        assert torch.allclose(together.u[1], alone.u[0], rtol=1e-10)
+
+    def test_ends_at_the_margin(self):
+        margins = two_layer.train([0.3, -0.3], 0.1, margin=3).margins()
+        assert torch.allclose(margins, torch.full_like(margins, 3), rtol=0.05)
+
+    @pytest.mark.parametrize(("rho", "both_layers"), [(-0.3, False), (0.3, False), (0.0, True)])
+    def test_half_the_step_changes_little(self, rho, both_layers):
+        ratio = [
+            two_layer.train(rho, 0.01, range(4), step=step, both_layers=both_layers).ratio()
+            for step in (two_layer.STEP, two_layer.STEP / 2)
+        ]
+        assert torch.allclose(*ratio, rtol=0.02)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"rho": 1.0}, "rho must lie in"),
+            ({"rho": -0.6, "members": 3}, r"rho must lie in \(-0.5, 1\)"),
+            ({"eps": 0.0}, "eps must be positive"),
+            ({"width": 33}, "width must be even"),
+            ({"dim": 3}, "dim at least 4"),
+        ],
+    )
+    def test_wrong_values(self, wrong, message):
+        with pytest.raises(ValueError, match=message):
+            two_layer.train(**({"rho": 0.0, "eps": 1.0} | wrong))
+
+
+class TestTheory:
+    @pytest.mark.parametrize("rho", [-0.5, -0.2, 0.0])
+    def test_limit_within_two_per_cent(self, rho):
+        table = two_layer.sweep([rho], [0.01], range(256), width=512)
+        assert table["cosine"].mean() == pytest.approx(two_layer.limit_cosine(rho), rel=0.02)
+        assert table["ratio"].mean() == pytest.approx(two_layer.limit_ratio(rho), rel=0.02)
+
+    @pytest.mark.parametrize("rho", [0.1, 0.6])
+    def test_collapsed_ratio(self, rho):
+        table = two_layer.sweep([rho], [0.1, 0.001], range(64), width=512)
+        for eps, rows in table.groupby("eps"):
+            expected = two_layer.collapsed_ratio(rho, eps)
+            assert rows["ratio"].mean() == pytest.approx(expected, rel=0.05)
+
+    @pytest.mark.parametrize("rho", [0.0, -0.2])
+    def test_exponent_of_both_layers_within_ten_per_cent(self, rho):
+        table = two_layer.sweep([rho], [1e-2, 1e-3, 1e-4], range(4), both_layers=True)
+        slopes = two_layer.exponents(table)["exponent"]
+        assert slopes.mean() == pytest.approx(two_layer.both_layers_exponent(rho), rel=0.1)
+
+    def test_three_clusters(self):
+        table = two_layer.sweep([0.0], [1e-3, 1e-4, 1e-5], range(4), both_layers=True, members=3)
+        expected = two_layer.both_layers_exponent(0.0, members=3)
+        assert two_layer.exponents(table)["exponent"].mean() == pytest.approx(expected, rel=0.1)
+
+    def test_two_means_lets_go_at_its_limit(self):
+        rho, eps = 0.3, 0.1
+        limit = float(noisy_inputs.two_means_limit(rho, two_layer.collapsed_ratio(rho, eps)))
+        table = noisy_inputs.noise_sweep([rho], [limit / 2, 2 * limit], range(4), eps=eps)
+        below, above = table.groupby("sigma")["two_means"].mean()
+        assert below > 0.95
+        assert above < 0.6
+        assert table["probe"].min() > 0.99
+
+
+class TestReaders:
+    @pytest.fixture
+    def features(self):
+        h = torch.randn(3, 200, 6, generator=torch.Generator().manual_seed(0)).double()
+        h[..., 0] *= 0.3
+        h[:, 100:, :2] += 1
+        return h
+
+    def test_probe_is_the_linear_discriminant(self, features):
+        y = np.arange(200) >= 100
+        ours = noisy_inputs.probe_accuracy(features, features.flip(0))
+        for train, test, accuracy in zip(features, features.flip(0), ours, strict=True):
+            lda = LinearDiscriminantAnalysis(solver="lsqr").fit(train, y)
+            assert float(accuracy) == pytest.approx(lda.score(test, y), abs=0.011)
+
+    def test_two_means_is_that_of_scikit_learn(self, features):
+        features[..., 1:] *= 0.3
+        y = np.arange(200) >= 100
+        for h, accuracy in zip(features, noisy_inputs.two_means_accuracy(features), strict=True):
+            labels = KMeans(2, n_init=50, tol=0, random_state=0).fit_predict(h)
+            agreement = np.mean(labels == y)
+            assert float(accuracy) == pytest.approx(max(agreement, 1 - agreement), abs=0.011)
+
+
+class TestTables:
+    def test_sweep_has_a_row_for_each_network(self):
+        table = two_layer.sweep([0.0, 0.3], [1, 0.1], range(3), width=32)
+        assert len(table.drop_duplicates(["rho", "eps", "seed"])) == len(table) == 12
+        row = table.iloc[7]
+        alone = two_layer.train(row["rho"], row["eps"], int(row["seed"]), width=32)
+        assert row["ratio"] == pytest.approx(float(alone.ratio()))
+        h = alone.u.relu()[0]
+        coarse = (h[0].mean(0) - h[1].mean(0)).square().sum()
+        fine = (h[:, 0] - h[:, 1]).square().sum(1).mean()
+        assert row["ratio"] == pytest.approx(float(fine / coarse))
+        cosine = torch.cosine_similarity(h[:, 0], h[:, 1]).mean()
+        assert row["cosine"] == pytest.approx(float(cosine))
+
+    def test_exponents_of_a_power(self):
+        table = pd.DataFrame([(0.1, e, 0, 3 * e**1.5) for e in (1, 0.1, 0.01)])
+        table.columns = ["rho", "eps", "seed", "ratio"]
+        slopes = two_layer.exponents(table)
+        assert slopes["exponent"].tolist() == pytest.approx([1.5])
+        assert synthetic_theory.exponent_table(slopes, lambda rho: 1.5).loc["0.1", "exponent, off"] in (
+            "+0.0%",
+            "-0.0%",
+        )
+
+    def test_limit_table(self):
+        table = pd.DataFrame({"rho": [0.0, 0.0], "cosine": [0.49, 0.53], "ratio": [0.6, 0.6]})
+        shown = synthetic_theory.limit_table(table).loc["0"]
+        assert shown["cosine, formula"] == "0.5000"
+        assert shown["cosine, off"] == "+2.0%"
+        assert shown["ratio, trained"] == "0.6000 ± 0"
+
+
+@pytest.fixture(scope="module")
+def table():
+    return two_layer.sweep([-0.3, 0.0, 0.3], [1, 0.1], range(2), width=32)
+
+
+class TestFigures:
+    @pytest.fixture(autouse=True)
+    def closed(self):
+        yield
+        plt.close("all")
+
+    def test_transition_draws_means(self, table):
+        axes = synthetic_theory.transition_figure(table)
+        drawn = axes.containers[1].lines[0].get_ydata()
+        assert drawn == pytest.approx(table[table["eps"] == 0.1].groupby("rho")["ratio"].mean())
+        assert "eps 0.1" in figures.alt_text(axes)
+
+    def test_phase_diagram_draws_mean_logarithms(self, table):
+        axes = synthetic_theory.phase_diagram_figure({"one": table})
+        colours = axes.collections[0].get_array()
+        expected = np.log10(table["ratio"]).groupby([table["eps"], table["rho"]]).mean()
+        assert np.asarray(colours).ravel() == pytest.approx(expected.to_numpy())
+
+    def test_eps_law_draws_predicted_slopes(self, table):
+        axes = synthetic_theory.eps_law_figure({"one": table}, {"one": lambda rho: 1.5})
+        slopes = [np.diff(np.log10(line.get_ydata()))[0] for line in axes.lines if line.get_ls() == "-"]
+        assert slopes == pytest.approx([1.5] * 3)
+
+    def test_noise_diagram_has_a_row_for_each_name(self):
+        table = noisy_inputs.noise_sweep([-0.3, 0.2, 0.6], [0.001, 0.03, 0.6], range(2), width=32, samples=20)
+        axes = synthetic_theory.noise_diagram_figure({"one": table, "two": table})
+        assert len([panel for panel in axes.figure.axes if panel.get_title()]) == 6
+        assert "linear probe, two" in figures.alt_text(axes)

@@ -1,0 +1,165 @@
+"""What is left condition by condition: against the public measures, and on features whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import nclib
+from nclib.chapters import when_structure_appears
+from nclib.data.datasets import load
+from nclib.data.grouping import Grouping
+from nclib.runs import evaluation
+from nclib.runs.publish import release
+
+pytestmark = pytest.mark.numeric
+
+FOUR = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b + d"))
+
+
+@pytest.fixture
+def shelf(released, tiny_run, monkeypatch):
+    """``tiny_run`` as a released run that states a share of its own."""
+    stated = {"reconstruction": {"kmeans": {"train": 0.25}}}
+    monkeypatch.setattr(evaluation, "results", lambda run, methods: stated)
+    return release(tiny_run, "tiny", with_features=False, with_tsne=False)
+
+
+class TestRemains:
+    def test_classes_that_are_apart_are_found(self):
+        fine = torch.arange(80) % 4
+        h = 5 * torch.eye(4)[fine] + 0.01 * torch.randn(80, 4, generator=torch.Generator().manual_seed(0))
+        left = when_structure_appears.remains(h, fine, FOUR)
+        assert left["found"] == 1
+        assert left["msdr"] > 1000
+
+    def test_one_cloud_a_label_has_no_structure(self):
+        fine = torch.arange(4000) % 4
+        h = 5 * torch.eye(2)[fine % 2] + torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+        left = when_structure_appears.remains(h, fine, FOUR)
+        assert left["msdr"] == pytest.approx(1, abs=0.02)
+        assert left["found"] < 0.55
+
+    def test_measures_are_the_public_ones(self, tiny_run):
+        f = tiny_run.features("train")
+        left = when_structure_appears.remains(f.h, f.fine, tiny_run.grouping)
+        nc1 = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)["nc1"]
+        assert left["nc1"] == pytest.approx(nc1, rel=1e-6)
+        assert left["msdr"] == pytest.approx(float(nclib.msdr(f.h, f.fine, f.coarse).mean()), rel=1e-6)
+        assert (
+            left["found"]
+            == evaluation.results(tiny_run, methods=("kmeans",))["reconstruction"]["kmeans"]["train"]
+        )
+
+
+class TestEnds:
+    def test_a_row_for_each_run(self, tiny_run):
+        table = when_structure_appears.ends({"a": [tiny_run], "b": [tiny_run, tiny_run]})
+        assert table["case"].tolist() == ["a", "b", "b"]
+        assert table["accuracy"][0] == tiny_run.history[-1]["train_accuracy"]
+        assert set(table["lr"]) == {tiny_run.config.lr}
+
+    def test_released_run_states_its_own(self, tiny_run, shelf):
+        cases = nclib.released_cases({"tiny": {"width": 32, "epochs": 3, "deterministic": True}}, "digits")
+        (row,) = when_structure_appears.ends(cases).to_dict("records")
+        (live,) = when_structure_appears.ends({"tiny": [tiny_run]}).to_dict("records")
+        assert row["found"] == 0.25  # as released
+        assert (row["nc1"], row["msdr"]) == pytest.approx((live["nc1"], live["msdr"]), rel=1e-6)
+
+
+class TestReleasedCases:
+    def test_finds_the_seeds_of_a_case(self, shelf):
+        tiny = {"width": 32, "epochs": 3, "deterministic": True}
+        cases = {"same": tiny, "other seed": tiny | {"seed": 7}, "other rate": tiny | {"lr": 0.5}}
+        found = nclib.released_cases(cases, "digits")
+        assert list(found) == ["same", "other seed"]
+        assert found["same"][0].config.seed == 0
+
+    def test_fewer_than_two_cases_are_left_out(self, shelf, tiny_run):
+        tiny = {"width": 32, "epochs": 3, "deterministic": True}
+        live, cases = {"a": [tiny_run]}, {"a": tiny, "b": tiny | {"lr": 0.5}}
+        assert set(when_structure_appears.with_released("here", live, cases, "digits")["data"]) == {"here"}
+        cases["b"] = tiny
+        assert set(when_structure_appears.with_released("here", live, cases, "digits")["data"]) == {
+            "here",
+            "digits",
+        }
+
+
+def test_scaled_cases_are_whole_and_never_zero():
+    config = nclib.recipe_config("digits", width=8)
+    cases = when_structure_appears.scaled(config, "width", ("1/16", "1/3", "1", "2"))
+    assert cases == {"1/16": {"width": 1}, "1/3": {"width": 3}, "1": {"width": 8}, "2": {"width": 16}}
+
+
+def test_seeds_are_counted_by_case():
+    rows = [("here", "a", 0), ("here", "a", 1), ("here", "b", 0), ("there", "a", 3), ("there", "a", 3)]
+    table = pd.DataFrame(rows, columns=["data", "case", "seed"])
+    assert when_structure_appears.seeds_stated(table) == "1 to 2 of here, 1 of there"
+
+
+@pytest.mark.slow
+def test_runs_of_sorts_runs_by_question(home):
+    questions = {"width": {"8": {"width": 8}, "16": {}}, "noise": {"0": {}, "0.5": {"label_noise": 0.5}}}
+    found = when_structure_appears.question_runs(questions, "digits", [0], width=16, epochs=1)
+    assert {q: list(cases) for q, cases in found.items()} == {
+        q: list(cases) for q, cases in questions.items()
+    }
+    assert found["width"]["8"][0].config.width == 8
+    assert found["width"]["16"][0].config == found["noise"]["0"][0].config
+    assert found["noise"]["0.5"][0].config.label_noise == 0.5
+
+
+class TestByLayer:
+    def test_last_layer_is_the_end_of_the_run(self, tiny_run):
+        table = when_structure_appears.by_layer([tiny_run]).set_index(["network", "case"])
+        assert list(table.loc["trained"].index) == ["pixels", "hidden 1", "hidden 2"]
+        (end,) = when_structure_appears.ends({"": [tiny_run]}).to_dict("records")
+        for measure in ("found", "msdr", "nc1"):
+            assert table.loc[("trained", "hidden 2"), measure] == pytest.approx(end[measure], rel=1e-5)
+
+    def test_pixels_know_no_network(self, tiny_run):
+        table = when_structure_appears.by_layer([tiny_run], "test").set_index(["network", "case"])
+        columns = ["found", "msdr", "nc1"]
+        assert table.loc[("trained", "pixels"), columns].equals(table.loc[("untrained", "pixels"), columns])
+        test = load("digits").test
+        h = test.images.flatten(1).double()
+        expected = nclib.msdr(h, test.labels, test.labels % 5).mean()
+        assert table.loc[("trained", "pixels"), "msdr"] == pytest.approx(float(expected), rel=1e-5)
+
+
+class TestNumbers:
+    def test_one_cluster_finds_the_larger_class(self, tiny_run):
+        row = when_structure_appears.wrong_k([tiny_run], most=1).iloc[0]
+        counts = torch.bincount(tiny_run.features("train").fine).view(2, 5)  # rows are siblings
+        expected = float(counts.max(dim=0).values.sum() / counts.sum())
+        assert row["accuracy"] == row["purity"] == pytest.approx(expected)
+        assert row["ari"] == 0
+
+    def test_purity_grows_and_is_no_less_than_accuracy(self, tiny_run):
+        table = when_structure_appears.wrong_k([tiny_run], most=4)
+        assert (table["purity"] >= table["accuracy"]).all()
+        assert table["purity"].iloc[-1] > table["purity"].iloc[0]
+
+    def test_chosen_stand_beside_the_true(self, tiny_run):
+        table = when_structure_appears.chosen_k({"two": [tiny_run]}, methods=["silhouette"], most=3)
+        assert table["label"].tolist() == [0, 1, 2, 3, 4]
+        assert set(table["true"]) == {2}
+        f = tiny_run.features("train")
+        chosen = nclib.choose_k(f.h, f.coarse, "silhouette", most=3)
+        assert np.array_equal(table["chosen"], chosen)
+
+
+def test_settings_are_told_apart(tiny_run):
+    table = when_structure_appears.found_by_setting({"digits": {"one": [tiny_run]}, "none": {}}, "spectral")
+    f = tiny_run.features("train")
+    found = nclib.match_labels(nclib.reconstruct_labels(f.h, f.coarse, 2, "spectral"), f.fine).accuracy
+    assert table.loc[("digits", "0.1"), "0.0005"] == f"{found:.3f}"
+
+
+def test_grid_is_the_papers():
+    assert len(when_structure_appears.GRID) == 9
+    assert {case["lr"] for case in when_structure_appears.GRID.values()} == {1e-1, 1e-2, 1e-3}
+    assert {case["weight_decay"] for case in when_structure_appears.GRID.values()} == {5e-3, 5e-4, 5e-5}
