@@ -1,0 +1,160 @@
+"""The long runs: what the queue "evidence" has released, and how structure rises and falls in it.
+
+trajectory_figure(experiments()["cifar10-laptop"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from nclib.chapters.figures import described
+from nclib.chapters.statistics import over_seeds
+from nclib.chapters.tables import short_commit
+from nclib.runs.evaluation import METHOD_NAMES, TERMINAL_ACCURACY, fine_per_coarse, terminal_epoch
+from nclib.runs.queue import Job, read_queue
+from nclib.runs.released import ReleasedRun, released_runs
+
+QUEUE = "evidence"
+PANELS = {  # measure: title, scale of its axis
+    "accuracy": ("accuracy on super-classes", "linear"),
+    "explained_variance": ("variance that fine classes explain", "linear"),
+    "kmeans": ("k-means inside super-classes", "linear"),
+    "nc1": ("NC1 of super-classes", "log"),
+}
+STYLES = {"train": "-", "test": "--"}
+
+
+def released_jobs() -> list[tuple[Job, ReleasedRun | None]]:
+    """Every run of the queue, in its order, and what was released of it."""
+    released = {run.config: run for run in released_runs()}
+    return [(job, released.get(job.config)) for job in read_queue(QUEUE)]
+
+
+def experiments() -> dict[str, list[ReleasedRun]]:
+    """Released runs with a trajectory, by experiment; several of one are seeds."""
+    found: dict[str, list[ReleasedRun]] = {}
+    for job, run in released_jobs():
+        if run and "kmeans" in run.results["measures"][0]:
+            found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
+    return found
+
+
+def queue_table() -> pd.DataFrame:
+    """A row for each experiment of the queue: its runs, and the hours and the machine that they took."""
+    rows: dict[str, list[ReleasedRun | None]] = {}
+    for job, run in released_jobs():
+        rows.setdefault(job.name.rpartition("-seed")[0], []).append(run)
+    return pd.DataFrame([_queue_row(name, of_name) for name, of_name in rows.items()]).set_index("experiment")
+
+
+def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
+    runs = [run for run in of_name if run]
+    made = [run.provenance for run in runs]
+    hours = over_seeds((each["seconds"] / 3600 for each in made), "{:.1f}") if made else "-"
+    return {
+        "experiment": name,
+        "released": f"{len(runs)} of {len(of_name)}",
+        "hours": hours,
+        "threads": ", ".join(sorted({str(each["threads"]) for each in made})) or "-",
+        "device": ", ".join(sorted({each["device"] for each in made})) or "not run yet",
+        "commit": ", ".join(sorted({short_commit(each["commit"]) for each in made})) or "-",
+    }
+
+
+def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str = "test") -> pd.DataFrame:
+    """Explained variance and k-means at the start, at the peak of the former and at the end of training.
+
+    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    """
+    rows = []
+    for name, runs in runs_of.items():
+        if "explained_variance" not in runs[0].results["measures"][0]:
+            continue  # trained on its fine classes: nothing is inside them
+        of_runs = [[row for row in run.results["measures"] if row["split"] == split] for run in runs]
+        peaks = [max(rows, key=lambda row: row["explained_variance"]) for rows in of_runs]
+        row = {"experiment": name, "seeds": str(len(runs))}
+        for when, chosen in (
+            ("start", [rows[0] for rows in of_runs]),
+            ("peak", peaks),
+            ("end", [rows[-1] for rows in of_runs]),
+        ):
+            for measure, title in (("explained_variance", "explained"), ("kmeans", "k-means")):
+                row[f"{title}, {when}"] = over_seeds((each[measure] for each in chosen), "{:.2f}")
+        row["peak at epoch"] = over_seeds((each["epoch"] for each in peaks), "{:.0f}")
+        begins = [terminal_epoch([run]) for run in runs]
+        row["99.9 % of train at epoch"] = (
+            "not reached" if None in begins else over_seeds(begins, "{:.0f}")
+        ) + f" of {runs[0].config.epochs}"
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("experiment")
+
+
+def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
+    """What clustering finds at the end, by every method, and what probes read.
+
+    A cell is the mean over seeds, with the lowest and the highest in brackets. Probes are tested on true
+    labels; the network's own accuracy is on the labels that it was trained on.
+    """
+    rows = []
+    for name, runs in runs_of.items():
+        start = {"experiment": name, "seeds": str(len(runs))}
+        ends = {
+            "accuracy of the network, test": over_seeds(run.history[-1]["test_accuracy"] for run in runs),
+            "probe on true labels": over_seeds(run.results["probe"] for run in runs),
+            "chance": over_seeds(run.results["chance"] for run in runs),
+        }
+        if max(fine_per_coarse(runs[0])) == 1:
+            rows.append(start | {"method": "none: trained on fine labels"} | ends)
+            continue
+        for method, title in METHOD_NAMES.items():
+            found = [run.results["reconstruction"].get(method) for run in runs]
+            if None not in found:
+                row = start | {"method": title}
+                row |= {f"clusters, {part}": over_seeds(r[part] for r in found) for part in ("train", "test")}
+                rows.append(row | {"probe on pseudo-labels": over_seeds(r["probe"] for r in found)} | ends)
+    return pd.DataFrame(rows).set_index(["experiment", "method"]).fillna("-")
+
+
+def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
+    """Accuracy, explained variance, k-means and NC1 over training, a line for each run and split.
+
+    Shaded: the terminal phase of all runs. On the way "train" is 10,000 of its images, without
+    augmentation.
+    """
+    names = [name for name in PANELS if name in runs[0].results["measures"][0]]
+    figure, panels = plt.subplots(1, len(names), figsize=(3.1 * len(names), 3.1), layout="constrained")
+    last, begin = runs[0].config.epochs, terminal_epoch(runs)
+    for panel, name in zip(panels, names, strict=True):
+        heading, scale = PANELS[name]
+        for colour, (split, line) in enumerate(STYLES.items()):
+            for number, run in enumerate(runs):
+                rows = [row for row in run.results["measures"] if row["split"] == split]
+                label = split if number == 0 else None
+                at, value = ([row[key] for row in rows] for key in ("epoch", name))
+                panel.plot(at, value, line, color=f"C{colour}", marker=".", label=label)
+        if begin is not None:
+            panel.axvspan(begin, 1.02 * last, color="0.88", lw=0, zorder=0)
+        panel.set_title(heading, fontsize="medium")
+        panel.set(xlabel="epoch (0: at initialisation)", xlim=(0, 1.02 * last), yscale=scale)
+        if scale == "linear":
+            panel.set_ylim(min(0, panel.get_ylim()[0]), 1.02)
+    panels[0].legend(fontsize="small")
+    figure.suptitle(title)
+    return described(panels[0], _words(runs[0], begin))
+
+
+def _words(run: ReleasedRun, begin: int | None) -> str:
+    rows = [row for row in run.results["measures"] if row["split"] == "test"]
+    parts = [
+        f"{PANELS[name][0]} starts at {rows[0][name]:.3g}, is at most {max(r[name] for r in rows):.3g} and "
+        f"ends at {rows[-1][name]:.3g}"
+        for name in PANELS
+        if name in rows[0]
+    ]
+    phase = f"{TERMINAL_ACCURACY:.1%} of train"
+    reached = f"{phase} is not reached" if begin is None else f"{phase} from epoch {begin} on"
+    return f"First run, test data: {'; '.join(parts)}. {reached}."

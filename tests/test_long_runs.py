@@ -1,0 +1,82 @@
+"""The page of long runs: released trajectories, tabled and drawn; what is missing is said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nclib.chapters import long_runs
+from nclib.chapters.figures import alt_text
+from nclib.data.grouping import Grouping
+
+
+def run(seed: int, joined: bool = True, terminal: int | None = 4):
+    """A stand-in for a released run, measured at epochs 0, 2 and 4; explained variance peaks at 2."""
+    rows = []
+    for epoch, explained in ((0, 0.1), (2, 0.5 + seed / 10), (4, 0.3)):
+        for split in ("train", "test"):
+            row = {"epoch": epoch, "split": split, "accuracy": 0.2 + epoch / 5, "nc1": 10.0 / (epoch + 1)}
+            row |= {"kmeans": 0.5 + explained / 2}
+            rows.append(row | ({"explained_variance": explained} if joined else {}))
+    names = tuple("abcd")
+    group = torch.tensor([0, 1, 0, 1]) if joined else torch.arange(4)
+    found = {"train": 0.9, "test": 0.8, "probe": 0.7 + seed / 10}
+    return SimpleNamespace(
+        config=SimpleNamespace(epochs=4, seed=seed),
+        grouping=Grouping(group, names, names[: int(group.max()) + 1]),
+        history=[
+            {"epoch": e, "train_accuracy": 1.0 if e == terminal else 0.5, "test_accuracy": 0.9}
+            for e in (0, 2, 4)
+        ],
+        provenance={
+            "seconds": 7200.0 * (1 + seed),
+            "threads": 1,
+            "device": "a machine",
+            "commit": "abc" * 10,
+        },
+        results={"measures": rows, "reconstruction": {"kmeans": found}, "probe": 0.95, "chance": 0.5},
+    )
+
+
+def test_rise_and_fall_has_start_peak_and_end():
+    table = long_runs.rise_and_fall_table({"x": [run(0), run(1)], "ten labels": [run(0, joined=False)]})
+    assert list(table.index) == ["x"]
+    row = table.loc["x"]
+    assert row["explained, start"] == "0.10"
+    assert row["explained, peak"] == "0.55 (0.50 to 0.60)"
+    assert row["explained, end"] == "0.30"
+    assert row["k-means, peak"] == "0.78 (0.75 to 0.80)"
+    assert row["peak at epoch"] == "2"
+    assert row["99.9 % of train at epoch"] == "4 of 4"
+    missed = long_runs.rise_and_fall_table({"x": [run(0), run(1, terminal=None)]})
+    assert missed.loc["x", "99.9 % of train at epoch"] == "not reached of 4"
+
+
+def test_end_has_a_row_for_each_method_that_was_released():
+    table = long_runs.end_of_training_table({"x": [run(0), run(1)], "ten": [run(0, joined=False)]})
+    assert list(table.index) == [("x", "k-means"), ("ten", "none: trained on fine labels")]
+    assert list(table["probe on pseudo-labels"]) == ["0.750 (0.700 to 0.800)", "-"]
+    assert list(table["accuracy of the network, test"]) == ["0.900", "0.900"]
+
+
+@pytest.mark.parametrize(("joined", "panels"), [(True, 4), (False, 3)])
+def test_figure_draws_each_run_and_split(joined, panels):
+    axes = long_runs.trajectory_figure([run(0, joined), run(1, joined)], "title")
+    assert len(axes.figure.axes) == panels
+    for panel in axes.figure.axes:
+        assert len(panel.get_lines()) == 4
+        assert list(panel.get_lines()[0].get_xdata()) == [0, 2, 4]
+    assert "99.9% of train from epoch 4 on" in alt_text(axes)
+
+
+def test_queue_says_what_has_not_run(monkeypatch):
+    jobs = [SimpleNamespace(name=f"{name}-seed{seed}") for name in "ab" for seed in (0, 1)]
+    monkeypatch.setattr(
+        long_runs, "released_jobs", lambda: list(zip(jobs, [run(0), run(1), None, None], strict=True))
+    )
+    table = long_runs.queue_table()
+    assert list(table["released"]) == ["2 of 2", "0 of 2"]
+    assert list(table["hours"]) == ["3.0 (2.0 to 4.0)", "-"]
+    assert table.loc["b", "device"] == "not run yet"
