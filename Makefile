@@ -35,6 +35,7 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.many_seeds
 	@$(python) -m benchmarks.phase_diagram
 	@$(python) -m benchmarks.training
+	@$(python) -m benchmarks.wide
 	@$(python) -m benchmarks.same_learning
 
 lint: .venv/.installed ## check style

@@ -143,9 +143,9 @@ def matmul_peak(repeats: int) -> float:
     return 2 * MATRIX**3 / min(in_turns({"product": lambda _: a @ a}, 2 * repeats)["product"])
 
 
-def flops_per_image() -> float:
+def flops_per_image(config: RunConfig = CONFIG) -> float:
     """Operations of a forward and a backward pass."""
-    training = Training(CONFIG, *noise(CONFIG.batch_size), DEVICE, None)
+    training = Training(config, *noise(config.batch_size), DEVICE, None)
     images, labels = next(training.batches.epoch(1))
     with FlopCounterMode(display=False) as counter:
         evaluate(training.objective, images, labels)[0].backward()

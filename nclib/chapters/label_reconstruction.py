@@ -23,8 +23,8 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
 
     Parameters
     ----------
-    quality : of ``nclib.chapters.when_structure_appears.wrong_k``. Lines are means over seeds, bands their 95
-        % intervals.
+    quality : of ``nclib.chapters.when_structure_appears.wrong_k``. Lines are means over seeds, bands their
+        95 % intervals.
     chosen : of ``nclib.chapters.when_structure_appears.chosen_k``. Colours count labels and seeds.
     """
     methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())

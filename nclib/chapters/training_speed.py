@@ -62,6 +62,37 @@ def _speed(row: dict[str, float]) -> dict[str, str]:
     return {"images/s": f"{middle:,.0f} ({low:,.0f} to {high:,.0f})", "ratio": f"{row['ratio']:.2f}"}
 
 
+def by_width() -> pd.DataFrame:
+    """Speed of nclib's loop at several widths of a ResNet-18, and its share of the matmul peak."""
+    rows = [
+        {"width": row["width"], "images/s": _speed(row | {"ratio": 1.0})["images/s"]}
+        | {"share of the bf16 matmul peak": f"{row['share_of_peak']:.0%}"}
+        for row in benchmark("wide")["loop"]
+    ]
+    return pd.DataFrame(rows).set_index("width")
+
+
+def layers() -> pd.DataFrame:
+    """Milliseconds, forward and backward, of the layers of a full-width ResNet-18 by stage."""
+    rows = pd.DataFrame(benchmark("wide")["layers"])
+    rows["stage"] = [
+        f"{c} channels at {s} x {s}" for c, s in zip(rows["channels"], rows["side"], strict=True)
+    ]
+    table = rows.pivot(index="stage", columns="layer", values="milliseconds")
+    return table.loc[rows["stage"].unique()].map("{:.1f}".format)
+
+
+def wide_caption() -> str:
+    """Where and how the wide network was measured."""
+    record = benchmark("wide")
+    made = record["provenance"]
+    return (
+        f"{made['device']}, {made['threads']} threads, torch {made['torch']}, commit "
+        f"{short_commit(made['commit'])}; batches of {record['batch_size']}, "
+        f"medians of {record['repeats']} repeats."
+    )
+
+
 def profile() -> pd.DataFrame:
     """Share of the wall clock by kind of operation, in both loops; the largest first."""
     rows = pd.DataFrame(benchmark("training")["profile"])

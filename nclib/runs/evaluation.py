@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.measures.variance import explained_variance_of
 from nclib.networks.features import FeatureSet
 from nclib.runs.baselines import pixels
-from nclib.runs.remember import remembered
+from nclib.runs.remember import remembered, remembered_of_data
 from nclib.runs.run import Run
 
 METHOD_NAMES = {
@@ -67,10 +65,11 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
     if run.released and k == 0:
         return run.results
     start = time.perf_counter()
+    images = {name: getattr(run.config, name) for name in ("dataset", "grouping", "held_out")}
     clusters = k or tuple(fine_per_coarse(run))
     return {
         "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m, seed) for m in methods},
-        "pixels": {m: _pixel_accuracy(replace(run.config, seed=0), clusters, m, seed) for m in methods},
+        "pixels": {m: remembered_of_data(_pixel_accuracy, images, clusters, m, seed) for m in methods},
         **remembered(run, _probe_of),
         "chance": chance_accuracy(run.features("train"), clusters, seed),
         "seconds": time.perf_counter() - start,
@@ -140,9 +139,9 @@ def _reconstruction(
     }
 
 
-@cache  # the images of all seeds are the same
-def _pixel_accuracy(config: RunConfig, k: int | tuple[int, ...], method: str, seed: int) -> float:
-    (images, _), grouping = task(config)
+def _pixel_accuracy(fields: dict[str, Any], k: int | Sequence[int], method: str, seed: int) -> float:
+    """Accuracy of clustering the training images of a configuration's data set and grouping."""
+    (images, _), grouping = task(RunConfig(**fields))
     coarse = grouping.coarse(images.labels)
     x = pixels(images.images).numpy()  # (N, C H W)
     components = PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
@@ -156,8 +155,7 @@ def measures(run: Run) -> list[dict[str, Any]]:
     -------
     list of JSON-ready dict, one for each measured epoch and split: "epoch", "split", the keys of
     ``nclib.measures.collapse.collapse_of``, "msdr" and "explained_variance", means over the fine classes that
-    have
-    siblings and over their super-classes (if there are any), and from the history "accuracy" and "nc4",
+    have siblings and over their super-classes (if there are any), and from the history "accuracy" and "nc4",
     which on both splits compares with the class means of train.
     """
     recorded = {record["epoch"]: record for record in run.history}

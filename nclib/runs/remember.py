@@ -3,6 +3,7 @@
     remembered(run, reconstruction, clusters, "kmeans", seed)
 
     NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and a fingerprint of what computed it
+    NCLIB_HOME/results/data/NAME-ARGUMENTS.json    the same for what depends on a data set alone
 
 A value is used as long as the sources of nclib and the packages that compute are the same; it is computed
 again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes everything each time.
@@ -39,17 +40,28 @@ def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
     -------
     the value, with lists in the place of tuples if it was computed before.
     """
-    if os.environ.get("NCLIB_REMEMBER") == "0" or run.released or not store.contains(run.key):
+    if run.released or not store.contains(run.key):
         return compute(run, *arguments)
+    return _remembered(run.key, compute.__name__, arguments, lambda: compute(run, *arguments))
+
+
+def remembered_of_data(compute: Callable[..., Any], *arguments: Any) -> Any:
+    """``compute(*arguments)``, likewise: for what depends on a data set and on no run."""
+    return _remembered("data", compute.__name__, arguments, lambda: compute(*arguments))
+
+
+def _remembered(folder: str, name: str, arguments: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+    if os.environ.get("NCLIB_REMEMBER") == "0":
+        return compute()
     called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
-    file = home() / "results" / run.key / f"{compute.__name__.strip('_')}-{called}.json"
+    file = home() / "results" / folder / f"{name.strip('_')}-{called}.json"
     try:
         found = json.loads(file.read_bytes())
         if found["computed_by"] == fingerprint():
             return found["value"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         pass
-    value = compute(run, *arguments)
+    value = compute()
     write_bytes(file, json.dumps({"computed_by": fingerprint(), "value": value}).encode())
     return value
 

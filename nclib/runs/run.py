@@ -78,9 +78,8 @@ class Run:
     def features(self, split: str, epoch: int = -1) -> FeatureSet:
         """Features of a split, "train" or "test", at a measured epoch; -1 is the last.
 
-        Before the last epoch those of ``nclib.data.datasets.followed_images`` of train, and of all of test:
-        read
-        where they were kept, else computed from the weights, for which the data set is read.
+        Before the last epoch those of ``nclib.data.datasets.followed_images`` of train, and of all of
+        test: read where they were kept, else computed from the weights, for which the data set is read.
         """
         epoch, end = self._measured(epoch), self.measured_epochs[-1]
         file = self.folder / ("features.safetensors" if epoch == end else epoch_file("features", epoch))

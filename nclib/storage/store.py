@@ -199,7 +199,7 @@ def leftovers() -> list[Path]:
     busy = [path.name for path in (home() / "locks").glob("*") if _held(path)]
     return [
         *(home() / "damaged").glob("*"),
-        *(path for path in (home() / "results").glob("*") if path.name not in finished),
+        *(path for path in (home() / "results").glob("*") if path.name not in {"data", *finished}),
         *(path for path in partial if not any(key in str(path) for key in busy)),
     ]
 
