@@ -29,8 +29,7 @@ class Batches:
 
     Neural-collapse losses get batches that hold equally many samples of every label, as many as fit. Of
     several processes each gets its share of every batch, see ``nclib.training.distributed``; a size that
-    cannot be
-    shared is a TrainingError.
+    cannot be shared is a TrainingError.
     """
 
     def __init__(self, split: ImageSet, grouping: Grouping, config: RunConfig, device: torch.device) -> None:

@@ -2,10 +2,9 @@
 
     trained = train(recipe_config("digits"))
 
-What an epoch draws is decided by (seed, epoch), see ``nclib.training.batches``. A resumed run therefore needs
-no
-generator state: killed at any moment and started again, it ends with the weights of a run that was never
-killed. Under torchrun several processes train one network, see ``nclib.training.distributed``.
+What an epoch draws is decided by (seed, epoch), see ``nclib.training.batches``. A resumed run therefore
+needs no generator state: killed at any moment and started again, it ends with the weights of a run that was
+never killed. Under torchrun several processes train one network, see ``nclib.training.distributed``.
 """
 
 from __future__ import annotations
