@@ -33,6 +33,7 @@ def make_queue(home, released, tmp_path, monkeypatch):
         return queue.read_queue("tiny")
 
     monkeypatch.setattr(queue, "QUEUES_FILE", tmp_path / "queues.toml")
+    monkeypatch.setattr(queue, "NICENESS", 0)  # or a busy machine would let these tests wait
     return make
 
 
@@ -142,7 +143,7 @@ class TestWork:
         (job,) = queue.read_queue("tiny")
         key = store.run_key(job.config)
         code = "import sys, nclib.cli, nclib.runs.queue as q; from pathlib import Path; "
-        code += "q.QUEUES_FILE = Path(sys.argv.pop()); sys.exit(nclib.cli.main())"
+        code += "q.NICENESS, q.QUEUES_FILE = 0, Path(sys.argv.pop()); sys.exit(nclib.cli.main())"
         process = start("-c", code, "train", "--queue", "tiny", str(queue.QUEUES_FILE))
         while not (store.unfinished_folder(key) / "state.safetensors").exists():
             assert process.poll() is None, process.stderr.read()

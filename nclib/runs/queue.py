@@ -44,6 +44,7 @@ IMAGES = {  # of train and of test, and their shape: known before a data set is 
     "cifar100": (50_000, 10_000, (3, 32, 32)),
 }
 WHOLE = ("grouping", "held_out")  # fields whose value may itself be a list
+NICENESS = 19  # of the workers: everything else on the machine goes first
 LOOK_EVERY = 0.2  # seconds between two looks at the workers
 
 
@@ -159,7 +160,7 @@ def work(
             while len(running) < at_once and (job := next((j for j in todo if _fits(j, end)), None)):
                 todo.remove(job)
                 told = asdict(job) | {"publish": publish}
-                worker = Worker("nclib.runs.queue:work_on", told, threads(at_once), niceness=19)
+                worker = Worker("nclib.runs.queue:work_on", told, threads(at_once), niceness=NICENESS)
                 workers.append(worker)
                 running[worker] = job
                 print(f"begun: run {job.position} of {len(jobs)}, {job.name}", file=sys.stderr)
