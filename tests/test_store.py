@@ -206,7 +206,7 @@ class TestKey:
 
     def test_checksums_of_the_data_decide_it(self, monkeypatch):
         before = store.run_key(RunConfig(dataset="mnist"))
-        monkeypatch.setattr(store.data, "fingerprint", lambda _: "other")
+        monkeypatch.setattr(store.datasets, "fingerprint", lambda _: "other")
         assert store.run_key(RunConfig(dataset="mnist")) != before
 
 

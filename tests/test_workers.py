@@ -13,7 +13,7 @@ from nclib.runs.workers import Worker, stopping
 
 PARENT = """
 import sys, time
-from nclib.workers import Worker
+from nclib.runs.workers import Worker
 worker = Worker("time:sleep", 60)
 print(worker.process.pid, flush=True)
 time.sleep(60)
