@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _stop_on_signals() -> None:
     """A polite request to end is answered as Ctrl-C is: workers stop, nothing is half written."""
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,7 +232,8 @@ def _gc(options: argparse.Namespace) -> None:
     if options.stale:
         doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key, _run_config)]
         unfinished = [path for path in store.unfinished() if path not in doomed]
-        doomed += [path for path in unfinished if _stale(path.name, _checkpoint_config)]
+        idle = [path for path in unfinished if not store.is_busy(path.name)]
+        doomed += [path for path in idle if _stale(path.name, _checkpoint_config)]
     for path in doomed:
         print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
         if not options.dry_run:

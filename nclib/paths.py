@@ -16,7 +16,7 @@ def home() -> Path:
     """Folder of the store: ``NCLIB_HOME``, else the platform's cache folder."""
     chosen = os.environ.get("NCLIB_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().resolve()
     import platformdirs  # not on every cluster; there NCLIB_HOME is set
 
     return Path(platformdirs.user_cache_dir("nclib"))
@@ -25,4 +25,4 @@ def home() -> Path:
 def data_root() -> Path:
     """Folder of the data sets: ``NCLIB_DATA``, else ``data`` under the store."""
     chosen = os.environ.get("NCLIB_DATA")
-    return Path(chosen).expanduser() if chosen else home() / "data"
+    return Path(chosen).expanduser().resolve() if chosen else home() / "data"

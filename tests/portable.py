@@ -57,6 +57,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             failed += [f"{name}: {what}" for what in run(arguments, ENVIRONMENTS[name], Path(folder))]
             rows[name] = read(Path(folder) / "margins")
+            failed += [f"{name}: no check was recorded"] * (not rows[name])
     thin = show(margins(rows))
     for line in failed:
         print("failed in", line)
@@ -103,6 +104,9 @@ def run(arguments: argparse.Namespace, environment: dict[str, str], folder: Path
 def chapters(numbers: list[str] | None) -> list[Path]:
     """The notebooks of these numbers; all without any."""
     found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    known = {path.name[:2] for path in found}
+    if strangers := set(numbers or ()) - known:
+        sys.exit(f"no chapter {', '.join(sorted(strangers))}; there are {', '.join(sorted(known))}")
     return [path for path in found if not numbers or path.name[:2] in numbers]
 
 

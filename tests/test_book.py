@@ -102,6 +102,14 @@ class TestNotebook:
         for cell in self.code(source):
             compile(cell.source, f"{source.stem}: {cell.source[:40]}", "exec")
 
+    def test_no_name_of_a_module_is_given_to_something_else(self, source):
+        code = "\n".join(cell.source for cell in self.code(source))
+        nodes = list(ast.walk(ast.parse(code)))
+        imports = (n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom))
+        modules = {alias.asname or alias.name for n in imports for alias in n.names}
+        assigned = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assert modules & assigned == set()
+
     def test_cells_fit_on_a_screen(self, source):
         assert [c.source for c in self.code(source) if len(c.source.splitlines()) > 40] == []
 

@@ -293,3 +293,19 @@ class TestReleaseAppearsByOneRename:
         (run,) = released_runs()
         assert run.results["probe"] == 0.6
         assert [path.name for path in released.iterdir()] == ["tiny"]
+
+
+def test_weights_that_something_deleted_are_missed(home, monkeypatch):
+    """A run without them would pass for a whole one, and never be trained again."""
+    config = recipe_config("digits", width=8, epochs=2)
+    real = get.train
+
+    def train(config, folder, device):
+        trained = real(config, folder, device)
+        (folder / "weights-00001.safetensors").unlink()
+        return trained
+
+    monkeypatch.setattr(get, "train", train)
+    with pytest.raises(StoreError, match=r"has lost weights-00001\.safetensors"):
+        get.train_run(config)
+    assert not store.contains(store.run_key(config))

@@ -71,6 +71,12 @@ def test_figure_draws_each_run_and_split(joined, panels):
     assert "99.9% of train from epoch 4 on" in alt_text(axes)
 
 
+@pytest.mark.parametrize("runs", [{}, {"ten labels": [run(0, joined=False)]}])
+def test_without_runs_tables_are_empty(runs):
+    assert list(long_runs.rise_and_fall_table(runs).index) == []
+    assert len(long_runs.end_of_training_table(runs)) == len(runs)
+
+
 def test_queue_says_what_has_not_run(monkeypatch):
     jobs = [SimpleNamespace(name=f"{name}-seed{seed}") for name in "ab" for seed in (0, 1)]
     monkeypatch.setattr(

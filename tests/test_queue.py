@@ -14,7 +14,7 @@ from filelock import FileLock
 from nclib import cli
 from nclib.config import recipe_config
 from nclib.data import datasets, grouping
-from nclib.errors import ConfigError
+from nclib.errors import ConfigError, StoreError
 from nclib.runs import queue
 from nclib.runs.released import released_runs
 from nclib.storage import store
@@ -225,8 +225,20 @@ class TestRelease:
     @pytest.mark.parametrize("publish", [True, False])
     def test_a_worker_publishes_what_the_store_has(self, make_queue, stored, no_training, published, publish):
         (job,) = make_queue('name = "a"')
-        queue.work_on(json.loads(json.dumps(asdict(job) | {"publish": publish})))
+        told = asdict(job) | {"publish": publish, "key": stored.key}
+        queue.work_on(json.loads(json.dumps(told)))
         assert published == [(stored.key, "a-seed0", True)][:publish]
+
+    def test_a_worker_of_other_sources_refuses(self, make_queue, no_training):
+        (job,) = make_queue("")
+        with pytest.raises(StoreError, match="changed since the queue began"):
+            queue.work_on(asdict(job) | {"publish": False, "key": "of other sources"})
+
+    def test_a_damaged_run_is_to_do(self, make_queue, stored, monkeypatch):
+        (job,) = make_queue("")
+        (stored.folder / "run.json").write_text("{")
+        monkeypatch.setattr(queue, "seconds", lambda _: 3600.0)
+        assert "to do" in queue.listing([job], publish=True)[0]
 
     def test_released_run_need_not_be_in_the_store(self, make_queue, tiny_run, monkeypatch):
         jobs = make_queue("seeds = 2")

@@ -90,7 +90,7 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
             "not reached" if None in begins else over_seeds(begins, "{:.0f}")
         ) + f" of {runs[0].config.epochs}"
         rows.append(row)
-    return pd.DataFrame(rows).set_index("experiment")
+    return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
 
 
 def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
@@ -116,7 +116,8 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
                 row = start | {"method": title}
                 row |= {f"clusters, {part}": over_seeds(r[part] for r in found) for part in ("train", "test")}
                 rows.append(row | {"probe on pseudo-labels": over_seeds(r["probe"] for r in found)} | ends)
-    return pd.DataFrame(rows).set_index(["experiment", "method"]).fillna("-")
+    table = pd.DataFrame(rows, columns=None if rows else ["experiment", "method"])
+    return table.set_index(["experiment", "method"]).fillna("-")
 
 
 def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:

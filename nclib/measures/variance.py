@@ -28,9 +28,9 @@ def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tens
 
     Returns
     -------
-    (G,) float64 without unit. 0 on average where the fine classes of a super-class share one mean, then a
-    little below or above; 1 where nothing varies inside them. Not a number for a super-class of one fine
-    class, and where nothing varies at all.
+    (G,) float64 without unit. Where the fine classes of a super-class share one mean 0 on average, a little
+    below or above, but for classes of a few samples, where it is some hundredths more; 1 where nothing
+    varies inside them. Not a number for a super-class of one fine class, and where nothing varies at all.
 
     Raises
     ------
@@ -42,8 +42,9 @@ def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tens
     Write n_c, mu_c and s_c for the samples, the mean and the unbiased variance (a trace) of fine class c, n
     and mu for those of its super-class. The squares between classes, sum_c n_c ||mu_c - mu||^2, hold
     sum_c (1 - n_c / n) s_c on average even where all true means coincide. Without that they are B, and the
-    share is B / (B + sum_c n_c s_c). For classes of one variance B / (squares in all) is epsilon squared
-    (Kelley, 1935); with a variance for each class it stays centred when widths differ.
+    share is B / (B + sum_c n_c s_c). B is 0 on average, exactly, whatever the widths; the share is nearly
+    so. For two classes of equal variance epsilon squared (Kelley, 1935) is B / (squares in all), which
+    differs from it by one s in the denominator.
     """
     h, fine, num_fine = as_samples(h, fine)
     counts, means, scatter = means_and_scatter(h, fine, num_fine)

@@ -60,7 +60,7 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
     "pixels" : per method, accuracy on train of clustering 50 principal components of the pixels.
     "probe", "probe_per_class" : of a linear probe trained on the true fine labels, on test.
     "chance" : accuracy of labels drawn at random inside each super-class, after the same matching.
-    "seconds" : that all this took.
+    "seconds" : that all this took now; little where it was remembered.
     """
     if run.released and k == 0:
         return run.results

@@ -18,16 +18,16 @@ from typing import Any
 import torch
 
 from nclib.config import RunConfig, recipe_config
-from nclib.errors import TrainingError
+from nclib.errors import StoreError, TrainingError
 from nclib.networks.features import feature_tensors
 from nclib.runs.provenance import provenance
 from nclib.runs.released import find_released, released_runs
 from nclib.runs.run import Run
 from nclib.runs.workers import Worker, stopping
 from nclib.storage import store
-from nclib.storage.files import link_or_copy, write_json, write_tensors
+from nclib.storage.files import epoch_file, link_or_copy, write_json, write_tensors
 from nclib.training import distributed
-from nclib.training.loop import Trained, default_device, train, training_threads
+from nclib.training.loop import Trained, default_device, measured_epochs, train, training_threads
 from nclib.training.stacked_seeds import pays_together, train_together
 
 FILLS_A_GPU = 64  # width of a ResNet that does
@@ -254,5 +254,10 @@ def _write(folder: Path, record: dict[str, Any], trained: Trained, unfinished: P
     write_tensors(folder / "model.safetensors", trained.model.state_dict())
     write_tensors(folder / "moments.safetensors", trained.snapshots)
     write_tensors(folder / "features.safetensors", feature_tensors(trained.features))
+    on_the_way = (epoch_file("weights", n) for n in measured_epochs(record["config"]["epochs"])[:-1])
+    if lost := [name for name in on_the_way if not (unfinished / name).is_file()]:
+        raise StoreError(
+            f"{unfinished} has lost {lost[0]} while the run was trained. Delete that folder and train again."
+        )
     for path in unfinished.glob("*-*.safetensors"):  # kept there until the run is whole
         link_or_copy(path, folder / path.name)

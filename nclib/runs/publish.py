@@ -69,9 +69,11 @@ def release(
 def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Path:
     """Write a released folder; it appears, or takes the place of an older one, when it is whole."""
     folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / f".old-{name}"
-    for left in (partial, old):  # by a process that was killed here
-        shutil.rmtree(left, ignore_errors=True)
     with storage_errors(folder):
+        if old.exists() and not folder.exists():  # a process was killed between the two renames
+            old.rename(folder)
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir(parents=True)
         write_tensors(partial / "arrays.safetensors", arrays)
         write_json(partial / "run.json", record)

@@ -159,7 +159,7 @@ def work(
         while todo or running:
             while len(running) < at_once and (job := next((j for j in todo if _fits(j, end)), None)):
                 todo.remove(job)
-                told = asdict(job) | {"publish": publish}
+                told = asdict(job) | {"publish": publish, "key": store.run_key(job.config)}
                 worker = Worker("nclib.runs.queue:work_on", told, threads(at_once), niceness=NICENESS)
                 workers.append(worker)
                 running[worker] = job
@@ -189,7 +189,10 @@ def threads(at_once: int) -> int:
 
 def work_on(job: dict[str, Any]) -> None:
     """Train one job, and release it if ``job["publish"]``; a process's whole work."""
-    run = train_run(RunConfig(**job["config"]))
+    config = RunConfig(**job["config"])
+    if store.run_key(config) != job["key"]:
+        raise StoreError("the sources that train were changed since the queue began; start it again")
+    run = train_run(config)
     if job["publish"]:
         release(run, job["name"], with_features=job["with_features"])
 
@@ -202,7 +205,7 @@ def listing(jobs: Sequence[Job], publish: bool) -> list[str]:
     for job in jobs:
         run = released.get(job.config)
         key = store.run_key(job.config)
-        if run is None and store.contains(key):
+        if run is None and store.contains(key) and store.damage(store.run_folder(key)) is None:
             run = Run(store.run_folder(key))
         hours = (run.provenance["seconds"] if run else seconds(job.config)) / 3600
         epoch = _epoch_reached(key)

@@ -12,17 +12,21 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from nclib.errors import NclibError
 from nclib.paths import REPOSITORY
+
+AUTOGROUP_TRIES = 20
 
 
 class Worker:
@@ -69,7 +73,8 @@ class Worker:
         """End it now, if it has not ended."""
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # what it did not read is written once more
+            self.process.stdin.close()
         self._errors.close()
 
 
@@ -109,8 +114,12 @@ def _let_others_go_first(niceness: int) -> None:
     """
     os.nice(niceness)
     group = Path("/proc/self/autogroup")  # only where the kernel groups by session
-    if niceness and group.exists():
-        group.write_text(str(niceness))
+    for _ in range(AUTOGROUP_TRIES if niceness and group.exists() else 0):
+        try:
+            group.write_text(str(niceness))
+            return
+        except BlockingIOError:  # the kernel lets users other than root write one every tenth of a second
+            time.sleep(random.uniform(0.1, 0.5))
 
 
 def _leave_with_parent() -> None:
