@@ -83,6 +83,12 @@ def test_queue_says_what_has_not_run(monkeypatch):
         long_runs, "released_jobs", lambda: list(zip(jobs, [run(0), run(1), None, None], strict=True))
     )
     table = long_runs.queue_table()
-    assert list(table["released"]) == ["2 of 2", "0 of 2"]
-    assert list(table["hours"]) == ["3.0 (2.0 to 4.0)", "-"]
-    assert table.loc["b", "device"] == "not run yet"
+    assert table.loc["a"].to_dict() == {
+        "released": "2 of 2",
+        "hours": "3.0 (2.0 to 4.0)",
+        "threads": "1",
+        "device": "a machine",
+        "commit": "abcabcabca",
+    }
+    assert list(table.index) == ["a"]
+    assert long_runs.not_run_yet() == "Not run yet: b"

@@ -117,7 +117,7 @@ class TestReadQueue:
         assert [(j.config.seed, j.config.lr, j.config.loss) for j in jobs] == [
             (seed, lr, loss) for seed in (0, 1) for lr in (0.1, 0.2) for loss in ("mse", "nc")
         ]
-        assert jobs[0].name == "a-lr-0.1-loss-mse-seed0"
+        assert jobs[0].name == "a-0.1-mse-seed0"
 
 
 class TestWork:

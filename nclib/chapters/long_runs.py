@@ -6,6 +6,7 @@ trajectory_figure(experiments()["cifar10-laptop"])
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -43,25 +44,37 @@ def experiments() -> dict[str, list[ReleasedRun]]:
     return found
 
 
-def queue_table() -> pd.DataFrame:
-    """A row for each experiment of the queue: its runs, and the hours and the machine that they took."""
-    rows: dict[str, list[ReleasedRun | None]] = {}
+def runs_of_queue() -> dict[str, list[ReleasedRun | None]]:
+    """What was released of each experiment of the queue, None for a seed that was not."""
+    found: dict[str, list[ReleasedRun | None]] = {}
     for job, run in released_jobs():
-        rows.setdefault(job.name.rpartition("-seed")[0], []).append(run)
-    return pd.DataFrame([_queue_row(name, of_name) for name, of_name in rows.items()]).set_index("experiment")
+        found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
+    return found
+
+
+def queue_table() -> pd.DataFrame:
+    """A row for each experiment of the queue that was released: hours, and the machine that took them."""
+    rows = [_queue_row(name, runs) for name, runs in runs_of_queue().items() if any(runs)]
+    return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
+
+
+def not_run_yet() -> str:
+    """The experiments of the queue of which nothing was released."""
+    return fill(
+        "Not run yet: " + ", ".join(name for name, runs in runs_of_queue().items() if not any(runs)), 88
+    )
 
 
 def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
     runs = [run for run in of_name if run]
     made = [run.provenance for run in runs]
-    hours = over_seeds((each["seconds"] / 3600 for each in made), "{:.1f}") if made else "-"
     return {
         "experiment": name,
         "released": f"{len(runs)} of {len(of_name)}",
-        "hours": hours,
-        "threads": ", ".join(sorted({str(each["threads"]) for each in made})) or "-",
-        "device": ", ".join(sorted({each["device"] for each in made})) or "not run yet",
-        "commit": ", ".join(sorted({short_commit(each["commit"]) for each in made})) or "-",
+        "hours": over_seeds((each["seconds"] / 3600 for each in made), "{:.1f}"),
+        "threads": ", ".join(sorted({str(each["threads"]) for each in made})),
+        "device": ", ".join(sorted({each["device"] for each in made})),
+        "commit": ", ".join(sorted({short_commit(each["commit"]) for each in made})),
     }
 
 

@@ -7,6 +7,7 @@ speed.same_learning()  # of benchmarks/results/same_learning.json
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -86,10 +87,11 @@ def wide_caption() -> str:
     """Where and how the wide network was measured."""
     record = benchmark("wide")
     made = record["provenance"]
-    return (
+    return fill(
         f"{made['device']}, {made['threads']} threads, torch {made['torch']}, commit "
         f"{short_commit(made['commit'])}; batches of {record['batch_size']}, "
-        f"medians of {record['repeats']} repeats."
+        f"medians of {record['repeats']} repeats.",
+        72,
     )
 
 

@@ -94,7 +94,7 @@ def _configs(
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         for values in product(*lists.values()):
             chosen = dict(zip(lists, values, strict=True))
-            said = [f"{field}-{value}" for field, value in chosen.items()]
+            said = [str(v) if name else f"{field}-{v}" for field, v in chosen.items()]
             config = recipe_config(recipe, **single, **chosen, seed=seed)
             yield "-".join([*start, *said, f"seed{seed}"]), config
 
