@@ -35,21 +35,21 @@ def released_jobs() -> list[tuple[Job, ReleasedRun | None]]:
     return [(job, released.get(job.config)) for job in read_queue(QUEUE)]
 
 
-def experiments() -> dict[str, list[ReleasedRun]]:
-    """Released runs with a trajectory, by experiment; several of one are seeds."""
-    found: dict[str, list[ReleasedRun]] = {}
-    for job, run in released_jobs():
-        if run and "kmeans" in run.results["measures"][0]:
-            found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
-    return found
-
-
 def runs_of_queue() -> dict[str, list[ReleasedRun | None]]:
     """What was released of each experiment of the queue, None for a seed that was not."""
     found: dict[str, list[ReleasedRun | None]] = {}
     for job, run in released_jobs():
         found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
     return found
+
+
+def experiments() -> dict[str, list[ReleasedRun]]:
+    """Released runs with a trajectory, by experiment; several of one are seeds."""
+    found = {
+        name: [run for run in runs if run and "kmeans" in run.results["measures"][0]]
+        for name, runs in runs_of_queue().items()
+    }
+    return {name: runs for name, runs in found.items() if runs}
 
 
 def queue_table() -> pd.DataFrame:
@@ -60,9 +60,8 @@ def queue_table() -> pd.DataFrame:
 
 def not_run_yet() -> str:
     """The experiments of the queue of which nothing was released."""
-    return fill(
-        "Not run yet: " + ", ".join(name for name, runs in runs_of_queue().items() if not any(runs)), 88
-    )
+    names = [name for name, runs in runs_of_queue().items() if not any(runs)]
+    return fill(f"Not run yet: {', '.join(names)}", 72)
 
 
 def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
