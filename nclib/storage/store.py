@@ -44,6 +44,7 @@ TRAINING_SOURCES = (
     "networks/features.py",
     "networks/models.py",
     "training/batches.py",
+    "training/checkpoint.py",
     "training/distributed.py",
     "training/loop.py",
     "training/losses.py",
