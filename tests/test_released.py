@@ -149,6 +149,18 @@ class TestReplacing:
         writer.join()
         assert failures == []
 
+    def test_one_that_changes_while_it_is_read_is_read_again(self, two, tiny_config, monkeypatch):
+        """The manifest of the older one may meet the record of the newer."""
+        whole, _ = two
+        record = (whole / "run.json").read_bytes()
+        for content in (b"", record.replace(b"0.5", b"0.6")):
+            (whole / "run.json").write_bytes(content)
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    released_module.time, "sleep", lambda _: (whole / "run.json").write_bytes(record)
+                )
+                assert find_released(tiny_config).folder == whole
+
     def test_killed_between_the_two_renames(self, two, released, tiny_config, tiny_run):
         """The older one is read from where it lies then, and the next release clears up."""
         whole, _ = two

@@ -116,16 +116,17 @@ def alone(queue: str) -> Iterator[None]:
     StoreError : another process works on it.
     """
     store.prepare()
-    lock = FileLock(store.part("locks") / f"queue-{queue}")
-    try:
-        with storage_errors(Path(lock.lock_file)):
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    path = store.part("locks") / f"queue-{queue}"
+    lock = FileLock(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(
-            f"another process works on the queue {queue!r} of {home()}; it takes up what remains, so there "
-            "is nothing to start. With --dry-run the queue is listed."
-        ) from None
+        except Timeout:  # is an OSError too
+            raise StoreError(
+                f"another process works on the queue {queue!r} of {home()}; it takes up what remains, so "
+                "there is nothing to start. With --dry-run the queue is listed."
+            ) from None
     try:
         yield
     finally:
