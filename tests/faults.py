@@ -42,6 +42,7 @@ from nclib.config import recipe_config
 from nclib.errors import NclibError
 from nclib.runs import publish, released
 from nclib.runs.get import find_run
+from nclib.runs.provenance import provenance
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.training import loop
@@ -653,7 +654,8 @@ def main() -> int:
     print(f"{sum(row.injected for row in rows)} faults, {lost} not survived")
     if arguments.write:
         table = [vars(row) | {"failures": len(row.failures)} for row in rows]
-        arguments.write.write_text(json.dumps({"seed": arguments.seed, "rows": table}, indent=1) + "\n")
+        record = {"seed": arguments.seed, "provenance": provenance(torch.device("cpu")), "rows": table}
+        arguments.write.write_text(json.dumps(record, indent=1) + "\n")
     return int(lost > 0)
 
 
