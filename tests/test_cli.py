@@ -157,7 +157,7 @@ class TestVerify:
 class TestGc:
     @pytest.fixture
     def leftover(self, stored, home):
-        path = home / "damaged" / "x" / "a"
+        path = home / "damaged" / f"{stored.key}-1" / "run.json"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"1")
         return path
