@@ -196,10 +196,15 @@ def answers(expected: str, seed: int = 0) -> Callable[[], int]:
     return act
 
 
+def is_folder(path: Path) -> bool:
+    """Whether this is what the store makes: links and single files are somebody else's."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def left_over(place: Path) -> str | None:
     """A file that should not be there any more."""
     ours = ("partial", "checkpoints", "damaged")
-    names = [p for part in ours for p in (place / "store" / part).glob("*") if not p.is_symlink()]
+    names = [p for part in ours for p in (place / "store" / part).glob("*") if is_folder(p)]
     names += [p for p in place.rglob(".*") if "partial" in p.name or p.name.startswith(".old")]
     return f"left over: {names[0].relative_to(place)}" if names else None
 
@@ -454,6 +459,8 @@ class Faults:
 
     def problem_of_damage(self, place: Path, of: Path) -> str | None:
         first = run(place, answers(self.expected[0]))
+        if "nclib-store.json is damaged. Delete it" in first.output:  # all that a reader is asked to do
+            (place / "store" / "nclib-store.json").unlink()
         if first.status == 2:
             return "silently wrong"
         problem = first.problem or self.recovered(place, train)
