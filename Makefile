@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 PYTHON ?=
 python := .venv/bin/python
 
-.PHONY: help book test portable notebooks bench lint clean lock
+.PHONY: help book test portable faults notebooks bench lint clean lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -25,6 +25,9 @@ test: .venv/.installed ## run the whole test suite
 
 portable: .venv/.installed ## run numeric tests and chapters as other processors compute: about an hour
 	@$(python) tests/portable.py
+
+faults: .venv/.installed ## kill processes, fill disks, flip bytes, pass hostile values: what is lost? Half an hour
+	@$(python) tests/faults.py --write benchmarks/results/faults.json
 
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md
 	@$(python) notebooks/pair.py

@@ -1,0 +1,1 @@
+def attack(seed, n): return 0, []
