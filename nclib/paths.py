@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nclib.errors import ConfigError
+
 PACKAGE = Path(__file__).parent
 REPOSITORY = PACKAGE.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -14,9 +16,8 @@ BENCHMARKS = REPOSITORY / "benchmarks" / "results"
 
 def home() -> Path:
     """Folder of the store: ``NCLIB_HOME``, else the platform's cache folder."""
-    chosen = os.environ.get("NCLIB_HOME")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
+    if chosen := _chosen("NCLIB_HOME"):
+        return chosen
     import platformdirs  # not on every cluster; there NCLIB_HOME is set
 
     return Path(platformdirs.user_cache_dir("nclib"))
@@ -24,5 +25,13 @@ def home() -> Path:
 
 def data_root() -> Path:
     """Folder of the data sets: ``NCLIB_DATA``, else ``data`` under the store."""
-    chosen = os.environ.get("NCLIB_DATA")
-    return Path(chosen).expanduser().resolve() if chosen else home() / "data"
+    return _chosen("NCLIB_DATA") or home() / "data"
+
+
+def _chosen(variable: str) -> Path | None:
+    """The folder that an environment variable names, None if it is not set or empty."""
+    text = os.environ.get(variable)
+    try:
+        return Path(text).expanduser().resolve() if text else None
+    except RuntimeError as error:  # ~name of no user, or links in a circle
+        raise ConfigError(f"{variable}={text!r} names no folder: {error}") from error
