@@ -94,6 +94,8 @@ def extract(
     try:
         with evaluating(model), exact_float32():
             for x, y in loader:
+                if not isinstance(x, Tensor):
+                    raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 model(x.to(device))
                 labels.append(_batch_labels(y))
     finally:
@@ -116,11 +118,13 @@ def _float32(values: Tensor) -> Tensor:
 
 def _batch_labels(y: Tensor) -> Tensor:
     """A copy of the labels (B,) of a batch, int64 on the CPU."""
-    y = torch.as_tensor(y).detach()
-    labels = y.to("cpu", torch.int64, copy=True)
-    if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and not torch.equal(labels.to(y), y)):
+    try:
+        y = torch.as_tensor(y).detach()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"labels of a batch must be (B,) integers: {error}") from error
+    if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and (y.double() % 1 != 0).any()):
         raise ValueError(f"labels of a batch must be (B,) integers; got {y.dtype} {tuple(y.shape)}")
-    return labels
+    return y.to("cpu", torch.int64, copy=True)
 
 
 def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
