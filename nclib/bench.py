@@ -6,13 +6,14 @@ import time
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from nclib.config import RunConfig
 from nclib.data.datasets import ImageSet, Splits
 from nclib.data.grouping import Grouping
 from nclib.measures.arrays import ArrayLike, as_images, as_labels
 from nclib.networks.features import features_of
-from nclib.training.loop import Training, default_device, deterministic_kernels, progress_bar
+from nclib.training.loop import Training, default_device, deterministic_kernels
 
 
 def training_throughput(
@@ -60,11 +61,11 @@ def _training(images: Tensor, labels: Tensor, config: RunConfig) -> Training:
 
 def _timed_epoch(training: Training) -> float:
     config, steps = training.config, training.batches.steps
-    with deterministic_kernels(config.deterministic), progress_bar(config, 1, steps) as bar:
-        training.train_epoch(1, bar)
+    with deterministic_kernels(config.deterministic):
+        training.train_epoch(1, silent := tqdm(disable=True))
         _wait(training.device)
         start = time.perf_counter()
-        training.train_epoch(2, bar)
+        training.train_epoch(2, silent)
         _wait(training.device)
     return steps * config.batch_size / (time.perf_counter() - start)
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,6 @@ from nclib import __version__, config
 from nclib.errors import NclibError
 
 MOST_SEEDS = 1000  # of one command, as of a chapter
-UNREADABLE = (NclibError, OSError, ValueError, TypeError, KeyError)  # a run of another version, or damaged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,8 +215,8 @@ def _ls(options: argparse.Namespace) -> None:
     for key in store.stored_keys():
         try:
             found.append(Run(store.run_folder(key)))
-        except UNREADABLE as error:
-            _say(f"{key[:12]}  unreadable: {error!r}", file=sys.stderr)
+        except NclibError as error:  # damaged, or of another version
+            _say(f"{key[:12]}  unreadable: {error}", file=sys.stderr)
     for run in [*found, *released_runs()]:
         c, last = run.config, run.history[-1]
         if options.json:
@@ -246,46 +245,56 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if failures or (options.key and not keys) else 0
 
 
-def _gc(options: argparse.Namespace) -> None:
+def _gc(options: argparse.Namespace) -> int:
     from nclib.storage import store
 
+    if foreign := store.strangers():
+        _say(
+            f"nothing in {foreign[0].parents[1]} is deleted: it is not marked as a store of nclib and holds "
+            f"other things, for example {foreign[0]}",
+            file=sys.stderr,
+        )
+        return 1
     doomed = store.leftovers()
     if options.stale:
-        doomed += [store.run_folder(key) for key in store.stored_keys() if _stale(key, _run_config)]
-        unfinished = [path for path in store.unfinished() if path not in doomed]
-        idle = [path for path in unfinished if not store.is_busy(path.name)]
-        doomed += [path for path in idle if _stale(path.name, _checkpoint_config)]
+        doomed += [path for path in store.stale(_stale) if path not in doomed]
+    failures = 0
     for path in doomed:
-        _say(f"{'would delete' if options.dry_run else 'deleted'} {path}")
-        if not options.dry_run:
-            store.delete(path)
+        try:
+            if not options.dry_run:
+                store.delete(path)
+            _say(f"{'would delete' if options.dry_run else 'deleted'} {path}")
+        except NclibError as error:
+            failures += 1
+            _say(f"not deleted: {error}", file=sys.stderr)
     if not doomed:
         _say("nothing to delete")
+    return 1 if failures else 0
 
 
-def _stale(key: str, config_of: Callable[[str], config.RunConfig]) -> bool:
-    """Whether another version of the code made what the store has under a key."""
+def _stale(folder: Path) -> bool:
+    """Whether another version of the code made a run of the store, finished or not, or it cannot be read."""
     from nclib.storage import store
+    from nclib.storage.files import Damaged
 
     try:
-        return store.run_key(config_of(key)) != key
-    except UNREADABLE:
+        chosen = _run_config(folder) if folder.parent.name == "runs" else _checkpoint_config(folder)
+        return store.run_key(chosen) != folder.name
+    except (Damaged, KeyError, ValueError, TypeError):  # damaged, or of another version
         return True
 
 
-def _run_config(key: str) -> config.RunConfig:
+def _run_config(folder: Path) -> config.RunConfig:
     from nclib.runs.run import Run
-    from nclib.storage import store
 
-    return Run(store.run_folder(key)).config
+    return Run(folder).config
 
 
-def _checkpoint_config(key: str) -> config.RunConfig:
-    from nclib.storage import store
+def _checkpoint_config(folder: Path) -> config.RunConfig:
     from nclib.storage.files import read_tensors
-    from nclib.training.loop import CHECKPOINT
+    from nclib.training.checkpoint import CHECKPOINT
 
-    metadata = read_tensors(store.unfinished_folder(key) / CHECKPOINT)[1]
+    metadata = read_tensors(folder / CHECKPOINT)[1]
     return config.RunConfig(**json.loads(metadata["config"]))
 
 

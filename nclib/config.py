@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import numbers
 import re
 import tomllib
 from collections.abc import Iterable
@@ -173,8 +174,11 @@ def _checked(name: str, value: Any) -> Any:
         return _checked_grouping(value)
     if name == "held_out":
         return _checked_classes(name, value)
+    value = _plain(value)
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
+    if type(value) is float and value == 0:
+        value = 0.0  # -0.0 is the same number
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
     if name in CHOICES and value not in CHOICES[name]:
@@ -184,11 +188,20 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
+def _plain(value: Any) -> Any:
+    """A number as Python's own int or float, where it is one of numpy's; anything else as it is."""
+    if isinstance(value, numbers.Integral) and type(value) is not bool:
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and type(value) not in (int, bool) else value
+
+
 def _checked_grouping(value: Any) -> str | tuple[int, ...]:
-    if isinstance(value, str) and GROUPING.fullmatch(value):
+    if isinstance(value, str) and (match := GROUPING.fullmatch(value)):
+        if match["seed"]:  # one text for one grouping
+            value = f"random{match['random']}" + f":{int(match['seed'])}" * (int(match["seed"]) > 0)
         return value
     if isinstance(value, list | tuple) and len(value) > 1:
-        labels = tuple(value)
+        labels = tuple(map(_plain, value))
         if all(type(label) is int for label in labels) and _is_numbering(set(labels)):
             return labels
         raise ConfigError(f"grouping={value!r}: coarse labels must be 0, 1, ... with none left out")
@@ -201,8 +214,10 @@ def _is_numbering(labels: set[int]) -> bool:
 
 
 def _checked_classes(name: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, list | tuple) and all(type(label) is int and label >= 0 for label in value):
-        return tuple(sorted(set(value)))
+    if isinstance(value, list | tuple):
+        classes = [_plain(label) for label in value]
+        if all(type(label) is int and label >= 0 for label in classes):
+            return tuple(sorted(set(classes)))
     raise ConfigError(f"{name}={value!r}: expected {_expected(name)}")
 
 

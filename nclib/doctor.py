@@ -9,7 +9,7 @@ import tempfile
 
 from nclib import config
 from nclib.cli import printable
-from nclib.errors import ConfigError
+from nclib.errors import ConfigError, StoreError
 from nclib.paths import data_root, home
 
 PACKAGES = {  # distribution: what needs it, and how to install it
@@ -73,6 +73,8 @@ def _store() -> bool:
         home().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home()):
             return _line(True, f"store {home()} can be written")
+    except StoreError as error:
+        return _line(False, f"store cannot be written: {error}", STORE_REMEDY)
     except OSError as error:
         return _line(False, f"store {home()} cannot be written: {error.strerror or error}", STORE_REMEDY)
 
@@ -101,6 +103,11 @@ def _device() -> bool:
 def _datasets() -> None:
     from nclib.data.datasets import missing_files
 
+    try:
+        data_root()
+    except StoreError as error:
+        _line(False, "data sets cannot be looked for", str(error))
+        return
     names = config.CHOICES["dataset"]
     absent = [name for name in names if missing_files(name)]
     _line(True, f"data sets: {', '.join(name for name in names if name not in absent)}")

@@ -36,3 +36,11 @@ def test_runs(arch):
 def test_refuses(images, labels, message):
     with pytest.raises(ValueError, match=message):
         training_throughput(images, labels, "mlp", 8, batch_size=32)
+
+
+def test_shows_no_bars(start):
+    """Dozens of bars of a few steps each would hide what a queue lists. tqdm reads its setting at import."""
+    measure = "import torch; from nclib import bench; bench.training_throughput("
+    measure += "torch.zeros(64, 1, 8, 8, dtype=torch.uint8), torch.arange(64) % 2, 'mlp', 4, 32)"
+    process = start("-c", measure, TQDM_DISABLE="")
+    assert process.communicate() == ("", "") and process.returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from nclib.config import RunConfig, field_names, parse_override, recipe_config, recipe_names
@@ -111,6 +112,30 @@ class TestCanonicalJson:
         a, b = RunConfig(lr=1, weight_decay=0), RunConfig(lr=1.0, weight_decay=0.0)
         assert a == b
         assert a.canonical_json() == b.canonical_json()
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [({"weight_decay": -0.0}, {"weight_decay": 0.0}), ({"momentum": -0.0}, {"momentum": 0}),
+         ({"grouping": "random5:0"}, {"grouping": "random5"}),
+         ({"grouping": "random5:007"}, {"grouping": "random5:7"}),
+         ({"grouping": "random5:000"}, {"grouping": "random5"}),
+         ({"seed": np.int64(3)}, {"seed": 3}), ({"width": np.int32(8)}, {"width": 8}),
+         ({"lr": np.float64(0.5)}, {"lr": 0.5}), ({"lr": np.float32(0.5)}, {"lr": 0.5}),
+         ({"held_out": [np.int64(3)]}, {"held_out": (3,)}),
+         ({"grouping": list(np.arange(10) % 2)}, {"grouping": (0, 1) * 5})],
+        ids=str,
+    )  # fmt: skip
+    def test_equal_configurations_have_one_form(self, one, other):
+        a, b = RunConfig(**one), RunConfig(**other)
+        assert a == b and a.canonical_json() == b.canonical_json()
+        assert RunConfig(**json.loads(a.canonical_json())) == a
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("momentum", False), ("seed", np.bool_(True)), ("seed", True)]
+    )
+    def test_truth_values_are_no_numbers(self, name, value):
+        with pytest.raises(ConfigError, match=f"{name}="):
+            RunConfig(**{name: value})
 
     def test_every_field_shows(self):
         other = {"dataset": "mnist", "grouping": "mod2", "arch": "mlp", "loss": "mse", "schedule": "step",

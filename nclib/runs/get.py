@@ -25,9 +25,11 @@ from nclib.runs.released import find_released, released_runs
 from nclib.runs.run import Run
 from nclib.runs.workers import Worker, stopping
 from nclib.storage import store
-from nclib.storage.files import epoch_file, link_or_copy, write_json, write_tensors
+from nclib.storage.files import link_or_copy, write_json, write_tensors
+from nclib.storage.integrity import FORMAT
 from nclib.training import distributed
-from nclib.training.loop import Trained, default_device, measured_epochs, train, training_threads
+from nclib.training.checkpoint import changed
+from nclib.training.loop import Trained, default_device, train, training_threads
 from nclib.training.stacked_seeds import pays_together, train_together
 
 FILLS_A_GPU = 64  # width of a ResNet that does
@@ -120,7 +122,7 @@ def train_run(config: RunConfig) -> Run:
     with store.writing(key) if distributed.leads() else nullcontext():
         if distributed.agreed(not store.contains(key)):
             made = _beginning(config)
-            trained = train(config, store.unfinished_folder(key), default_device())
+            trained = train(config, store.unfinished_folder(key), default_device(), made)
             if distributed.leads():
                 _keep(config, trained, made, together=1)
         distributed.agreed(True)  # the run is there for all of them
@@ -220,6 +222,8 @@ def _keep(config: RunConfig, trained: Trained, made: dict[str, Any], together: i
     """Add what was trained to the store; ``together`` seeds were one program."""
     key = store.run_key(config)
     made = made | {"seconds": trained.seconds, "together": together}
+    if len(trained.attempts) > 1:  # it was resumed
+        made["attempts"] = trained.attempts
     record = _record(key, config, trained) | {"provenance": made}
     store.add(key, lambda folder: _write(folder, record, trained, store.unfinished_folder(key)))
 
@@ -237,7 +241,9 @@ def _beginning(config: RunConfig) -> dict[str, Any]:
 def _record(key: str, config: RunConfig, trained: Trained) -> dict[str, Any]:
     grouping = trained.grouping
     return {
+        "format": FORMAT,
         "key": key,
+        **store.decided_by(config),
         "config": asdict(config),
         "grouping": {
             "fine_to_coarse": grouping.fine_to_coarse.tolist(),
@@ -254,10 +260,7 @@ def _write(folder: Path, record: dict[str, Any], trained: Trained, unfinished: P
     write_tensors(folder / "model.safetensors", trained.model.state_dict())
     write_tensors(folder / "moments.safetensors", trained.snapshots)
     write_tensors(folder / "features.safetensors", feature_tensors(trained.features))
-    on_the_way = (epoch_file("weights", n) for n in measured_epochs(record["config"]["epochs"])[:-1])
-    if lost := [name for name in on_the_way if not (unfinished / name).is_file()]:
-        raise StoreError(
-            f"{unfinished} has lost {lost[0]} while the run was trained. Delete that folder and train again."
-        )
-    for path in unfinished.glob("*-*.safetensors"):  # kept there until the run is whole
-        link_or_copy(path, folder / path.name)
+    for name, digest in trained.kept.items():  # in the other folder until the run is whole
+        if problem := changed(unfinished, name, digest):
+            raise StoreError(f"{problem} while the run was trained. Train it again.")
+        link_or_copy(unfinished / name, folder / name)

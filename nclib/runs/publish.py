@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from importlib.util import find_spec
@@ -11,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclib.errors import StoreError
 from nclib.measures.distances import distances_of
 from nclib.paths import RELEASED
 from nclib.runs import evaluation
 from nclib.runs.baselines import neighbours, pixel_distances
 from nclib.runs.detection import detection
 from nclib.runs.provenance import provenance
-from nclib.runs.released import EMBEDDING, ReleasedRun, encode_features
+from nclib.runs.released import EMBEDDING, REPLACED, ReleasedRun, encode_features
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json, write_tensors
@@ -44,7 +46,13 @@ def release(
     Returns
     -------
     Folder that was written.
+
+    Raises
+    ------
+    StoreError : features that have one dimension or are all equal, a measure that is not finite, or a folder
+        that cannot be written.
     """
+    _refuse_degenerate(run)
     if with_tsne is None:
         with_tsne = find_spec("openTSNE") is not None
         if not with_tsne:
@@ -66,9 +74,43 @@ def release(
     return _publish(name, arrays, record)
 
 
+def _refuse_degenerate(run: Run) -> None:
+    """Raise StoreError if features have one dimension, or the network maps all images to one point."""
+    for split in ("train", "test"):
+        h = run.features(split).h
+        if h.shape[1] < 2:
+            raise StoreError(
+                f"run {run.key[:12]} is not released: its features have one dimension, and t-SNE needs "
+                "two. Train a network of width 2 or more."
+            )
+        if torch.equal(h, h[:1].expand_as(h)):
+            raise StoreError(
+                f"run {run.key[:12]} is not released: all of its {split} features are equal, which leaves "
+                "nothing to measure. Another lr or weight_decay may keep them apart."
+            )
+
+
+def _refuse_non_finite(record: Any, place: str = "") -> None:
+    """Raise StoreError if a number in a record is infinite or undefined, naming where."""
+    if isinstance(record, float) and not math.isfinite(record):
+        raise StoreError(
+            f"the run is not released: {place.removeprefix('/')} is {record}, and a released run holds "
+            "finite numbers only. A network of another width, lr or weight_decay may have them."
+        )
+    parts = (
+        dict(enumerate(record)) if isinstance(record, list) else record if isinstance(record, dict) else {}
+    )
+    for name, value in parts.items():
+        _refuse_non_finite(value, f"{place}/{name}")
+
+
 def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Path:
-    """Write a released folder; it appears, or takes the place of an older one, when it is whole."""
-    folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / f".old-{name}"
+    """Write a released folder; it appears, or takes the place of an older one, when it is whole.
+
+    Between the two renames of the latter ``nclib.runs.released`` reads the older one where it then lies.
+    """
+    _refuse_non_finite(record)
+    folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / (REPLACED + name)
     with storage_errors(folder):
         if old.exists() and not folder.exists():  # a process was killed between the two renames
             old.rename(folder)
@@ -91,8 +133,7 @@ def amend(run: ReleasedRun) -> None:
     ``results["amended"]`` says when and by which commit.
     """
     results = run.results | _compared(run) | {"amended": provenance(torch.device("cpu"))}
-    write_json(run.folder / "run.json", run.record | {"results": results})
-    store.write_manifest(run.folder)
+    _publish(run.folder.name, run.arrays, run.record | {"results": results})
 
 
 def _compared(run: Run) -> dict[str, Any]:

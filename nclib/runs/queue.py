@@ -31,8 +31,9 @@ from nclib.runs.released import released_runs
 from nclib.runs.run import Run
 from nclib.runs.workers import Worker, stopping
 from nclib.storage import store
-from nclib.storage.files import read_metadata
-from nclib.training.loop import CHECKPOINT, default_device, measured_epochs
+from nclib.storage.files import read_metadata, storage_errors
+from nclib.training.checkpoint import CHECKPOINT
+from nclib.training.loop import default_device, measured_epochs
 
 QUEUES_FILE = Path(__file__).with_name("queues.toml")
 IMAGES = {  # of train and of test, and their shape: known before a data set is loaded, or downloaded
@@ -114,15 +115,18 @@ def alone(queue: str) -> Iterator[None]:
     ------
     StoreError : another process works on it.
     """
-    lock = FileLock(home() / "locks" / f"queue-{queue}")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(
-            f"another process works on the queue {queue!r} of {home()}; it takes up what remains, so there "
-            "is nothing to start. With --dry-run the queue is listed."
-        ) from None
+    store.prepare()
+    path = store.part("locks") / f"queue-{queue}"
+    lock = FileLock(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # is an OSError too
+            raise StoreError(
+                f"another process works on the queue {queue!r} of {home()}; it takes up what remains, so "
+                "there is nothing to start. With --dry-run the queue is listed."
+            ) from None
     try:
         yield
     finally:
@@ -224,7 +228,10 @@ def listing(jobs: Sequence[Job], publish: bool) -> list[str]:
 def _epoch_reached(key: str) -> int:
     """Last epoch that an unfinished run of this key has saved."""
     file = store.unfinished_folder(key) / CHECKPOINT
-    return int(read_metadata(file)["epoch"]) if file.exists() else 0
+    try:
+        return int(read_metadata(file)["epoch"]) if file.exists() else 0
+    except (StoreError, KeyError, ValueError):  # damaged: training will begin anew
+        return 0
 
 
 def seconds(config: RunConfig) -> float:

@@ -1,6 +1,6 @@
 """Released runs: small, self-contained results that travel with the book.
 
-    book/released/NAME/run.json             configuration, provenance, history, results
+    book/released/NAME/run.json             format, configuration, provenance, history, results
     book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; t-SNE of the
                                             test features; for one run a data set, these features
     book/released/NAME/manifest.json        SHA-256 and length of both
@@ -12,8 +12,11 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,16 +26,19 @@ import torch
 from torch import Tensor
 
 from nclib.config import RunConfig, recipe_config
-from nclib.errors import StoreError
+from nclib.errors import NclibError, StoreError
 from nclib.networks.features import FeatureSet
 from nclib.networks.models import Classifier
 from nclib.paths import RELEASED
 from nclib.runs.run import Run
-from nclib.storage import store
-from nclib.storage.files import read_tensors
+from nclib.storage import integrity, store
+from nclib.storage.files import Damaged, read_tensors
 
 FEATURES = "features/test/"  # where the test features lie among the arrays
 EMBEDDING = "tsne/test"
+FILES = {"run.json", "arrays.safetensors"}
+REPLACED = ".old-"  # before the name of a run whose place a new release takes
+RETRIES = (0.01, 0.1)  # seconds until a run that could not be read is read again
 
 
 class ReleasedRun(Run):
@@ -42,34 +48,36 @@ class ReleasedRun(Run):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        if not isinstance(self.record.get("results"), dict):
+            raise Damaged("run.json holds no results")
         self.results: dict[str, Any] = self.record["results"]
 
     @cached_property
-    def _arrays(self) -> dict[str, Tensor]:
+    def arrays(self) -> dict[str, Tensor]:
         return read_tensors(self.folder / "arrays.safetensors")[0]
 
     @cached_property
     def snapshots(self) -> dict[str, Tensor]:
-        return {name: t for name, t in self._arrays.items() if name[0].isdigit()}  # "EPOCH/..."
+        return {name: t for name, t in self.arrays.items() if name[0].isdigit()}  # "EPOCH/..."
 
     @property
     def has_embedding(self) -> bool:
         """Whether t-SNE of the test features was released."""
-        return EMBEDDING in self._arrays
+        return EMBEDDING in self.arrays
 
     @property
     def embedding(self) -> np.ndarray:
         """t-SNE of the test features inside each super-class, (N, 2)."""
-        return self._arrays[EMBEDDING].numpy()
+        return self.arrays[EMBEDDING].numpy()
 
     def features(self, split: str, epoch: int = -1) -> FeatureSet:
         """Features of the test split at the end, rounded as ``results["feature_error"]`` says."""
         if self._measured(epoch) != self.measured_epochs[-1]:
             raise self._lacks(f"features of epoch {epoch}")
-        if split != "test" or FEATURES + "residual" not in self._arrays:
+        if split != "test" or FEATURES + "residual" not in self.arrays:
             raise self._lacks(f"{split} features")
         residual, means, scale, fine = (
-            self._arrays[FEATURES + part] for part in ("residual", "means", "scale", "fine")
+            self.arrays[FEATURES + part] for part in ("residual", "means", "scale", "fine")
         )
         fine = fine.long()
         coarse = self.grouping.coarse(fine)
@@ -89,19 +97,28 @@ class ReleasedRun(Run):
 
 
 def released_runs(*names: str) -> list[ReleasedRun]:
-    """Released runs, by name; each is verified before it is read.
+    """Released runs, by name; each is verified before it is read. A damaged one is left out, named on stderr.
 
     Parameters
     ----------
     names : patterns, one of which a name must match, for example "cifar10-laptop-*"; without any, all runs.
     """
-    found = {path.parent for pattern in names or "*" for path in RELEASED.glob(f"{pattern}/run.json")}
-    return [_verified(folder) for folder in sorted(found) if not folder.name.startswith(".")]
+    wanted = [name for name in _names() if any(fnmatchcase(name, pattern) for pattern in names or "*")]
+    return [run for run in (_or_warning(_verified, name) for name in wanted) if run]
 
 
 def find_released(config: RunConfig) -> ReleasedRun | None:
-    """The released run of exactly this configuration, or None."""
-    return next((run for run in released_runs() if run.config == config), None)
+    """The released run of exactly this configuration, or None.
+
+    Raises
+    ------
+    StoreError : it is there, and damaged. Others that cannot be read are named on stderr.
+    """
+    for name in _names():
+        run = _or_warning(_unverified, name)
+        if run and run.config == config:
+            return _patiently(_verified, name)
+    return None
 
 
 def released_cases(cases: Mapping[str, Mapping[str, Any]], recipe: str) -> dict[str, list[ReleasedRun]]:
@@ -124,15 +141,66 @@ def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:
     """Test features as half-precision residuals, and their largest error in units of the spread."""
     means = torch.stack([f.h[f.coarse == c].mean(0) for c in range(len(f.weight))])  # (C, D)
     residual = f.h - means[f.coarse]  # (N, D)
-    scale = residual.square().mean().sqrt()
+    scale = residual.square().mean().sqrt().clamp(min=torch.finfo(f.h.dtype).tiny)
     half = (residual / scale).half()
     error = float((half.float() * scale - residual).abs().max() / scale)
     parts = {"residual": half, "means": means, "scale": scale, "fine": f.fine.to(torch.uint8)}
     return {FEATURES + name: tensor for name, tensor in parts.items()}, error
 
 
-def _verified(folder: Path) -> ReleasedRun:
-    problem = store.damage(folder)
+def _names() -> list[str]:
+    """Names of the runs under book/released, ascending; of one that is being replaced too."""
+    if not RELEASED.is_dir():
+        return []
+    files = ("run.json", "manifest.json")
+    runs = [path for path in RELEASED.iterdir() if any((path / file).is_file() for file in files)]
+    names = {path.name.removeprefix(REPLACED) for path in runs}
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _or_warning(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun | None:
+    """The run of a name, or what is wrong with it on stderr: the others can still be read."""
+    try:
+        return _patiently(read, name)
+    except NclibError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return None
+
+
+def _patiently(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun:
+    """Read a run, several times if need be: a release may take its place just now."""
+    for seconds in RETRIES:
+        try:
+            return read(name)
+        except NclibError:
+            time.sleep(seconds)
+    return read(name)
+
+
+def _verified(name: str) -> ReleasedRun:
+    """A run whose every file was checked."""
+    folder = _folder(name)
+    problem = integrity.damage(folder, lambda record: FILES)
+    if problem is None:
+        run = _unverified(name)
+        problem = store.mislabelled(run.record)
     if problem:
         raise StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
-    return ReleasedRun(folder)
+    return run
+
+
+def _unverified(name: str) -> ReleasedRun:
+    """A run as its run.json describes it."""
+    folder = _folder(name)
+    try:
+        return ReleasedRun(folder)
+    except Damaged as error:
+        raise StoreError(
+            f"the released run {folder} is damaged: {error}. Restore it with git checkout."
+        ) from error
+
+
+def _folder(name: str) -> Path:
+    """Where a run lies: beside its place while it is replaced, and if the process was killed then."""
+    folder = RELEASED / name
+    return folder if folder.exists() else RELEASED / (REPLACED + name)

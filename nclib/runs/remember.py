@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from nclib.paths import PACKAGE, home
+from nclib.paths import PACKAGE
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import write_bytes
@@ -54,7 +54,7 @@ def _remembered(folder: str, name: str, arguments: tuple[Any, ...], compute: Cal
     if os.environ.get("NCLIB_REMEMBER") == "0":
         return compute()
     called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
-    file = home() / "results" / folder / f"{name.strip('_')}-{called}.json"
+    file = store.part("results") / folder / f"{name.strip('_')}-{called}.json"
     try:
         found = json.loads(file.read_bytes())
         if found["computed_by"] == fingerprint():
@@ -62,6 +62,7 @@ def _remembered(folder: str, name: str, arguments: tuple[Any, ...], compute: Cal
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         pass
     value = compute()
+    store.prepare()
     write_bytes(file, json.dumps({"computed_by": fingerprint(), "value": value}).encode())
     return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,21 @@ from torch import Tensor
 from nclib.config import RunConfig
 from nclib.data.datasets import followed_images
 from nclib.data.grouping import Grouping, task
+from nclib.errors import ConfigError
 from nclib.measures.moments import Moments
 from nclib.networks.features import FeatureSet, features_of
 from nclib.networks.models import Classifier, build_model
 from nclib.storage.files import epoch_file, read_tensors
+from nclib.storage.integrity import read_record
 
 
 class Run:
     """A finished run, read from its folder.
+
+    Raises
+    ------
+    StoreError : the folder's run.json is no record of a run, or cannot be read.
+    ConfigError : it is the record of a run of another version.
 
     Attributes
     ----------
@@ -31,7 +37,8 @@ class Run:
     history : list of records, one per epoch; see ``nclib.training.loop.Trained``.
     grouping : fine classes and coarse labels.
     image_shape : (C, H, W).
-    provenance : commit, versions, device, threads, seconds, date.
+    provenance : commit, versions, device, threads, seconds, date. Of a resumed run those of its last attempt,
+        seconds of all; "attempts" then lists each one, and the first epoch that it trained.
     released : whether it came with the book instead of the store.
     """
 
@@ -39,17 +46,20 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = read_record(folder)
         self.record = record
         self.key: str = record["key"]
-        self.config = RunConfig(**record["config"])
         self.history: list[dict[str, Any]] = record["history"]
         self.provenance: dict[str, Any] = record["provenance"]
         self.image_shape: tuple[int, int, int] = tuple(record["image_shape"])
         names = record["grouping"]
-        self.grouping = Grouping(
-            torch.tensor(names["fine_to_coarse"]), tuple(names["fine"]), tuple(names["coarse"])
-        )
+        try:
+            self.config = RunConfig(**record["config"])
+            self.grouping = Grouping(
+                torch.tensor(names["fine_to_coarse"]), tuple(names["fine"]), tuple(names["coarse"])
+            )
+        except (KeyError, TypeError, ValueError) as error:  # fields that this version does not have, or lacks
+            raise ConfigError(f"{folder} holds a run of another version of nclib ({error}).") from error
 
     def __repr__(self) -> str:
         c = self.config

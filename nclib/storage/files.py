@@ -19,6 +19,10 @@ from torch import Tensor
 from nclib.errors import StoreError
 
 
+class Damaged(StoreError):
+    """A file that is not what was written."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically and durably.
 
@@ -51,9 +55,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, with a checksum of them all among the metadata."""
+    """Write tensors as safetensors, with a checksum of them and of all metadata among the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = (metadata or {}) | {"checksum": checksum(tensors)}
+    metadata = metadata or {}
+    metadata = metadata | {"checksum": checksum(tensors, metadata)}
     # save() and not save_file(): a failed write is then an OSError that says why
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 
@@ -63,33 +68,51 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises
     ------
-    StoreError : a file that is no longer safetensors, or holds other tensors than were written.
+    Damaged : a file that is no longer safetensors, or holds other tensors or metadata than were written.
+    StoreError : a file that cannot be read.
     """
-    content = path.read_bytes()  # once: a file that is replaced meanwhile is read whole, old or new
+    with storage_errors(path, "read"):
+        content = path.read_bytes()  # once: a file that is replaced meanwhile is read whole, old or new
     try:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
-        raise StoreError(f"{path} is damaged ({error}). Delete it and try again.") from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {})
-    if metadata.get("checksum") != checksum(tensors):
-        raise StoreError(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
+        raise Damaged(f"{path} is damaged ({error}). Delete it and try again.") from error
+    metadata = _metadata(path, content[8 : 8 + int.from_bytes(content[:8], "little")])
+    if metadata.get("checksum") != checksum(tensors, metadata):
+        raise Damaged(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
     return tensors, metadata
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Metadata of a safetensors file, without its tensors; nothing is checked."""
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
-    return json.loads(header).get("__metadata__", {})
+    """Metadata of a safetensors file, without its tensors; no checksum is compared.
+
+    Raises
+    ------
+    Damaged : a file whose header is no longer that of safetensors.
+    StoreError : a file that cannot be read.
+    """
+    with storage_errors(path, "read"), path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, path.stat().st_size))
+    return _metadata(path, header)
 
 
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of contiguous CPU tensors and their names, in hexadecimal."""
+def _metadata(path: Path, header: bytes) -> dict[str, str]:
+    try:
+        return json.loads(header).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:  # no JSON, or no object
+        raise Damaged(f"{path} is damaged: its header cannot be read. Delete it and try again.") from error
+
+
+def checksum(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """SHA-256 of contiguous CPU tensors, their names and the metadata but "checksum", in hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())
+    said = {name: text for name, text in (metadata or {}).items() if name != "checksum"}
+    if said:  # files without any keep the checksum that they always had
+        digest.update(json.dumps(said, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -107,13 +130,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+REFUSED = {  # what can be done about the operating system's refusal to do it
+    "read": "Make it readable for this user, or set NCLIB_HOME to another folder.",
+    "write": (
+        "Free some space there, or set NCLIB_HOME to a folder that can be written; "
+        "nothing that was stored before is lost."
+    ),
+    "delete": "Make it writable for this user, or leave it to its owner.",
+}
+
+
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into a ``StoreError`` that says what to do."""
+def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn the operating system's refusal of an action in ``REFUSED`` into a ``StoreError`` with advice."""
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. Free some space there, or set NCLIB_HOME "
-            "to a folder that can be written; nothing that was stored before is lost."
-        ) from error
+        reason = error.strerror or error
+        raise StoreError(f"cannot {action} {path}: {reason}. {REFUSED[action]}") from error

@@ -3,19 +3,19 @@
     trained = train(recipe_config("digits"))
 
 What an epoch draws is decided by (seed, epoch), see ``nclib.training.batches``. A resumed run therefore
-needs no generator state: killed at any moment and started again, it ends with the weights of a run that was
-never killed. Under torchrun several processes train one network, see ``nclib.training.distributed``.
+needs no generator state: killed at any moment and started again on such a machine with as many threads, it
+ends with the weights of a run that was never killed. Under torchrun several processes train one network, see
+``nclib.training.distributed``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from nclib.measures.collapse import nearest_mean_disagreement
 from nclib.measures.moments import Moments
 from nclib.networks.features import FeatureSet, feature_tensors, features_of
 from nclib.networks.models import Classifier, initial_model
-from nclib.storage.files import epoch_file, read_tensors, write_tensors
-from nclib.training import distributed
+from nclib.storage.files import epoch_file, sha256, write_tensors
+from nclib.training import checkpoint, distributed
 from nclib.training.batches import Batches
+from nclib.training.checkpoint import CHECKPOINT, State
 from nclib.training.losses import LOSSES, is_collapse
 from nclib.training.objective import Objective, objective_on
 
@@ -45,7 +46,6 @@ DROPS = {  # shares of the steps after which the learning rate is a tenth of wha
     "terminal": (1 / 5, 2 / 5),
 }
 EARLY_EPOCHS = LATE_EPOCHS = 8  # about so many are measured in each half of training
-CHECKPOINT = "state.safetensors"  # of an unfinished run, in its folder
 LOOK_EVERY = 32  # steps on a CPU between two looks at the loss; on CUDA a look would wait for the device
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints, after the first;
 CHECKPOINT_COST = 0.1  # seconds: in proportion longer where writing one takes longer than this
@@ -68,6 +68,8 @@ class Trained:
         epochs, and "EPOCH/weight", "EPOCH/bias" of the head.
     features : features of "train" and "test" at the end.
     seconds : wall-clock time of training and measuring, over all attempts.
+    attempts : what ``train`` was told of each attempt, and the "first_epoch" that it trained.
+    kept : SHA-256 of the files of measured epochs in the folder of the unfinished run, by name.
     """
 
     model: Classifier
@@ -77,6 +79,8 @@ class Trained:
     snapshots: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, FeatureSet] = field(default_factory=dict)
     seconds: float = 0.0
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 def default_device() -> torch.device:
@@ -102,15 +106,21 @@ def measured_epochs(epochs: int) -> list[int]:
     return sorted({0, *np.round([*early, *late]).astype(int).tolist()})
 
 
-def train(config: RunConfig, folder: Path | None = None, device: torch.device | None = None) -> Trained:
+def train(
+    config: RunConfig,
+    folder: Path | None = None,
+    device: torch.device | None = None,
+    attempt: dict[str, Any] | None = None,
+) -> Trained:
     """Train a network on coarse labels and measure it on the way.
 
     Parameters
     ----------
     config : what to train.
     folder : where an unfinished run is kept up to date, and resumed from if it is there; see
-        ``Training``.
+        ``Training``. A checkpoint that is damaged or another run's is set aside.
     device : by default ``default_device()``.
+    attempt : what ``Trained.attempts`` says of this attempt, such as commit and device; JSON-ready.
 
     Raises
     ------
@@ -122,7 +132,7 @@ def train(config: RunConfig, folder: Path | None = None, device: torch.device | 
     device = device or default_device()
     splits, grouping = training_task(config)
     with deterministic_kernels(config.deterministic), using_threads(training_threads(config, device)):
-        return Training(config, splits, grouping, device, folder).run()
+        return Training(config, splits, grouping, device, folder).run(attempt)
 
 
 def training_task(config: RunConfig) -> tuple[Splits, Grouping]:
@@ -179,10 +189,11 @@ class Training:
         self.look_every = LOOK_EVERY if device.type == "cpu" else self.batches.steps
         self.save_from = -math.inf  # when the next checkpoint may be written
 
-    def run(self) -> Trained:
+    def run(self, attempt: dict[str, Any] | None = None) -> Trained:
         self._resume()
         start = time.perf_counter() - self.result.seconds
         first = len(self.result.history)
+        self.result.attempts.append((attempt or {}) | {"first_epoch": first})
         with progress_bar(self.config, first, self.batches.steps) as bar:
             for epoch in range(first, self.config.epochs + 1):
                 record = self.train_epoch(epoch, bar) if epoch else {"epoch": 0}
@@ -282,9 +293,13 @@ class Training:
         features, self.result.features = self.result.features, {}
         if self.folder is None:
             return
-        write_tensors(self.folder / epoch_file("weights", epoch), self.model.state_dict())
+        parts = {"weights": self.model.state_dict()}
         if self.config.arch != "mlp":
-            write_tensors(self.folder / epoch_file("features", epoch), feature_tensors(features))
+            parts["features"] = feature_tensors(features)
+        for part, tensors in parts.items():
+            name = epoch_file(part, epoch)
+            write_tensors(self.folder / name, tensors)
+            self.result.kept[name] = sha256(self.folder / name)
 
     def _scores(self, f: FeatureSet, means: Tensor) -> dict[str, float]:
         logits = f.logits()
@@ -298,29 +313,45 @@ class Training:
         start = time.perf_counter()
         if self.checkpoint is None or start < self.save_from or not distributed.leads():
             return
-        model = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        momentum = {
-            f"momentum/{name}": self.optimizer.state[p]["momentum_buffer"]
+        result = self.result
+        state = State(result.history, result.seconds, result.attempts, result.kept)
+        state.model, state.snapshots = self.model.state_dict(), result.snapshots
+        state.momentum = {
+            name: self.optimizer.state[p]["momentum_buffer"]
             for name, p in self.model.named_parameters()
             if self.optimizer.state.get(p)
         }
-        snapshots = {f"snapshot/{name}": tensor for name, tensor in self.result.snapshots.items()}
-        state = {"history": self.result.history, "seconds": self.result.seconds}
-        epoch = str(len(self.result.history) - 1)
-        metadata = {"config": self.config.canonical_json(), "state": json.dumps(state), "epoch": epoch}
-        write_tensors(self.checkpoint, model | momentum | snapshots, metadata)
+        checkpoint.write(self.folder, self.config, state)
         end = time.perf_counter()
         self.save_from = end + CHECKPOINT_SECONDS * max(1.0, (end - start) / CHECKPOINT_COST)
 
     def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+        """Go on from the checkpoint, if the leading process says that there is one of this run."""
+        if self.folder is None:
             return
-        tensors, metadata = read_tensors(self.checkpoint)
-        state = json.loads(metadata["state"])
-        self.result.history, self.result.seconds = state["history"], state["seconds"]
-        self.result.snapshots = _under("snapshot/", tensors)
-        self.model.load_state_dict(_under("model/", tensors))
-        for name, buffer in _under("momentum/", tensors).items():
+        measured, state = measured_epochs(self.config.epochs), None
+        if distributed.leads():
+            state = checkpoint.resumable(self.folder, self.config, measured, self._untrained())
+        if not distributed.agreed(state is not None):
+            return
+        self._restore(state or checkpoint.read(self.folder, self.config))
+
+    def _untrained(self) -> State:
+        """What a checkpoint of this network has to hold; see ``checkpoint.resumable``."""
+        parts = [f"{split}/{part.name}" for split in ("train", "test") for part in fields(Moments)]
+        state = State([], 0.0, [], {}, self.model.state_dict())
+        state.snapshots = dict.fromkeys(["weight", "bias", *parts], torch.empty(0))
+        if self.config.momentum:
+            unseen = {"head.bias"} if is_collapse(self.config.loss) else set()
+            state.momentum = {name: p for name, p in self.model.named_parameters() if name not in unseen}
+        return state
+
+    def _restore(self, state: State) -> None:
+        result = self.result
+        result.history, result.seconds, result.snapshots = state.history, state.seconds, state.snapshots
+        result.attempts, result.kept = state.attempts, state.kept
+        self.model.load_state_dict(state.model)
+        for name, buffer in state.momentum.items():
             parameter = self.model.get_parameter(name)
             # the layout of the parameter: sums are then taken in the order of an unbroken run
             copy = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(buffer)
@@ -382,7 +413,3 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,101 @@
+"""Statements change when the runs behind them do."""
+
+from __future__ import annotations
+
+import nbformat
+import numpy as np
+import pytest
+from scipy import stats
+
+from nclib.chapters import conclusions
+from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.statistics import holm
+
+TEXT = "Clustering recovers more than guessing does"
+STRONG = [0.40, 0.41, 0.39, 0.42, 0.40]
+
+
+def decided(*cases, above=0.0):
+    return conclusions.show(Statement(TEXT, "accuracy above chance", cases, above))
+
+
+def verdicts(*cases, above=0.0):
+    return [row["verdict"] for row in decided(*cases, above=above).rows]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "beginning"),
+    [
+        (STRONG, "holds", TEXT),
+        ([-v for v in STRONG], "does not hold", "Does not hold in these runs: "),
+        ([0.4, -0.5, 0.1, -0.1, 0.0], "undecided", "Undecided in these runs: "),
+        ([0.4], "observed", "Observed: "),
+        ([-0.4], "not observed", "Does not hold in these runs: "),
+    ],
+)  # fmt: skip
+def test_the_values_decide(values, verdict, beginning):
+    found = decided(Case("digits", values, n=360))
+    assert [row["verdict"] for row in found.rows] == [verdict]
+    assert found.text().startswith(f"* {beginning}")
+    assert f"digits {verdict}" in found.text() and "n = 360" in found.text()
+
+
+def test_some_cases_only():
+    assert decided(Case("a", STRONG, 9), Case("b", [-1.0], 9)).text().startswith("* Holds in part: ")
+
+
+def test_the_bound_counts():
+    assert verdicts(Case("a", STRONG, 9), above=0.6) == ["does not hold"]
+    assert verdicts(Case("a", [0.4], 9), above=0.4) == ["not observed"]
+
+
+def test_equal_values():
+    assert verdicts(Case("a", [0.5, 0.5], 9)) == ["holds"]
+    assert verdicts(Case("a", [0.0, 0.0], 9)) == ["undecided"]
+
+
+def test_many_cases_need_more():
+    """One p-value of 0.03 is significant by itself, and not among ten."""
+    values = np.array([-1.0, 0.0, 1.0])
+    values += stats.t.ppf(1 - 0.03 / 2, 2) / np.sqrt(3)  # its t statistic, for a deviation of one
+    alone = Case("a", values, 9)
+    assert decided(alone).rows[0]["p"] == pytest.approx(0.03)
+    assert verdicts(alone) == ["holds"]
+    noise = [Case(f"noise {i}", [-0.1, 0.1, 0.02 * i], 9) for i in range(9)]
+    assert verdicts(alone, *noise)[0] == "undecided"
+
+
+def test_familywise_error():
+    """Nothing is there: of 400 pages with ten cases each at most 5 % say anything, in expectation."""
+    draw = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        cases = [Case(str(i), draw.standard_normal(5), 9) for i in range(10)]
+        wrong += any(verdict != "undecided" for verdict in verdicts(*cases))
+    assert wrong <= stats.binom.ppf(0.9999, 400, 0.05)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [1.0, np.inf]])
+def test_values_that_decide_nothing(values):
+    with pytest.raises(ValueError, match="finite"):
+        decided(Case("a", values, 9))
+
+
+def test_html_is_escaped():
+    found = conclusions.show(Statement("R < 1 & <b>", "R", [Case("<i>", [1.0], 9)]))
+    assert "<i>" not in found.html() and "R &lt; 1 &amp; &lt;b&gt;" in found.html()
+
+
+def test_rows_are_collected_from_executed_pages():
+    found = decided(Case("digits", STRONG, 360))
+    output = nbformat.v4.new_output("execute_result", found._repr_mimebundle_())
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    (row,) = conclusions.collected([("05_label_reconstruction", notebook)])
+    assert row["page"] == "05_label_reconstruction"
+    assert {"statement", "effect", "value", "low", "high", "n", "seeds", "p", "verdict"} <= set(row)
