@@ -11,7 +11,7 @@ from tqdm import tqdm
 from nclib.config import RunConfig
 from nclib.data.datasets import ImageSet, Splits
 from nclib.data.grouping import Grouping
-from nclib.measures.arrays import ArrayLike, as_labels, as_tensor
+from nclib.measures.arrays import ArrayLike, as_images, as_labels
 from nclib.networks.features import features_of
 from nclib.training.loop import Training, default_device, deterministic_kernels
 
@@ -35,13 +35,11 @@ def training_throughput(
     ------
     ValueError : images that are not uint8 of rank 4, or fewer of them than one batch.
     """
-    images = as_tensor(images).cpu()
-    if images.ndim != 4 or images.dtype != torch.uint8:
-        raise ValueError(f"images must be (N, C, H, W) uint8; got {images.dtype} {tuple(images.shape)}")
+    images = as_images(images).cpu()
+    config = RunConfig(arch=arch, width=width, batch_size=batch_size, augment="crop-flip", epochs=2)
     if len(images) < batch_size:
         raise ValueError(f"{len(images)} images do not fill one batch of {batch_size}")
     labels = as_labels(labels, len(images)).cpu()
-    config = RunConfig(arch=arch, width=width, batch_size=batch_size, augment="crop-flip", epochs=2)
     return _timed_epoch(_training(images, labels, config))
 
 

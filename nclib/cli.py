@@ -11,10 +11,12 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nclib import __version__, config
 from nclib.errors import NclibError
+
+MOST_SEEDS = 1000  # of one command, as of a chapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except NclibError as error:
-        print(f"nclib: {error}", file=sys.stderr)
+        _say(f"nclib: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # as in `nclib ls | head`: no one reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
@@ -34,6 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def printable(text: object) -> str:
+    """Text without control characters, escaped as in a Python string; only line breaks stay.
+
+    Names of files and classes may hold any: those that a terminal obeys, and those that no encoding has.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text)
+    )
+
+
+def _say(text: object, file: Any = None) -> None:
+    print(printable(text), file=file, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _stop_on_signals() -> None:
@@ -45,7 +66,7 @@ def _stop_on_signals() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nclib", description="Fine structure under neural collapse.")
+    parser = _Parser(prog="nclib", description="Fine structure under neural collapse.")
     parser.add_argument("--version", action="version", version=f"nclib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -83,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.add_argument("--output", type=Path, metavar="FILE", help="where to write the executed .ipynb")
     run.add_argument("--html", type=Path, metavar="FILE", help="where to write it as one HTML page")
+    run.add_argument("--force", action="store_true", help="overwrite files that are there")
 
     _add(commands, "bench", _bench, "measure how fast this machine trains")
     _add(commands, "doctor", _doctor, "say what is installed and found, and what to do about each lack")
@@ -112,8 +134,8 @@ def _train(options: argparse.Namespace) -> int:
         options.refuse("--release, --hours and --dry-run go with --queue")
     if options.hours is not None and not options.hours > 0:
         options.refuse(f"--hours {options.hours}: expected more than 0")
-    if options.seeds < 1:
-        options.refuse(f"--seeds {options.seeds}: expected 1 or more")
+    if not 1 <= options.seeds <= MOST_SEEDS:
+        options.refuse(f"--seeds {options.seeds}: expected 1 to {MOST_SEEDS}")
     if options.recipe:
         _config(options)  # refuses before torch is loaded
     from nclib.training import distributed
@@ -141,15 +163,15 @@ def _train_queue(options: argparse.Namespace) -> int:
 
     jobs = queue.read_queue(options.queue)
     if options.dry_run:
-        print("\n".join(queue.listing(jobs, options.release)))
+        _say("\n".join(queue.listing(jobs, options.release)))
         return 0
     with queue.alone(options.queue):
         if queue.remaining(jobs, options.release):
-            print("\n".join(queue.listing(jobs, options.release)), file=sys.stderr)
+            _say("\n".join(queue.listing(jobs, options.release)), file=sys.stderr)
         hours = float("inf") if options.hours is None else options.hours
         failures = queue.work(jobs, options.release, hours, done=lambda run: _say_where(run, options))
     there = len(jobs) - len(queue.remaining(jobs, options.release))
-    print("\n".join([f"{there} of {len(jobs)} runs are there", *failures]), file=sys.stderr)
+    _say("\n".join([f"{there} of {len(jobs)} runs are there", *failures]), file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -159,10 +181,10 @@ def _get(options: argparse.Namespace) -> None:
 
     run = find_run(chosen) or train_run(chosen)
     last = run.history[-1]
-    print(run)
-    print(f"coarse accuracy: train {last['train_accuracy']:.4f}, test {last['test_accuracy']:.4f}")
+    _say(run)
+    _say(f"coarse accuracy: train {last['train_accuracy']:.4f}, test {last['test_accuracy']:.4f}")
     made = run.provenance
-    print(f"made in {made['seconds']:.0f} s on {made['device']}, commit {made['commit'][:12]}")
+    _say(f"made in {made['seconds']:.0f} s on {made['device']}, commit {made['commit'][:12]}")
     _say_where(run, options)
 
 
@@ -176,12 +198,12 @@ def _release(options: argparse.Namespace) -> None:
         raise NclibError("the store has no such run; `nclib train` makes it")
     changed = [text for text in options.set if not text.startswith("seed=")]
     name = "-".join([options.recipe, *(text.replace("=", "-") for text in changed), f"seed{chosen.seed}"])
-    print(release(run, name))
+    _say(release(run, name))
 
 
 def _say_where(run: Any, options: argparse.Namespace) -> None:
     where = {"key": run.key, "folder": str(run.folder)}
-    print(json.dumps(where) if options.json else f"{run.key} {run.folder}", flush=True)
+    _say(json.dumps(where) if options.json else f"{run.key} {run.folder}")
 
 
 def _ls(options: argparse.Namespace) -> None:
@@ -194,13 +216,13 @@ def _ls(options: argparse.Namespace) -> None:
         try:
             found.append(Run(store.run_folder(key)))
         except NclibError as error:  # damaged, or of another version
-            print(f"{key[:12]}  unreadable: {error}", file=sys.stderr)
+            _say(f"{key[:12]}  unreadable: {error}", file=sys.stderr)
     for run in [*found, *released_runs()]:
         c, last = run.config, run.history[-1]
         if options.json:
-            print(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
+            _say(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
             continue
-        print(
+        _say(
             f"{run.key[:12]}  {'released' if run.released else 'stored':8}  {c.dataset:8} {c.grouping!s:10} "
             f"{c.arch} width {c.width}, {c.loss}, {c.epochs} epochs, seed {c.seed}: "
             f"coarse test accuracy {last['test_accuracy']:.3f}"
@@ -218,8 +240,8 @@ def _verify(options: argparse.Namespace) -> int:
             store.verified(key)
         except NclibError as error:
             failures += 1
-            print(error)
-    print(f"{len(keys)} runs verified, {failures} damaged")
+            _say(error)
+    _say(f"{len(keys)} runs verified, {failures} damaged")
     return 1 if failures or (options.key and not keys) else 0
 
 
@@ -227,7 +249,7 @@ def _gc(options: argparse.Namespace) -> int:
     from nclib.storage import store
 
     if foreign := store.strangers():
-        print(
+        _say(
             f"nothing in {foreign[0].parents[1]} is deleted: it is not marked as a store of nclib and holds "
             f"other things, for example {foreign[0]}",
             file=sys.stderr,
@@ -241,12 +263,12 @@ def _gc(options: argparse.Namespace) -> int:
         try:
             if not options.dry_run:
                 store.delete(path)
-            print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
+            _say(f"{'would delete' if options.dry_run else 'deleted'} {path}")
         except NclibError as error:
             failures += 1
-            print(f"not deleted: {error}", file=sys.stderr)
+            _say(f"not deleted: {error}", file=sys.stderr)
     if not doomed:
-        print("nothing to delete")
+        _say("nothing to delete")
     return 1 if failures else 0
 
 
@@ -281,16 +303,31 @@ def _run(options: argparse.Namespace) -> None:
 
     values = {name: notebook.read_value(name, text) for name, text in options.p}
     source = notebook.find_notebook(options.notebook)
-    for path in (options.output, options.html):
-        if path and not path.parent.is_dir():
-            raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
+    keep = options.output or (None if options.html else Path(f"out_{source.stem}.ipynb"))
+    written = [path for path in (keep, options.html) if path]
+    if len({path.resolve() for path in written}) < len(written):
+        raise NclibError(f"--output and --html are both {keep}; give each its own file")
+    for path in written:
+        _require_writable(path, source, options.force)
     with tempfile.TemporaryDirectory() as scratch:
-        keep = options.output or (None if options.html else Path(f"out_{source.stem}.ipynb"))
         executed = keep or Path(scratch) / source.name
         notebook.execute(source, executed, values)
         if options.html:
             notebook.write_html(executed, options.html)
-    print("wrote", ", ".join(str(path) for path in (keep, options.html) if path))
+    _say("wrote " + ", ".join(map(str, written)))
+
+
+def _require_writable(path: Path, source: Path, force: bool) -> None:
+    if not path.parent.is_dir():
+        raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise NclibError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and path.samefile(source):
+        raise NclibError(f"cannot write {path}: it is the notebook itself; choose another name")
+    if path.exists() and not force:
+        raise NclibError(f"{path} is there already; choose another name, or overwrite it with --force")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise NclibError(f"cannot write {path}: permission denied; choose another folder")
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -302,7 +339,7 @@ def _bench(options: argparse.Namespace) -> None:
     images = torch.randint(256, (2048, 3, 32, 32), generator=generator, dtype=torch.uint8)
     labels = torch.arange(2048) % 5
     speed = training_throughput(images, labels, "resnet18", width=16, batch_size=128)
-    print(f"ResNet-18 of width 16 on 3 x 32 x 32 images, batch 128: {speed:.0f} training images/s")
+    _say(f"ResNet-18 of width 16 on 3 x 32 x 32 images, batch 128: {speed:.0f} training images/s")
 
 
 def _doctor(options: argparse.Namespace) -> int:

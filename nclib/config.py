@@ -202,10 +202,15 @@ def _checked_grouping(value: Any) -> str | tuple[int, ...]:
         return value
     if isinstance(value, list | tuple) and len(value) > 1:
         labels = tuple(map(_plain, value))
-        if all(type(label) is int for label in labels) and set(labels) == set(range(max(1, *labels) + 1)):
+        if all(type(label) is int for label in labels) and _is_numbering(set(labels)):
             return labels
         raise ConfigError(f"grouping={value!r}: coarse labels must be 0, 1, ... with none left out")
     raise ConfigError(f"grouping={value!r}: expected {GROUPING_HELP}")
+
+
+def _is_numbering(labels: set[int]) -> bool:
+    """Whether these are 0, 1, ... without a gap, two at least; takes no memory for labels in between."""
+    return min(labels) == 0 and 1 <= max(labels) == len(labels) - 1
 
 
 def _checked_classes(name: str, value: Any) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ import platform
 import tempfile
 
 from nclib import config
-from nclib.errors import StoreError
+from nclib.cli import printable
+from nclib.errors import ConfigError, StoreError
 from nclib.paths import data_root, home
 
 PACKAGES = {  # distribution: what needs it, and how to install it
@@ -20,6 +21,7 @@ PACKAGES = {  # distribution: what needs it, and how to install it
     "jupyter-book": ("make book", "pip install '.[book]'"),
 }
 STORE_REMEDY = "set NCLIB_HOME to a folder that can be written"
+DEVICE_REMEDY = "unset NCLIB_DEVICE, or set it to cpu"
 
 
 def diagnose() -> int:
@@ -32,26 +34,29 @@ def diagnose() -> int:
     print(f"Python {platform.python_version()} on {platform.platform()}")
     missing = [name for name in PACKAGES if not _package(name)]
     writable = _store()
-    if not {"torch", "scikit-learn"} & set(missing):
-        _device()
+    computes = not {"torch", "scikit-learn"} & set(missing)
+    usable = computes and _device()
+    if computes:
         _datasets()
-    print(f"\nNext: {_next_step(missing, writable)}")
-    return 0 if writable and not {"torch", "scikit-learn"} & set(missing) else 1
+    print(f"\nNext: {_next_step(missing, writable, usable)}")
+    return 0 if writable and usable else 1
 
 
-def _next_step(missing: list[str], writable: bool) -> str:
+def _next_step(missing: list[str], writable: bool, usable: bool) -> str:
     if missing:
         purpose, remedy = PACKAGES[missing[0]]
         return f"{remedy}    # {missing[0]}, for {purpose}"
     if not writable:
         return STORE_REMEDY
+    if not usable:
+        return DEVICE_REMEDY
     return (
         "nclib run 01 --html 01.html    # the first chapter, for a browser; nothing that it needs is missing"
     )
 
 
 def _line(good: bool, what: str, remedy: str = "") -> bool:
-    print(f"[{'ok' if good else '--'}] {what}" + ("" if good else f"\n     {remedy}"))
+    print(printable(f"[{'ok' if good else '--'}] {what}" + ("" if good else f"\n     {remedy}")))
     return good
 
 
@@ -74,18 +79,25 @@ def _store() -> bool:
         return _line(False, f"store {home()} cannot be written: {error.strerror or error}", STORE_REMEDY)
 
 
-def _device() -> None:
+def _device() -> bool:
+    """Whether there is a device to train on, which only a wrong NCLIB_DEVICE prevents."""
     import torch
 
+    from nclib.training.loop import default_device
+
+    try:
+        default_device()
+    except ConfigError as error:
+        return _line(False, str(error), DEVICE_REMEDY)
     if torch.cuda.is_available():
-        _line(True, f"device {torch.cuda.get_device_name()}")
-        return
+        return _line(True, f"device {torch.cuda.get_device_name()}")
     remedy = "the quick and laptop tiers do not need one; the paper tier does"
     _line(False, f"no CUDA device; training on {os.cpu_count()} cores", remedy)
     bf16 = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
     detail = "has" if bf16 else "lacks"
     remedy = "ResNets train faster with --set precision=fp32 here, which makes other runs than the released"
     _line(bf16, f"the processor {detail} instructions for bf16, the precision of most recipes", remedy)
+    return True
 
 
 def _datasets() -> None:
@@ -101,4 +113,5 @@ def _datasets() -> None:
     _line(True, f"data sets: {', '.join(name for name in names if name not in absent)}")
     if absent:
         place = f"not in {data_root()}"
-        print(f"[--] {place}: {', '.join(absent)}; downloaded when first asked for, or set NCLIB_DATA")
+        remedy = "downloaded when first asked for, or set NCLIB_DATA"
+        print(printable(f"[--] {place}: {', '.join(absent)}; {remedy}"))

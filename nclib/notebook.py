@@ -32,6 +32,7 @@ OWN_RANGES = {  # whole-number parameters of chapters that are no configuration 
 }
 QUICK_RECIPE = "digits"
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
+LONGEST_VALUE = 1000  # characters of a parameter on the command line
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
 LONGEST_TEMPORARY = 60  # characters of a folder's path; the path of a socket may have about a hundred
 MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
@@ -100,17 +101,19 @@ def check_values(values: dict[str, Any]) -> None:
 def find_notebook(name: str) -> Path:
     """The .ipynb of a chapter, by its name or its number, or any notebook by its path.
 
+    A file that is there under the very name, ending in .ipynb, comes before a chapter of that name.
+
     Raises
     ------
     NclibError : no such notebook; the message lists the chapters.
     """
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name)
     chapters = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     stem = name.removesuffix(".ipynb").removesuffix(".md")
     for path in chapters:
         if stem in (path.stem, path.stem.partition("_")[0]):
             return path
-    if Path(name).is_file() and name.endswith(".ipynb"):
-        return Path(name)
     raise NclibError(f"no notebook {name!r}; chapters: {', '.join(path.stem for path in chapters)}")
 
 
@@ -118,6 +121,8 @@ def read_value(name: str, text: str) -> Any:
     """The value of a parameter as the command line gives it."""
     if name in config.field_names():
         return config.parse_override(f"{name}={text}")[1]
+    if len(text) > LONGEST_VALUE:
+        raise ConfigError(f"{name}={text[:20]}...: expected {LONGEST_VALUE} characters at most")
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
 
 
@@ -133,24 +138,41 @@ def execute(source: Path, output: Path, values: dict[str, Any]) -> None:
     Raises
     ------
     ConfigError : an unknown parameter or value; nothing is executed or written.
+    NclibError : the source is no notebook, or its parameters are no assignments; likewise.
     papermill.PapermillExecutionError : a cell failed; the copy shows where.
     """
-    import nbformat
     import papermill
 
-    cells = nbformat.read(source, as_version=4).cells
-    declared = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
-    check_names(values, [name for cell in declared for name in _assigned(cell)])
+    check_names(values, _declared(source))
     check_values(values)
     with kernel_folder() as folder:
         papermill.execute_notebook(
-            source,
-            output,
+            _as_written(source),
+            _as_written(output),
             parameters=values,
             kernel_name="python3",
             stderr_file=sys.stderr,
             config=kernel_config(folder),
         )
+
+
+def _declared(source: Path) -> list[str]:
+    """Names of the parameters that a notebook declares."""
+    import nbformat
+
+    try:
+        notebook = nbformat.read(source, as_version=4)
+        nbformat.validate(notebook)
+        tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        return [name for cell in tagged for name in _assigned(cell)]
+    except Exception as error:  # nbformat fails in as many ways as there are files that hold no notebook
+        reason = str(error).partition("\n")[0]
+        raise NclibError(f"{source} cannot be read as a notebook with parameters: {reason}") from error
+
+
+def _as_written(path: Path) -> str:
+    """A path in papermill's spelling: it fills in {names}, and "-" and addresses mean something to it."""
+    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager

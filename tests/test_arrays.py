@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nclib.measures import arrays
-from nclib.measures.arrays import as_features, as_labels, as_samples, float64_rows, of_parts
+from nclib.measures.arrays import as_features, as_labels, as_samples, as_whole, float64_rows, of_parts
 
 
 class TestFeatures:
@@ -38,6 +38,26 @@ class TestFeatures:
         with pytest.raises(ValueError, match=r"features must be finite; row 3 "):
             as_features(h)
 
+    @pytest.mark.parametrize("h", [np.ones((1, 2))[::-1], np.ones((2, 3)).T, np.ones((4, 4))[::2, ::-2]])
+    def test_any_layout_in_memory(self, h):
+        assert as_features(h).tolist() == h.tolist()
+
+    def test_floats_of_one_byte(self):
+        assert as_features(torch.ones(2, 2).to(torch.float8_e4m3fn)).dtype == torch.float64
+
+    def test_beyond_squares(self):
+        assert as_features(np.full((2, 2), -1e60)).min() == -1e60
+        assert as_features(torch.full((2, 2), torch.finfo(torch.float32).max)).dtype == torch.float32
+        with pytest.raises(ValueError, match=r"features reach 1e\+200; divide them"):
+            as_features([[0, -1e200]])
+
+    @pytest.mark.parametrize(
+        "h", [None, "ab", [["a"]], [[object()]], torch.eye(2).to_sparse(), torch.ones(2, 2, device="meta")]
+    )
+    def test_refuse_what_holds_no_numbers(self, h):
+        with pytest.raises(TypeError, match="expected"):
+            as_features(h)
+
     @pytest.mark.parametrize("h", [np.zeros(3), np.zeros((0, 2)), np.zeros((2, 2), dtype=complex)])
     def test_refuse_other_shapes(self, h):
         with pytest.raises(ValueError, match=r"real \(N, D\) array"):
@@ -45,11 +65,34 @@ class TestFeatures:
 
 
 class TestLabels:
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
-    def test_become_int64(self, dtype):
-        labels = as_labels(np.array([0, 2, 1], dtype=dtype))
+    @pytest.mark.parametrize("dtype", [*"bBhHiIlLqQefd", ">u2", ">f4", ">i8"])
+    @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor, list], ids=["numpy", "torch", "list"])
+    def test_become_int64(self, dtype, convert):
+        array = np.array([0, 2, 1], dtype=dtype)
+        labels = as_labels(
+            array if dtype in ("Q", ">u2", ">f4", ">i8") else convert(array), n=3, num_classes=3
+        )
         assert labels.dtype == torch.int64
         assert labels.tolist() == [0, 2, 1]
+
+    def test_false_and_true(self):
+        assert as_labels([False, True]).tolist() == [0, 1]
+
+    @pytest.mark.parametrize("y", [[2**63], [2**64 - 1]])
+    def test_beyond_int64(self, y):
+        with pytest.raises(ValueError, match=f"below 2..63; label 0 is {y[0]}"):
+            as_labels(np.array(y, dtype=np.uint64))
+
+    @pytest.mark.parametrize("y", [[0, 10**9], np.array([0, 1e18]), torch.tensor([0, 2**15])])
+    def test_absurd_class_numbers_take_no_memory(self, y):
+        with pytest.raises(ValueError, match=r"labels of 2 samples must be below 32768: .*; label 1 is"):
+            as_labels(y)
+        assert as_labels(y, num_classes=2**62).max() == y[1]
+
+    @pytest.mark.parametrize("y", [[], np.zeros(0, dtype=int), [1j]])
+    def test_refuse_none_at_all_and_complex_ones(self, y):
+        with pytest.raises(ValueError, match="must be integers, one at least"):
+            as_labels(y)
 
     @pytest.mark.parametrize(
         ("y", "message"),
@@ -70,6 +113,18 @@ class TestLabels:
         h = np.zeros((3, 2))
         assert as_samples(h, [0, 4, 1])[2] == 5
         assert as_samples(h, [0, 4, 1], 7)[2] == 7
+
+
+class TestWhole:
+    @pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), torch.tensor(3)])
+    def test_any_integer(self, value):
+        found = as_whole(value, "k", 1)
+        assert (found, type(found)) == (3, int)
+
+    @pytest.mark.parametrize("value", [2.5, 2.0, "2", None, True, np.True_, [2], 0, 11, 10**30, float("nan")])
+    def test_refuses_by_name(self, value):
+        with pytest.raises(ValueError, match=r"k=.*: expected a whole number, from 1 to 10"):
+            as_whole(value, "k", 1, 10)
 
 
 def test_chunks_join_to_the_whole(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -56,7 +57,8 @@ class TestGetAndTrain:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [([], "a RECIPE or --queue"), (["digits", "--queue", "paper"], "a RECIPE or --queue"),
-         (["digits", "--seeds", "0"], "expected 1 or more"), (["digits", "--dry-run"], "go with --queue"),
+         (["digits", "--seeds", "0"], "expected 1 to 1000"), (["digits", "--dry-run"], "go with --queue"),
+         (["digits", "--seeds", "100000000"], "1 to 1000"), (["digits", "--seeds", 30 * "9"], "1 to 1000"),
          (["digits", "--release"], "go with --queue"), (["--queue", "paper", "--seeds", "2"], "RECIPE"),
          (["--queue", "paper", "--set", "seed=1"], "RECIPE")],
     )  # fmt: skip
@@ -70,6 +72,8 @@ class TestGetAndTrain:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [(["digit"], "did you mean 'digits'"), (["digits", "--set", "epoch=3"], "did you mean 'epochs'"),
+         (["digits", "--set", "grouping=0,999999999"], "with none left out"),
+         (["digits", "--set", "seed=1" + 30 * "0"], "from 0 to 2147483647"),
          (["digits", "--set", "lr=nan"], "from 1e-08 to 100"), (["digits", "--set", "lr"], "field=value")],
     )  # fmt: skip
     def test_bad_input_is_one_line_and_writes_nothing(self, home, capsys, arguments, message):
@@ -222,6 +226,77 @@ class TestRunNotebook:
         assert cli.main(["run", "99_nothing"]) == 1
         assert "no notebook '99_nothing'" in capsys.readouterr().err
 
+    @pytest.fixture
+    def executed(self, monkeypatch):
+        """What would be executed, (source, output) as papermill is given them; nothing is."""
+        calls = []
+
+        def execute(source, output, **_):
+            calls.append((source, output))
+            Path(output.format()).touch()
+
+        monkeypatch.setattr("papermill.execute_notebook", execute)
+        return calls
+
+    @pytest.mark.parametrize("other", ["my.ipynb", "./my.ipynb", "link.ipynb", "hard.ipynb"])
+    @pytest.mark.parametrize("force", [[], ["--force"]])
+    def test_the_notebook_itself_is_not_overwritten(self, chapter, executed, capsys, other, force):
+        (chapter / "link.ipynb").symlink_to("my.ipynb")
+        os.link("my.ipynb", "hard.ipynb")
+        for option in ("--output", "--html"):
+            assert cli.main(["run", "my.ipynb", option, other, *force]) == 1
+            assert "it is the notebook itself" in capsys.readouterr().err
+        assert executed == []
+
+    def test_one_file_for_both_is_refused(self, chapter, executed, capsys):
+        assert cli.main(["run", "my.ipynb", "--output", "X", "--html", f"../{chapter.name}/X"]) == 1
+        assert "--output and --html are both X" in capsys.readouterr().err
+        assert executed == []
+
+    @pytest.mark.parametrize("arguments", [[], ["--output", "out_my.ipynb"], ["--html", "out_my.ipynb"]])
+    def test_overwrites_only_when_told_to(self, chapter, executed, capsys, arguments):
+        (chapter / "out_my.ipynb").write_text("mine")
+        assert cli.main(["run", "my.ipynb", *arguments]) == 1
+        assert "out_my.ipynb is there already" in capsys.readouterr().err
+        assert executed == []
+        assert (chapter / "out_my.ipynb").read_text() == "mine"
+        if "--html" not in arguments:
+            assert cli.main(["run", "my.ipynb", *arguments, "--force"]) == 0
+            assert len(executed) == 1
+
+    def test_output_that_is_a_folder(self, chapter, executed, capsys):
+        assert cli.main(["run", "my.ipynb", "--output", "."]) == 1
+        assert "it is a folder" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["-", "a {b} {0}.ipynb", "http:x.ipynb"])
+    def test_names_that_mean_something_to_papermill(self, chapter, executed, name):
+        assert cli.main(["run", "my.ipynb", "--output", name]) == 0
+        ((source, output),) = executed
+        assert (source.format(), output.format()) == (str(chapter / "my.ipynb"), str(chapter / name))
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"junk", b"[]", b"{}", b'{"cells": 3}', b"\xff", b"[" * 9999,
+         b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
+         b'{"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": ['
+         b'{"cell_type": "raw", "source": "%x 1", "metadata": {"tags": ["parameters"]}}]}'],
+    )  # fmt: skip
+    def test_what_is_no_notebook(self, chapter, executed, capsys, content):
+        (chapter / "junk.ipynb").write_bytes(content)
+        assert cli.main(["run", "junk.ipynb"]) == 1
+        assert "junk.ipynb cannot be read as a notebook" in capsys.readouterr().err
+        assert executed == []
+
+    @pytest.mark.parametrize("name", ["a\x1b[31m.ipynb", "\udcff\n\x07.ipynb", "<b>.ipynb"])
+    def test_hostile_names_are_printed_harmlessly(self, chapter, executed, capsys, name):
+        (chapter / "my.ipynb").rename(name)
+        assert cli.main(["run", name]) == 0
+        assert cli.main(["run", name]) == 1
+        assert cli.main(["run", f"no{name}"]) == 1
+        for text in capsys.readouterr():
+            assert text.replace("\n", "").isprintable()
+            assert name.replace("\x1b", "\\x1b").replace("\udcff", "\\udcff").replace("\x07", "\\x07") in text
+
     @pytest.mark.slow
     def test_executes_into_one_page(self, chapter, start):
         command = ["-m", "nclib.cli", "run", "my.ipynb", "-p", "k", "3", "--html", "out.html"]
@@ -300,6 +375,21 @@ class TestDoctor:
         out = capsys.readouterr().out
         assert f"the processor {word} instructions for bf16" in out
         assert ("--set precision=fp32" in out) != bf16
+
+    def test_a_device_that_is_none(self, home, capsys, monkeypatch):
+        monkeypatch.setenv("NCLIB_DEVICE", "garbage\x1b[31m")
+        assert cli.main(["doctor"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("[--] NCLIB_DEVICE='garbage\\x1b[31m': ") for line in lines)
+        assert lines[-1] == "Next: unset NCLIB_DEVICE, or set it to cpu"
+        assert cli.main(["train", "digits", *SET]) == 1
+        assert capsys.readouterr().err.startswith("nclib: NCLIB_DEVICE='garbage")
+
+    @pytest.mark.parametrize("variable", ["NCLIB_HOME", "NCLIB_DATA"])
+    def test_a_folder_of_no_user(self, home, capsys, monkeypatch, variable):
+        monkeypatch.setenv(variable, "~no-such-user/x")
+        assert cli.main(["doctor"]) == (1 if variable == "NCLIB_HOME" else 0)
+        assert f"{variable}=~no-such-user/x: Could not determine home" in "".join(capsys.readouterr())
 
     def test_store_that_cannot_be_written(self, tmp_path, monkeypatch, capsys):
         (tmp_path / "file").touch()

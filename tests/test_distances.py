@@ -293,7 +293,7 @@ class TestReconstruction:
         ("options", "message"),
         [
             ({"method": "magic"}, "'magic'; choose one of kmeans, pca-gmm, spectral, tsne-kmeans"),
-            ({"k": 0}, "k must be positive"),
+            ({"k": 0}, "k=0: expected a whole number, 1 or more"),
             ({"k": [2, 2]}, "one for each of 3 coarse classes; got"),
             ({"k": 500}, "coarse class 0 has .* samples for 500 clusters"),
         ],

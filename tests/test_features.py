@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nclib.networks.features import extract, features_of
+from nclib.networks.features import FeatureSet, extract, features_of
 from nclib.networks.models import build_model
 
 pytestmark = pytest.mark.numeric
@@ -20,6 +20,10 @@ def network() -> nn.Sequential:
 def loader(n: int = 10, size: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
     x = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
     return list(zip(x.split(size), (torch.arange(n) % 3).split(size), strict=True))
+
+
+def parts(f: FeatureSet) -> list[torch.Tensor]:
+    return [f.h, f.fine, f.coarse, f.weight, f.bias]
 
 
 def inputs() -> torch.Tensor:
@@ -64,6 +68,83 @@ class TestExtract:
         assert model.training
         assert not model[3]._forward_pre_hooks
         assert all(p.grad is None for p in model.parameters())
+
+    def test_is_a_copy_of_everything(self):
+        model = nn.Linear(6, 3)
+        x, y = torch.randn(4, 6), torch.arange(4) % 3
+        f = extract(model, [(x, y)])
+        kept = [part.clone() for part in parts(f)]
+        with torch.no_grad():
+            for shared in (x, y, model.weight, model.bias):
+                shared.add_(1)
+        f.coarse.add_(1)
+        kept[2].add_(1)
+        assert all(torch.equal(a, b) for a, b in zip(kept, parts(f), strict=True))
+
+    def test_a_loader_that_fills_one_buffer(self):
+        x, y = torch.empty(2, 6), torch.empty(2, dtype=torch.long)
+        batches = ((x.fill_(i), y.fill_(i)) for i in range(3))
+        f = extract(nn.Linear(6, 3), batches)
+        assert f.h[:, 0].tolist() == f.fine.tolist() == [0, 0, 1, 1, 2, 2]
+
+    def test_features_that_the_model_overwrites(self):
+        class Overwriting(nn.Linear):
+            def forward(self, x):
+                logits = super().forward(x)
+                x.zero_()
+                return logits
+
+        assert torch.equal(extract(Overwriting(6, 3), loader()).h, inputs())
+
+    def test_head_that_is_called_by_name(self):
+        class Named(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(6, 3)
+
+            def forward(self, x):
+                return self.head(input=x)
+
+        assert torch.equal(extract(Named(), loader()).h, inputs())
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_every_module_is_left_in_its_mode(self, fails):
+        model = nn.Sequential(nn.BatchNorm1d(6), nn.BatchNorm1d(6), nn.Linear(6, 3)).train()
+        model[0].eval()  # frozen, as in fine-tuning
+        before = [t.clone() for t in model.state_dict().values()]
+        if fails:
+            with pytest.raises(RuntimeError):
+                extract(model, [*loader(), (torch.zeros(2, 7), torch.zeros(2))])
+        else:
+            extract(model, loader())
+        assert [module.training for module in model.modules()] == [True, False, True, True]
+        assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
+
+    @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+    def test_features_that_are_not_finite(self, bad):
+        batches = loader()
+        batches[1][0][2] = bad
+        with pytest.raises(ValueError, match=r"features must be finite; row 6 "):
+            extract(nn.Linear(6, 3), batches)
+
+    @pytest.mark.parametrize(
+        ("batches", "message"),
+        [
+            ([], "0 batches"),
+            ([(torch.zeros(2, 6), torch.tensor([0.0, 0.5]))], "integers; got torch.float32"),
+            ([(torch.zeros(2, 6), torch.eye(2))], r"\(2, 2\)"),
+            ([(torch.zeros(1, 6), 0)], r"torch.int64 \(\)"),
+        ],
+    )
+    def test_batches_that_are_refused(self, batches, message):
+        with pytest.raises(ValueError, match=message):
+            extract(nn.Linear(6, 3), batches)
+
+    def test_layer_that_the_model_does_not_use(self):
+        model = nn.Identity()
+        model.spare = nn.Linear(6, 3)
+        with pytest.raises(ValueError, match="3 batches and the layer saw 0"):
+            extract(model, loader())
 
     def test_hook_goes_even_when_the_model_fails(self):
         model = network()

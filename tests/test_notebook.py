@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,15 @@ class TestFindNotebook:
     def test_by_path(self, chapters):
         assert find_notebook(str(chapters / "scratch.ipynb")) == chapters / "scratch.ipynb"
 
+    def test_a_file_of_that_name_comes_before_a_chapter(self, chapters, tmp_path_factory, monkeypatch):
+        here = tmp_path_factory.mktemp("here")
+        monkeypatch.chdir(here)
+        for name in ("05.ipynb", "05_label_reconstruction.ipynb"):
+            assert find_notebook(name) == chapters / "05_label_reconstruction.ipynb"
+            (here / name).touch()
+            assert find_notebook(name) == Path(name)
+        assert find_notebook("05") == chapters / "05_label_reconstruction.ipynb"
+
     @pytest.mark.parametrize("name", ["5x", "", "_", "scratch", "label_reconstruction"])
     def test_unknown_lists_the_chapters(self, name):
         with pytest.raises(NclibError, match=r"chapters: 02_coarse_labels, 05_label_reconstruction$"):
@@ -107,6 +117,13 @@ class TestReadValue:
     def test_bad_field(self):
         with pytest.raises(ConfigError, match="epochs=x: expected a whole number"):
             read_value("epochs", "x")
+
+    @pytest.mark.parametrize("text", ["9" * 5000, "x" * 10**6])
+    def test_of_any_length(self, text):
+        with pytest.raises(ConfigError, match=r"k=.*1000 characters at most"):
+            read_value("k", text)
+        with pytest.raises(ConfigError, match=r"epochs=.*expected a whole number"):
+            read_value("epochs", text)
 
 
 class TestPlainMarkdown:

@@ -6,6 +6,7 @@ Features keep their own precision, so that checking them costs no memory; measur
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,25 +21,52 @@ ArrayLike = NumpyLike | Tensor
 T = TypeVar("T")
 CHUNK = 2**18  # float64 numbers in flight: 2 MB, which stays in a processor's cache
 PART = 16 * CHUNK  # numbers that are worth a thread of their own
+LARGEST = 1e60  # feature, beyond all of float32
+SPARSE = 2**15  # class numbers that few samples may have: more than any data set's classes
+MOST_CLASSES = 2**24  # that may be asked for
+SEEDS = (0, 2**32 - 1)  # what every generator of numpy, torch and scikit-learn takes
 
 
 def as_tensor(values: ArrayLike) -> Tensor:
-    """The values as a tensor without gradient, sharing memory wherever numpy and torch can."""
+    """The values as a tensor without gradient, sharing memory wherever numpy and torch can.
+
+    Raises TypeError for what holds no numbers, and for tensors whose numbers do not lie in memory.
+    """
     if isinstance(values, Tensor):
+        if values.layout is not torch.strided or values.is_meta:
+            raise TypeError(f"expected a dense tensor with values; got {values.layout} on {values.device}")
         return values.detach()
-    array = np.ascontiguousarray(values)
+    array = np.asarray(values, order="C")
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"expected numbers; got an array of type {array.dtype}")
+    if min(array.strides, default=0) < 0:  # a single row counts as contiguous, either way round
+        array = array.copy()
+    known = np.dtype(f"{array.dtype.kind}{array.dtype.itemsize}")  # in this machine's order of bytes
     with warnings.catch_warnings():  # a read-only memory map is welcome: nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return torch.from_numpy(array.astype(known, copy=False).view(known))  # torch knows one C type a size
 
 
-def as_features(h: ArrayLike, name: str = "features") -> Tensor:
+def as_whole(value: object, name: str, low: int, high: int | None = None) -> int:
+    """A whole number of Python, numpy or torch from ``low`` to ``high``; ValueError for any other value."""
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        span = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}={value!r}: expected a whole number, {span}")
+    return number
+
+
+def as_features(h: ArrayLike, name: str = "features", largest: float = LARGEST) -> Tensor:
     """Check features; floating dtypes stay as they are, anything else becomes float64.
 
     Parameters
     ----------
     h : (N, D) features, numpy or torch, any device.
     name : what an error message calls them.
+    largest : absolute value; sums of fourth powers of ``LARGEST`` fit into float64.
 
     Returns
     -------
@@ -46,19 +74,31 @@ def as_features(h: ArrayLike, name: str = "features") -> Tensor:
 
     Raises
     ------
-    ValueError : not a real (N, D) array, empty, or not finite (naming the first bad row).
+    ValueError : not a real (N, D) array, empty, not finite (naming the first bad row), or too large.
+    TypeError : no numbers.
     """
     h = as_tensor(h)
     if h.ndim != 2 or h.numel() == 0 or h.is_complex():
         got = f"{h.dtype} {tuple(h.shape)}"
         raise ValueError(f"{name} must be a real (N, D) array, not empty; got {got}")
-    if not h.is_floating_point():
+    if not h.is_floating_point() or h.itemsize == 1:  # torch computes little in floats of one byte
         h = h.to(torch.float64)
     low, high = torch.aminmax(h)  # carries NaN along; unlike isfinite(h) it allocates nothing
     if not (torch.isfinite(low) and torch.isfinite(high)):
         row = int((~torch.isfinite(h)).any(dim=1).nonzero()[0])
         raise ValueError(f"{name} must be finite; row {row} is the first that is not")
+    reach = max(-float(low), float(high))
+    if reach > largest:
+        raise ValueError(f"{name} reach {reach:.3g}; divide them by a constant to be {largest:.0e} at most")
     return h
+
+
+def as_vector(values: ArrayLike, name: str, n: int) -> Tensor:
+    """A finite real vector (n,), float64 but on its own device. Raises ValueError for any other array."""
+    values = as_tensor(values)
+    if values.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},); got {tuple(values.shape)}")
+    return as_features(values[None], name).to(torch.float64)[0]
 
 
 def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None) -> Tensor:
@@ -66,9 +106,10 @@ def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None
 
     Parameters
     ----------
-    y : (N,) labels, integers in any dtype.
+    y : (N,) labels: integers, or whole numbers in any other real dtype; false and true are 0 and 1.
     n : the number of samples that they must belong to, if known.
-    num_classes : C, if labels must lie in [0, C).
+    num_classes : C, if labels must lie in [0, C). Else they must be below 2**15 or 2 N, whichever is more:
+        what follows allocates memory for every class number, used or not.
 
     Returns
     -------
@@ -76,16 +117,26 @@ def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None
 
     Raises
     ------
-    ValueError : wrong shape or length, a label that is no integer, is negative or is not below C.
+    ValueError : wrong shape or length, none at all, a label that is no integer, is negative or too large.
+    TypeError : no numbers.
     """
     y = as_tensor(y)
     if y.ndim != 1 or (n is not None and len(y) != n):
         expected = "(N,)" if n is None else f"({n},), one per sample"
         raise ValueError(f"labels must have shape {expected}; got {tuple(y.shape)}")
+    if len(y) == 0 or y.is_complex():
+        raise ValueError(f"labels must be integers, one at least; got {len(y)} of type {y.dtype}")
     labels = y.to(torch.int64)
-    _forbid(labels != y, y, "labels must be integers")
+    if y.is_floating_point():
+        _forbid(labels.to(torch.float64) != y.to(torch.float64), y, "labels must be integers")
+    if y.dtype == torch.uint64:
+        _forbid(labels < 0, y, "labels must be below 2**63")  # there int64 begins anew
     _forbid(labels < 0, y, "labels must not be negative")
-    if num_classes is not None:
+    if num_classes is None:
+        most = max(SPARSE, 2 * len(y))
+        rule = f"labels of {len(y)} samples must be below {most}: number the classes 0, 1, ... without gaps"
+        _forbid(labels >= most, y, rule)
+    else:
         _forbid(labels >= num_classes, y, f"labels must be below the class count {num_classes}")
     return labels
 
@@ -96,6 +147,8 @@ def as_samples(h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> tu
     C is the largest label plus one unless it is given. Raises what the two functions above raise.
     """
     h = as_features(h)
+    if num_classes is not None:
+        num_classes = as_whole(num_classes, "num_classes", 1, MOST_CLASSES)
     y = as_labels(y, len(h), num_classes).to(h.device)
     return h, y, int(y.max()) + 1 if num_classes is None else num_classes
 
@@ -144,3 +197,12 @@ def _forbid(bad: Tensor, y: Tensor, rule: str) -> None:
     if bad.any():
         position = int(bad.nonzero()[0])
         raise ValueError(f"{rule}; label {position} is {y[position].item()}")
+
+
+def as_images(images: ArrayLike) -> Tensor:
+    """Images (N, C, H, W) uint8, at least one, as a tensor. Raises ValueError for any others."""
+    images = as_tensor(images)
+    if images.ndim != 4 or images.dtype != torch.uint8 or images.numel() == 0:
+        got = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"images must be (N, C, H, W) uint8, not empty; got {got}")
+    return images

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
 
 MOST = 6  # clusters that are tried
 STARTS = 3  # of k-means
@@ -39,7 +39,12 @@ def choose_k(
 
     Raises
     ------
-    ValueError : an unknown method, a ``most`` below 2, or a class with too few samples.
+    ValueError : an unknown method, a ``most`` below 2, a class with too few samples, or with so few
+        distinct ones that "silhouette" or "gap" are not defined.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning : a coarse class has fewer distinct samples than clusters tried.
 
     Notes
     -----
@@ -58,10 +63,11 @@ def choose_k(
     """
     if method not in CRITERIA:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(CRITERIA)}")
+    most, seed = as_whole(most, "most", 2), as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     labels = as_labels(coarse, len(h)).cpu().numpy()
     sizes = np.bincount(labels)
-    if most < 2 or sizes.min() < 4 * most:
+    if sizes.min() < 4 * most:
         raise ValueError(
             f"most={most}: choose 2 or more, up to a quarter of the smallest class, {sizes.min()}"
         )
@@ -118,7 +124,10 @@ def _by_silhouette(x: np.ndarray, most: int, seed: int) -> int:
 
 def _log_scatter(x: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Logarithm of the sum of squares within 1 to ``most`` clusters."""
-    return np.log([_k_means(x, k, seed).inertia_ for k in range(1, most + 1)])
+    scatter = [_k_means(x, k, seed).inertia_ for k in range(1, most + 1)]
+    if not all(scatter):
+        raise ValueError(f"the gap of {len(x)} samples is not defined: {most} clusters leave no scatter")
+    return np.log(scatter)
 
 
 def _k_means(x: np.ndarray, k: int, seed: int) -> KMeans:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_samples, as_tensor, of_parts
+from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_samples, as_vector, as_whole, of_parts
 from nclib.measures.moments import Moments, centred
 from nclib.networks.features import exact_float32
 
@@ -47,13 +47,15 @@ def collapse_metrics(
     Returns
     -------
     dict of float, all of them without unit: nc1; nc2_equinorm, nc2_equiangular and nc2_maxangle,
-    each for ``_means`` and ``_weights``; nc3; nc4.
+    each for ``_means`` and ``_weights``; nc3; nc4. Where all class means coincide nc1 is infinite; where
+    one of them is the mean of all, or a row of the weights is zero, their nc2 and nc3 may be no numbers.
 
     Raises
     ------
     ValueError : features or labels that are refused, an empty class, a classifier or means of
-        another shape.
+        another shape, or not finite, a correction other than 0 or 1.
     """
+    weight = as_features(weight, "classifier weights")
     h, y, _ = as_samples(h, y, len(weight))
     moments = Moments.of_checked(h, y, len(weight))
     measures = collapse_of(moments, weight, per_class=per_class, correction=correction)
@@ -68,6 +70,7 @@ def collapse_of(
 
     ``per_class`` and ``correction`` are those of ``collapse_metrics``.
     """
+    correction = as_whole(correction, "correction", 0, 1)
     means = centred(moments.means)  # (C, D)
     if len(means) < 2:
         raise ValueError("neural collapse relates classes to each other; got a single class")
@@ -194,9 +197,7 @@ def _disagreement(h: Tensor, means: Tensor, weight: ArrayLike, bias: ArrayLike |
     """``nearest_mean_disagreement`` of features that ``as_features`` has returned."""
     means = means.to(h.device)
     weight = _as_means(weight, means, "classifier weights")
-    bias = means.new_zeros(len(means)) if bias is None else as_tensor(bias).to(means)
-    if bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape ({len(weight)},); got {tuple(bias.shape)}")
+    bias = means.new_zeros(len(means)) if bias is None else as_vector(bias, "bias", len(weight)).to(means)
     origin, axes = means.mean(dim=0), centred(means)
     lengths = axes.square().sum(dim=1) / 2
     low_axes = torch.cat([weight.float(), axes.float()])  # (2 C, D)

@@ -9,12 +9,13 @@ over pairs of classes are visited a few megabytes at a time, so that C may reach
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_tensor
+from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_vector, as_whole
 from nclib.measures.collapse import pair_rows
 from nclib.measures.moments import ClassMoments, Moments, centred
 
@@ -29,13 +30,19 @@ def class_distance_variance(moments: Moments) -> float:
     Returns
     -------
     float without unit: the mean over pairs i != j of (Var_i + Var_j) / (2 ||mu_i - mu_j||^2), Var_c
-    the biased scatter of class c. Zero at collapse; infinite where two means coincide.
+    the biased scatter of class c. Zero at collapse; infinite where two means coincide, not a number
+    where these classes have no width either.
+
+    Raises
+    ------
+    ValueError : a single class.
 
     Notes
     -----
     Galanti, György and Hutter (2022), arXiv 2112.15121.
     """
     means, scatter = moments.means, moments.scatter
+    _require_two(means, "classes")
     total = 0.0
     for rows, others in pair_rows(len(means)):
         squares = _distances(means[rows], means[others]) ** 2
@@ -55,7 +62,12 @@ def simplex_error(left: Tensor, right: Tensor | None = None) -> float:
 
     Returns
     -------
-    float in [0, 2]: || G / ||G||_F - (I - 1 1^T / C) / sqrt(C - 1) ||_F with G = left right^T.
+    float in [0, 2]: || G / ||G||_F - (I - 1 1^T / C) / sqrt(C - 1) ||_F with G = left right^T. Not a
+    number where G is zero.
+
+    Raises
+    ------
+    ValueError : vectors that are refused, of two shapes, or a single one.
 
     Notes
     -----
@@ -64,6 +76,9 @@ def simplex_error(left: Tensor, right: Tensor | None = None) -> float:
     """
     left = as_features(left, "vectors").to(torch.float64)
     right = left if right is None else as_features(right, "vectors").to(left)
+    if left.shape != right.shape:
+        raise ValueError(f"both factors must have one shape; got {tuple(left.shape)}, {tuple(right.shape)}")
+    _require_two(left, "vectors")
     classes = len(left)
     # ||left right^T||_F^2 = <left^T left, right^T right>, a table of D x D; of C x C where C is smaller
     wide = left.shape[1] >= classes
@@ -95,7 +110,7 @@ def uniformity(vectors: ArrayLike, kernel: str = "inverse", s: float = 1.0) -> f
 
     Raises
     ------
-    ValueError : an unknown kernel, or s = 0.
+    ValueError : an unknown kernel, an s that is 0 or not finite, a single vector, or one that is zero.
 
     Notes
     -----
@@ -104,10 +119,14 @@ def uniformity(vectors: ArrayLike, kernel: str = "inverse", s: float = 1.0) -> f
     """
     if kernel not in KERNELS:
         raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(KERNELS)}")
-    if kernel == "riesz" and s == 0:
-        raise ValueError("the Riesz kernel needs an exponent s other than 0; use kernel='log'")
+    if kernel == "riesz" and (s == 0 or not math.isfinite(s)):
+        raise ValueError(f"s={s!r}: the Riesz kernel needs a finite exponent other than 0; or kernel='log'")
     vectors = as_features(vectors, "vectors").to(torch.float64)
-    units = vectors / vectors.norm(dim=1, keepdim=True)
+    _require_two(vectors, "vectors")
+    norms = vectors.norm(dim=1, keepdim=True)
+    if not norms.all():
+        raise ValueError(f"vector {int((norms == 0).nonzero()[0, 0])} is zero; it has no direction")
+    units = vectors / norms
     total = 0.0
     for rows, others in pair_rows(len(units)):
         energies = KERNELS[kernel](_distances(units[rows], units[others]), s)
@@ -134,7 +153,12 @@ def duality_spread(moments: Moments, weight: ArrayLike, *, cosine: bool = True, 
 
     Returns
     -------
-    float, zero where all classes are equally aligned with their rows, as at self-duality.
+    float, zero where all classes are equally aligned with their rows, as at self-duality. Not a number
+    where a row, or a class mean less that of all, is zero.
+
+    Raises
+    ------
+    ValueError : a single class, weights of another shape than the means, or another correction.
 
     Notes
     -----
@@ -142,11 +166,14 @@ def duality_spread(moments: Moments, weight: ArrayLike, *, cosine: bool = True, 
     ``cosine=False, correction=1``.
     """
     means = centred(moments.means)
+    _require_two(means, "classes")
     weight = as_features(weight, "classifier weights").to(means)
+    if weight.shape != means.shape:
+        raise ValueError(f"weights must have shape {tuple(means.shape)}; got {tuple(weight.shape)}")
     products = (weight * means).sum(dim=1)  # (C,)
     if cosine:
         products = products / (weight.norm(dim=1) * means.norm(dim=1))
-    return float(products.std(correction=correction))
+    return float(products.std(correction=as_whole(correction, "correction", 0, 1)))
 
 
 def outlier_orthogonality(moments: Moments, outlier_mean: ArrayLike, *, centre: bool = False) -> float:
@@ -161,16 +188,15 @@ def outlier_orthogonality(moments: Moments, outlier_mean: ArrayLike, *, centre: 
 
     Returns
     -------
-    float in [0, 1]: the mean over classes of |cos(mu_c, mu_OOD)|, zero where orthogonal.
+    float in [0, 1]: the mean over classes of |cos(mu_c, mu_OOD)|, zero where orthogonal. Not a number
+    where one of the means is zero.
 
     Notes
     -----
     NECO, Ben Ammar et al. (2024), arXiv 2310.06823. Not invariant under shifts unless centred.
     """
     means = moments.means
-    outlier = as_tensor(outlier_mean).to(means)
-    if outlier.shape != means.shape[1:]:
-        raise ValueError(f"the outlier mean must have shape ({means.shape[1]},); got {tuple(outlier.shape)}")
+    outlier = as_vector(outlier_mean, "the outlier mean", means.shape[1]).to(means)
     if centre:
         means, outlier = centred(means), outlier - means.mean(dim=0)
     return float(((means @ outlier).abs() / (means.norm(dim=1) * outlier.norm())).mean())
@@ -206,6 +232,11 @@ def variability_collapse_index(moments: ClassMoments) -> float:
 def _distances(points: Tensor, others: Tensor) -> Tensor:
     """Euclidean distances by differences: inner products would lose the digits of close points."""
     return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _require_two(rows: Tensor, name: str) -> None:
+    if len(rows) < 2:
+        raise ValueError(f"this measure relates {name} to each other; got a single one")
 
 
 def _pairs(points: Tensor) -> float:

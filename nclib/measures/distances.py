@@ -56,7 +56,8 @@ def _distances(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
 
 
 def means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples per class (C,), class means (C, D) and biased scatter (C,) of checked samples."""
+    """Samples per class (C,), two at least, means (C, D) and biased scatter (C,) of checked samples."""
+    require_samples(torch.bincount(y), at_least=2)  # before memory is taken for classes
     counts, means = class_means(h, y, num_classes)
 
     def add(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +82,19 @@ def relative_distances(distances: ArrayLike) -> Tensor:
 
     Returns
     -------
-    (C, C) float64 without unit, symmetric, ones on the diagonal.
+    (C, C) float64 without unit, symmetric, ones on the diagonal. Where neither class has any width
+    infinite, not a number on the diagonal and where the means coincide.
+
+    Raises
+    ------
+    ValueError : distances that are not square, not finite or negative.
 
     Notes
     -----
     One where two classes have the same mean, whatever the width of each, up to 1 / n of n samples. MSDR
     divides by the own width alone, and so also grows where widths differ. The definition is ours.
     """
-    distances = as_features(distances, "distances").to(torch.float64)
+    distances = _square(distances)
     width = distances.diagonal()
     return 2 * distances / (width[:, None] + width[None, :])
 
@@ -105,7 +111,8 @@ def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
     Returns
     -------
     (C,) float64 without unit. 1 means no structure: siblings are as far as the class is wide. Not a
-    number for a class without siblings.
+    number for a class without siblings. Infinite for a class without width, or not a number where its
+    siblings coincide with it.
 
     Raises
     ------
@@ -121,8 +128,18 @@ def msdr_of(moments: Moments, group: ArrayLike) -> Tensor:
 
 def ratio_to_siblings(distances: Tensor, group: ArrayLike) -> Tensor:
     """``msdr`` from class distances (C, C) and the coarse label of each class, (C,)."""
-    siblings = sibling_pairs(group).to(distances.device)
+    distances = _square(distances)
+    siblings = sibling_pairs(as_labels(group, len(distances))).to(distances.device)
     return (distances * siblings).sum(dim=1) / siblings.sum(dim=1) / distances.diagonal()
+
+
+def _square(distances: ArrayLike) -> Tensor:
+    """Class distances (C, C) as float64, checked."""
+    distances = as_features(distances, "distances", largest=1e300).to(torch.float64)
+    if distances.shape[0] != distances.shape[1] or distances.min() < 0:
+        got = f"{tuple(distances.shape)} with a smallest entry of {float(distances.min()):.3g}"
+        raise ValueError(f"distances must be (C, C) and not negative; got {got}")
+    return distances
 
 
 def sibling_pairs(group: ArrayLike) -> Tensor:

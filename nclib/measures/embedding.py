@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nclib.measures.arrays import ArrayLike, as_features
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_whole
 
 STARTS = ("pca", "random")
 FEWEST = 5  # samples; with fewer no perplexity above one is left
@@ -28,7 +28,8 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
 
     Raises
     ------
-    ValueError : features that are not finite, fewer than five samples, or an unknown start.
+    ValueError : features that are not finite, fewer than five samples, all samples equal (to the
+        precision of squared distances), a perplexity below 1, or an unknown start.
 
     Notes
     -----
@@ -40,9 +41,14 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
 
     if initialization not in STARTS:
         raise ValueError(f"unknown initialization {initialization!r}; choose one of {', '.join(STARTS)}")
+    if not perplexity >= 1:
+        raise ValueError(f"perplexity={perplexity!r}: expected 1 neighbour or more, for example 30")
+    seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h).to(torch.float64).cpu()
     if len(h) < FEWEST:
         raise ValueError(f"t-SNE needs at least {FEWEST} samples; got {len(h)}")
+    if not (h - h[0]).square().any():
+        raise ValueError(f"t-SNE needs samples that differ; all {len(h)} are equal")
     h = h - h.mean(dim=0)
     embedding = TSNE(
         perplexity=min(perplexity, (len(h) - 1) / 3),

@@ -19,8 +19,18 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from nclib.measures.arrays import ArrayLike, as_labels, as_samples, float64_rows, of_parts
+from nclib.measures.arrays import (
+    MOST_CLASSES,
+    SPARSE,
+    ArrayLike,
+    as_labels,
+    as_samples,
+    as_whole,
+    float64_rows,
+    of_parts,
+)
 
+MOST_NUMBERS = 2**33  # that an accumulator may hold: 64 GB
 GRAM_COLUMNS = 256  # narrower blocks skip more of a symmetric product and multiply less efficiently
 
 
@@ -64,6 +74,8 @@ class Moments:
     @classmethod
     def of_checked(cls, h: Tensor, y: Tensor, num_classes: int) -> Moments:
         """``of`` what ``as_samples`` has returned: a look at all features is saved."""
+        if num_classes > max(SPARSE, len(h)):  # before memory is taken for them
+            raise ValueError(f"each of {num_classes} classes needs a sample; there are {len(h)} samples")
         counts, means = class_means(h, y, num_classes)
         require_samples(counts)
         dim = h.shape[1]
@@ -91,7 +103,8 @@ class Moments:
         are B M, and where Sigma_W is known in the coordinates of M, that is C <= D, it becomes
         B (M Sigma_W M^T) B^T in those of B M.
         """
-        group = as_labels(group, len(self.counts)).to(self.counts.device)
+        classes = len(self.counts)
+        group = as_labels(group, classes, classes).to(self.counts.device)
         counts = torch.zeros_like(self.counts[: int(group.max()) + 1]).index_add_(0, group, self.counts)
         require_samples(counts)
         sizes = self.counts.to(torch.float64)[:, None]  # (C, 1)
@@ -133,13 +146,17 @@ class ClassMoments:
 
     Parameters
     ----------
-    num_classes, dim : C and D.
+    num_classes, dim : C and D; the accumulator holds (C + D) D numbers.
     device : where batches are accumulated.
 
     Attributes
     ----------
     counts : (C,) int64. Classes may be empty until ``summary``; their mean and scatter read zero.
     means : (C, D) class means.
+
+    Raises
+    ------
+    ValueError : C or D that is no positive whole number, or more memory than 64 GB.
 
     Notes
     -----
@@ -148,6 +165,12 @@ class ClassMoments:
     """
 
     def __init__(self, num_classes: int, dim: int, device: str | torch.device = "cpu") -> None:
+        num_classes, dim = as_whole(num_classes, "num_classes", 1, MOST_CLASSES), as_whole(dim, "dim", 1)
+        if (num_classes + dim) * dim > MOST_NUMBERS:
+            raise ValueError(
+                f"num_classes={num_classes}, dim={dim}: that is {(num_classes + dim) * dim:.1e} numbers; "
+                f"choose {MOST_NUMBERS:.1e} at most"
+            )
         self.counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
         self.means = torch.zeros(num_classes, dim, dtype=torch.float64, device=device)
         self._squares = torch.zeros_like(self.means[:, 0])  # (C,) sums
@@ -183,6 +206,8 @@ class ClassMoments:
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """Become the moments of both streams joined; ``other`` is not changed. Returns itself."""
+        if not isinstance(other, ClassMoments):
+            raise TypeError(f"only ClassMoments merge; got {type(other).__name__}")
         if self.means.shape != other.means.shape:
             mine, theirs = tuple(self.means.shape), tuple(other.means.shape)
             raise ValueError(f"only moments of equal (C, D) merge; got {mine} and {theirs}")

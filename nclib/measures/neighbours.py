@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.arrays import ArrayLike, as_features, as_labels, as_whole
 
 
 def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 10) -> np.ndarray:
@@ -24,7 +24,7 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
 
     Raises
     ------
-    ValueError : a coarse class with k samples or fewer, or a k that is not positive.
+    ValueError : a coarse class with k samples or fewer, or a k that is no positive whole number.
 
     Notes
     -----
@@ -33,6 +33,7 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
     h = as_features(h)
     fine, coarse = (as_labels(labels, len(h)).cpu().numpy() for labels in (fine, coarse))
     smallest = np.unique(coarse, return_counts=True)[1].min()
+    k = as_whole(k, "k", 0)
     if not 1 <= k < smallest:
         raise ValueError(
             f"k={k}: choose 1 to {smallest - 1}, the smallest coarse class has {smallest} samples"
@@ -48,7 +49,12 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
 
 
 def purity_by_chance(fine: ArrayLike, coarse: ArrayLike) -> np.ndarray:
-    """What ``neighbour_purity`` expects of neighbours drawn at random in the coarse class, (N,)."""
+    """What ``neighbour_purity`` expects of neighbours drawn at random in the coarse class, (N,).
+
+    Not a number for a sample that is alone in its coarse class.
+    """
     fine = as_labels(fine).cpu().numpy()
     coarse = as_labels(coarse, len(fine)).cpu().numpy()
-    return (np.bincount(fine)[fine] - 1) / (np.bincount(coarse)[coarse] - 1)
+    others = np.bincount(coarse)[coarse] - 1.0  # (N,)
+    same = np.bincount(fine)[fine] - 1.0
+    return np.divide(same, others, out=np.full(len(fine), np.nan), where=others > 0)

@@ -20,11 +20,21 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional as F
 
-from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.arrays import (
+    SEEDS,
+    ArrayLike,
+    as_features,
+    as_images,
+    as_labels,
+    as_tensor,
+    as_vector,
+    as_whole,
+)
 from nclib.measures.moments import class_means
 from nclib.networks.features import FeatureSet
 
 NEIGHBOURS = 50  # k of the nearest-neighbour score
+LONGEST = 4096  # side of an image
 NOISE = 1e-6  # spread, relative to the size of features, below which float32 holds rounding
 
 
@@ -49,17 +59,24 @@ def outlier_scores(
 
     Raises
     ------
-    ValueError : features or labels that are refused, or a class with fewer than two samples.
+    ValueError : an unknown score, features, labels or a head that are refused or do not fit each other,
+        or a class with fewer than two samples.
     """
+    names = list(SCORES if scores is None else scores)
+    if unknown := [name for name in names if name not in SCORES]:
+        raise ValueError(f"unknown scores {unknown}; choose among {', '.join(SCORES)}")
     h = _exact(as_features(h))
     labels = as_labels(train.coarse if labels is None else labels, len(train.h)).cpu()
     present, labels, counts = labels.unique(return_inverse=True, return_counts=True)  # numbered without gaps
     if counts.min() < 2:
         raise ValueError(f"a class needs 2 samples or more; class {int(present[counts.argmin()])} has 1")
-    exact = FeatureSet(
-        _exact(as_features(train.h)), train.fine, train.coarse, _exact(train.weight), _exact(train.bias)
-    )
-    return {name: SCORES[name](exact, labels, h).numpy() for name in scores or SCORES}
+    weight = as_features(train.weight, "classifier weights")
+    bias = as_vector(train.bias, "bias", len(weight))
+    exact = FeatureSet(_exact(as_features(train.h)), train.fine, train.coarse, _exact(weight), _exact(bias))
+    if not h.shape[1] == exact.h.shape[1] == weight.shape[1]:
+        dims = f"{exact.h.shape[1]}, {weight.shape[1]} and {h.shape[1]}"
+        raise ValueError(f"training features, weights and features must have one dimension; got {dims}")
+    return {name: SCORES[name](exact, labels, h).numpy() for name in names}
 
 
 def detection_of(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
@@ -78,11 +95,14 @@ def detection_of(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
 
     Raises
     ------
-    ValueError : no samples on one side, or a score that is not finite.
+    ValueError : no samples on one side, or scores that are not (N,), real and finite.
     """
-    inside, outside = np.asarray(inside), np.asarray(outside)
-    if not (len(inside) and len(outside)):
-        raise ValueError(f"both sides need samples; got {len(inside)} inside and {len(outside)} outside")
+    inside, outside = (as_tensor(scores).cpu() for scores in (inside, outside))
+    if not (inside.numel() and outside.numel()):
+        raise ValueError(
+            f"both sides need samples; got {inside.numel()} inside and {outside.numel()} outside"
+        )
+    inside, outside = _as_scores(inside), _as_scores(outside)
     is_outlier = np.repeat([0, 1], [len(inside), len(outside)])
     passing = math.ceil(95 * len(inside) / 100)  # 0.95 * n may round up past an integer
     threshold = np.sort(inside)[passing - 1]
@@ -196,8 +216,13 @@ def noise_like(images: Tensor, seed: int) -> Tensor:
     Returns
     -------
     (N, C, H, W) uint8. Rounding to [0, 255] moves mean and deviation where a channel is near an end.
+
+    Raises
+    ------
+    ValueError : other images, or a seed that is no whole number from 0 on.
     """
-    pixels = images.float()
+    seed = as_whole(seed, "seed", *SEEDS)
+    pixels = as_images(images).float()
     deviation, mean = torch.std_mean(pixels, dim=(0, 2, 3), keepdim=True, correction=0)
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return (mean + deviation * noise).round().clamp(0, 255).to(torch.uint8)
@@ -209,18 +234,27 @@ def resized(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     Parameters
     ----------
     images : (N, C, H, W) uint8.
-    shape : (C', H', W'), as ``run.image_shape``.
+    shape : (C', H', W'), as ``run.image_shape``; none above 4096.
 
     Returns
     -------
     (N, C', H', W') uint8. Where channels differ in number, each is the mean of the old ones; the size
     changes by bilinear interpolation, with antialiasing where it shrinks.
     """
-    channels, *size = shape
-    pixels = images.float()
+    channels, *size = (as_whole(length, "shape", 1, LONGEST) for length in shape)
+    if len(size) != 2:
+        raise ValueError(f"shape={shape!r}: expected (channels, height, width)")
+    pixels = as_images(images).float()
     if images.shape[1] != channels:
         pixels = pixels.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)
     return F.interpolate(pixels, size, mode="bilinear", antialias=True).round().to(torch.uint8)
+
+
+def _as_scores(scores: Tensor) -> np.ndarray:
+    """Scores (N,) as float64, checked."""
+    if scores.ndim != 1:
+        raise ValueError(f"scores must have shape (N,); got {tuple(scores.shape)}")
+    return as_features(scores[:, None], "scores", largest=1e300)[:, 0].double().numpy()
 
 
 def _exact(values: Tensor) -> Tensor:

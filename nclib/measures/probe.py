@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +32,24 @@ class LinearProbe:
 
     def predict(self, h: ArrayLike) -> np.ndarray:
         """Labels (N,) int64 of features (N, D)."""
-        return self.classifier.predict(_whitened(as_features(h), self.origin, self.basis))
+        h = as_features(h)
+        if h.shape[1] != len(self.origin):
+            raise ValueError(f"features must have dimension {len(self.origin)} here; got {h.shape[1]}")
+        return self.classifier.predict(_whitened(h, self.origin, self.basis))
 
     def accuracy(self, h: ArrayLike, y: ArrayLike) -> float:
         """Share of the features (N, D) whose label (N,) is predicted."""
-        return float(np.mean(self.predict(h) == as_labels(y, len(h)).cpu().numpy()))
+        found = self.predict(h)
+        return float(np.mean(found == as_labels(y, len(found)).cpu().numpy()))
 
     def per_class_accuracy(self, h: ArrayLike, y: ArrayLike) -> np.ndarray:
         """Accuracy within every class of ``y``, (C,) float64, C the largest label plus one.
 
         Not a number for a class without samples.
         """
-        y = as_labels(y, len(h)).cpu().numpy()
-        correct = self.predict(h) == y
+        found = self.predict(h)
+        y = as_labels(y, len(found)).cpu().numpy()
+        correct = found == y
         counts = np.bincount(y)
         hits = np.bincount(y, weights=correct)
         return np.divide(hits, counts, out=np.full(len(counts), np.nan), where=counts > 0)
@@ -63,7 +69,7 @@ def linear_probe(h: ArrayLike, y: ArrayLike) -> LinearProbe:
 
     Raises
     ------
-    ValueError : features or labels that are refused, or labels of a single class.
+    ValueError : features or labels that are refused, features that are all equal, or a single class.
 
     Warns
     -----
@@ -79,7 +85,10 @@ def linear_probe(h: ArrayLike, y: ArrayLike) -> LinearProbe:
     h, y, _ = as_samples(h, y)
     origin, basis = _whitening(h)
     classifier = LogisticRegression(max_iter=2000)
-    return LinearProbe(origin, basis, classifier.fit(_whitened(h, origin, basis), y.cpu().numpy()))
+    with warnings.catch_warnings():  # few samples a class are no sign of a regression here
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        classifier.fit(_whitened(h, origin, basis), y.cpu().numpy())
+    return LinearProbe(origin, basis, classifier)
 
 
 def _whitening(h: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +98,8 @@ def _whitening(h: Tensor) -> tuple[Tensor, Tensor]:
     centred = h - origin
     variances, directions = torch.linalg.eigh(centred.T @ centred / len(h))  # (D,), (D, D)
     kept = variances > NOISE**2 * variances[-1]
+    if not kept.any():
+        raise ValueError(f"a probe needs features that differ; all {len(h)} are equal")
     return origin, directions[:, kept] / variances[kept].sqrt()
 
 

@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
 from nclib.measures.embedding import tsne
 
 COMPONENTS = 10  # principal components that a mixture is fitted to
@@ -50,11 +50,17 @@ def reconstruct_labels(
 
     Raises
     ------
-    ValueError : an unknown method, a coarse class with fewer samples than clusters, or a k that is
-        not positive.
+    ValueError : an unknown method, a coarse class with fewer samples than clusters (spectral: no more
+        samples than clusters), or with equal samples only (t-SNE, mixture), a k that is no positive whole
+        number.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning : a coarse class has fewer distinct samples than clusters.
     """
     if method not in CLUSTERINGS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(CLUSTERINGS)}")
+    seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     coarse = as_labels(coarse, len(h)).to(h.device)
     clusters = _clusters_per_class(k, int(coarse.max()) + 1)
@@ -72,11 +78,11 @@ def reconstruct_labels(
 
 
 def _clusters_per_class(k: int | Sequence[int], num_coarse: int) -> list[int]:
-    clusters = [int(each) for each in (k if np.ndim(k) else [k] * num_coarse)]
-    if len(clusters) != num_coarse or min(clusters) < 1:
+    clusters = list(k) if np.ndim(k) else [k] * num_coarse
+    if len(clusters) != num_coarse:
         needed = f"one for all or one for each of {num_coarse} coarse classes"
         raise ValueError(f"k must be positive, {needed}; got {k}")
-    return clusters
+    return [as_whole(each, "k", 1) for each in clusters]
 
 
 def _kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -84,6 +90,10 @@ def _kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def _pca_gmm(h: np.ndarray, k: int, seed: int) -> np.ndarray:
+    if k == 1:
+        return np.zeros(len(h), dtype=np.int64)
+    if not np.square(h - h[0]).any():
+        raise ValueError(f"principal components need samples that differ; all {len(h)} of a class are equal")
     x = PCA(min(COMPONENTS, *h.shape), random_state=seed).fit_transform(h)
     least = 1e-6 * x.var(axis=0).mean()  # variance that keeps covariances invertible, on the scale of x
     mixture = GaussianMixture(k, n_init=10, reg_covar=max(least, np.finfo(float).tiny), random_state=seed)
@@ -93,12 +103,17 @@ def _pca_gmm(h: np.ndarray, k: int, seed: int) -> np.ndarray:
 def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
     if k == 1:
         return np.zeros(len(h), dtype=np.int64)
+    if k == len(h):
+        raise ValueError(f"spectral clustering finds fewer clusters than samples; k={k} is all of them")
     neighbours = min(GRAPH_NEIGHBOURS, max(2, len(h) // (2 * k)))  # a sample is one of its own
     clustering = SpectralClustering(
         k, affinity="nearest_neighbors", n_neighbors=neighbours, random_state=seed
     )
-    with warnings.catch_warnings():  # parts of a graph that nothing joins are clusters, and found as such
+    with warnings.catch_warnings():
+        # parts of a graph that nothing joins are clusters, and found as such
         warnings.filterwarnings("ignore", "Graph is not fully connected")
+        # as many features as samples are taken for affinities
+        warnings.filterwarnings("ignore", "The spectral clustering API has changed")
         return clustering.fit_predict(h)
 
 
@@ -130,6 +145,10 @@ class Match(NamedTuple):
 def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
     """Best one-to-one relabelling of pseudo labels by the Hungarian method; both are (N,).
 
+    Raises
+    ------
+    ValueError : labels that are refused, or of two lengths.
+
     Notes
     -----
     Maximises the agreement with the true labels (Kuhn, 1955). There may be more pseudo labels than
@@ -137,10 +156,12 @@ def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
     """
     pseudo = as_labels(pseudo).cpu().numpy()
     true = as_labels(true, len(pseudo)).cpu().numpy()
-    agreement = np.zeros((pseudo.max() + 1, true.max() + 1), dtype=np.int64)
-    np.add.at(agreement, (pseudo, true), 1)
+    found, row = np.unique(pseudo, return_inverse=True)
+    names, column = np.unique(true, return_inverse=True)
+    agreement = np.zeros((len(found), len(names)), dtype=np.int64)
+    np.add.at(agreement, (row, column), 1)
     rows, columns = linear_sum_assignment(agreement, maximize=True)
-    mapping = np.full(len(agreement), -1, dtype=np.int64)
-    mapping[rows] = columns
-    labels = mapping[pseudo]
+    mapping = np.full(len(found), -1, dtype=np.int64)
+    mapping[rows] = names[columns]
+    labels = mapping[row]
     return Match(labels, float((labels == true).mean()))

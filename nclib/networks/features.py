@@ -64,34 +64,67 @@ def extract(
     Parameters
     ----------
     model : network that maps a batch of inputs to logits.
-    loader : batches (inputs, labels).
+    loader : batches (inputs, labels), a tensor and (B,) integers.
     layer : name of the linear layer in ``model.named_modules()``; by default the last one.
 
     Returns
     -------
-    FeatureSet : both label levels are the loader's labels.
+    FeatureSet : both label levels are the loader's labels. It shares no memory with the model, with the
+    loader's batches or between its parts, so that training on does not change it.
 
     Raises
     ------
-    ValueError : no such layer, a layer that is not linear, or features that are not of rank 2.
+    ValueError : no such layer, a layer that is not linear, no batches, features that are not of rank 2 or
+        not finite, labels that are not one integer a sample.
+
+    Notes
+    -----
+    Every module is in evaluation mode meanwhile, and afterwards in the mode that it was in. Modes are set
+    directly: a module that acts on ``train()`` or ``eval()`` does not notice.
     """
     head = _linear_layer(model, layer)
     device = next(model.parameters()).device
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0].float().cpu()))
+
+    def keep(_module: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+        inputs.append(_float32(*args, *named.values()))  # a linear layer takes one, by place or by name
+
+    hook = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
         with evaluating(model), exact_float32():
             for x, y in loader:
+                if not isinstance(x, Tensor):
+                    raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 model(x.to(device))
-                labels.append(torch.as_tensor(y).cpu())
+                labels.append(_batch_labels(y))
     finally:
         hook.remove()
+    if not (inputs and labels):
+        raise ValueError(f"the loader gave {len(labels)} batches and the layer saw {len(inputs)}")
     h, fine = torch.cat(inputs), torch.cat(labels)
     if h.ndim != 2 or len(h) != len(fine):
         raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
-    bias = torch.zeros(head.out_features) if head.bias is None else head.bias
-    return FeatureSet(h, fine, fine, head.weight.detach().float().cpu(), bias.detach().float().cpu())
+    if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
+        raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
+    bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
+    return FeatureSet(h, fine, fine.clone(), _float32(head.weight), bias)
+
+
+def _float32(values: Tensor) -> Tensor:
+    """A copy on the CPU, without gradient."""
+    return values.detach().to("cpu", torch.float32, copy=True)
+
+
+def _batch_labels(y: Tensor) -> Tensor:
+    """A copy of the labels (B,) of a batch, int64 on the CPU."""
+    try:
+        y = torch.as_tensor(y).detach()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"labels of a batch must be (B,) integers: {error}") from error
+    if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and (y.double() % 1 != 0).any()):
+        raise ValueError(f"labels of a batch must be (B,) integers; got {y.dtype} {tuple(y.shape)}")
+    return y.to("cpu", torch.int64, copy=True)
 
 
 def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
@@ -107,14 +140,16 @@ def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode that was is restored."""
-    training = model.training
-    model.eval()
+    """Evaluation mode without gradients; every module's own mode is restored, frozen ones among others."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from nclib.config import RunConfig
 from nclib.data.datasets import Splits, followed_images
 from nclib.data.grouping import Grouping, task
-from nclib.errors import TrainingError
+from nclib.errors import ConfigError, TrainingError
 from nclib.measures.collapse import nearest_mean_disagreement
 from nclib.measures.moments import Moments
 from nclib.networks.features import FeatureSet, feature_tensors, features_of
@@ -84,9 +84,19 @@ class Trained:
 
 
 def default_device() -> torch.device:
-    """``NCLIB_DEVICE``, else CUDA where there is one, else the CPU."""
+    """``NCLIB_DEVICE``, else CUDA where there is one, else the CPU.
+
+    Raises ConfigError for an ``NCLIB_DEVICE`` that torch does not know or that cannot compute here.
+    """
     chosen = os.environ.get("NCLIB_DEVICE")
-    return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not chosen:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        reason = str(error).partition(". ")[0].partition("\n")[0]  # some go on for a page
+        raise ConfigError(f"NCLIB_DEVICE={chosen!r}: {reason}; set it to cpu or cuda, or unset it") from error
+    return torch.device(chosen)
 
 
 def measured_epochs(epochs: int) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nclib.measures.arrays import ArrayLike, as_labels
+from nclib.measures.arrays import ArrayLike, as_features, as_labels
 
 Objective = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 NC_TERMS = (
@@ -54,13 +54,14 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
 
     Returns
     -------
-    scalar in the dtype of ``h``, computed in float64, differentiable in ``h`` and ``weight``. Zero at
-    collapse, where its gradient is finite; not finite where all class means coincide.
+    scalar in the dtype of ``h`` (float64 if it holds integers), computed in float64, differentiable in
+    ``h`` and ``weight``. Zero at collapse, where its gradient is finite; not finite where all class means
+    coincide.
 
     Raises
     ------
-    ValueError : shapes or labels that do not fit, an unknown term, fewer than two classes in the
-        batch, or D < C - 1, where no simplex frame exists.
+    ValueError : features, weights or labels that are refused or do not fit each other, an unknown term,
+        fewer than two classes in the batch, or D < C - 1, where no simplex frame exists.
 
     Notes
     -----
@@ -69,8 +70,8 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
     the same centre. A network that has collapsed therefore has zero loss on any batch. A class with one
     sample has a mean, and no variation within. No term sees the bias of the last layer.
     """
-    h, weight = torch.as_tensor(h), torch.as_tensor(weight)
-    if h.ndim != 2 or weight.ndim != 2 or h.shape[1] != weight.shape[1]:
+    h, weight = _with_gradient(h, "features"), _with_gradient(weight, "weight")
+    if h.shape[1] != weight.shape[1]:
         raise ValueError(
             f"features (N, D) and weight (C, D) must have one D; got {tuple(h.shape)}, {tuple(weight.shape)}"
         )
@@ -82,6 +83,12 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
     if unknown or not terms:
         raise ValueError(f"unknown terms {unknown}; allowed: {', '.join(measures)}")
     return sum(measures[term] for term in terms).to(h.dtype)
+
+
+def _with_gradient(values: ArrayLike, name: str) -> Tensor:
+    """Features (N, D), checked; a tensor of floats keeps its gradient."""
+    checked = as_features(values, name)
+    return values if isinstance(values, Tensor) and values.dtype == checked.dtype else checked
 
 
 def is_collapse(loss: str) -> bool:
