@@ -110,7 +110,7 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
     by_time : of ``decay_sweep``. Points are means over seeds, bars their 95 % intervals, lines the theory
         of infinite width.
     """
-    _, panels = plt.subplots(1, 2, figsize=(9.4, 4.2), sharey=True, layout="constrained")
+    _, panels = plt.subplots(1, 2, figsize=(10.4, 4.2), sharey=True, layout="constrained")
     words = []
     eps = by_margin["eps"].iloc[0]
     for number, (rho, rows) in enumerate(by_margin.groupby("rho")):
@@ -132,8 +132,8 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
     panels[0].set_xticks(goals, [f"{goal:g}" for goal in goals])
     panels[0].minorticks_off()
     panels[1].set(title="weight decay", xlabel=r"training time $t$")
-    for panel in panels:
-        panel.legend(fontsize="small")
+    panels[0].legend(fontsize="small")
+    panels[1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     panels[0].figure.suptitle(
         "Training on removes structure where siblings are alike (points: simulated, lines: predicted)"
     )

@@ -77,14 +77,18 @@ def explained_variance_test(
     -----
     p = (1 + draws with T at least as large) / (1 + draws) is exact where the fine classes differ in label
     only. Where they share one mean and differ in width, it is exact in the limit of many samples if their
-    covariances are proportional (Janssen, 1997, for one feature).
+    covariances are proportional (Janssen, 1997, for one feature). Measured at the level 0.05 over 1,000
+    draws of 100 samples in two classes, widths 1 : 5 and variances that fall like k^-1.5: 0.044 to 0.061;
+    0.082 for three classes of 20, 40 and 80 samples and widths 5, 2 and 1.
 
     The interval inverts a bootstrap within classes. Let delta hold the observed gaps sqrt(n_c) (mu_c - mu)
     of all classes, u its direction, and Z what resampled means add to it. A population whose gaps have the
     squared length b would show squares of b + 2 sqrt(b) u.Z + ||Z||^2. For every resample b is solved
     such that its share is the observed one; the interval lies between quantiles of these b. Resampling
     the share itself fails where means coincide, since observed means never do. The direction, too, is the
-    observed one; for the upper end u.Z counts at least as much as in the mean direction of Z.
+    observed one; for the upper end u.Z counts at least as much as in the mean direction of Z. Intervals of
+    95 % covered shares from 0 to 0.6 in 92.5 to 100 % of 200 draws in each of 40 cases: equal and falling
+    variances, widths 1 : 5, classes of 20 and 80 samples, two and five classes.
     """
     if permutations < 1:
         raise ValueError(f"permutations must be 1 or more; got {permutations}")
