@@ -107,7 +107,7 @@ class TestInterval:
         ],
     )
     def test_covers_the_share_of_the_population(self, sizes, widths, spectrum, share, along_noise):
-        """At least 0.95 less four standard errors of 200 draws; measured 0.925 to 1 in 40 cases."""
+        """At least 0.95 less four standard errors of 200 draws; measured 0.925 to 1 in 50 cases."""
         rng, covered = np.random.default_rng(5), []
         for i in range(200):
             h, fine, coarse = drawn(rng, sizes, widths, spectrum, share, along_noise)

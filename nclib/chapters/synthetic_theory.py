@@ -92,7 +92,7 @@ def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: fl
         panel.set(title=rf"$\rho = {rho:g}$", aspect="equal", xlabel="first coordinate of the plane")
     panels[0, 0].set_ylabel("second coordinate of the plane")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(r"Units stay with one cluster where $\rho < 0$; where $\rho > 0$ they end by seeing both")
+    figure.suptitle(r"Units keep their clusters where $\rho < 0$; where $\rho > 0$ they join the other one")
     return described(panels[0, 0], f"Paths of weights in the plane of two clusters. {'; '.join(words)}.")
 
 
@@ -134,9 +134,7 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
     panels[1].set(title="weight decay", xlabel=r"training time $t$")
     panels[0].legend(fontsize="small")
     panels[1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    panels[0].figure.suptitle(
-        "Training on removes structure where siblings are alike (points: simulated, lines: predicted)"
-    )
+    panels[0].figure.suptitle("Fine structure as training goes on (points: simulated, lines: predicted)")
     return described(panels[0], f"Fine over coarse distance as training goes on. {'; '.join(words)}.")
 
 
@@ -303,7 +301,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
         axes.errorbar(at.index, mean, yerr=half, label=rf"trained, $\epsilon$ = {eps:g}", **style)
     axes.set(yscale="log", ylim=(table["ratio"].min() / 3, 4), ylabel="fine over coarse squared distance")
     axes.set_xlabel(r"inner product $\rho$ of two clusters of one label")
-    axes.set_title(r"Structure survives at full size up to $\rho = 0$, and is of order $\epsilon^2$ beyond")
+    axes.set_title(r"Fine structure against the similarity of siblings")
     axes.legend(fontsize="small")
     ends = table.groupby(["eps", "rho"], sort=False)["ratio"].mean().unstack()
     low, high = ends.columns.min(), ends.columns.max()
@@ -403,7 +401,7 @@ def noise_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
         row[0].set_ylabel(r"noise $\sigma$ of the inputs")
     for panel in panels[-1]:
         panel.set_xlabel(r"inner product $\rho$")
-    figure.suptitle("A probe reads nearly all that the inputs hold; clustering needs structure of some size")
+    figure.suptitle("What a linear probe and 2-means read off the features of noisy inputs")
     return described(panels[0, 0], f"Colour maps over rho and sigma. {'; '.join(words)}.")
 
 
