@@ -40,6 +40,8 @@ _HOME = {  # public name: module that holds it
     "class_distances": "measures.distances",
     "msdr": "measures.distances",
     "explained_variance": "measures.variance",
+    "explained_variance_test": "measures.significance",
+    "explained_variance_null": "measures.significance",
     "relative_distances": "measures.distances",
     "neighbour_purity": "measures.neighbours",
     "reconstruct_labels": "measures.reconstruction",

@@ -7,12 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
+from torch import Tensor
 
 from nclib.chapters.figures import MARKERS, described
 from nclib.chapters.statistics import interval, with_interval
+from nclib.measures.distances import sibling_pairs
+from nclib.measures.moments import Moments
+from nclib.measures.variance import explained_variance_of
+from nclib.runs.run import Run
 from nclib.theory import noisy_inputs, two_layer
 from nclib.theory.two_layer import limit_cosine, limit_ratio
+
+PATH_POINTS = 60  # of the path of a unit
 
 
 def limit_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,6 +56,227 @@ def _compared(name: str, predicted: float, values: Iterable[float]) -> dict[str,
             f"{name}, off": f"{off:+.1%}"}  # fmt: skip
 
 
+def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: float = 12.0) -> Axes:
+    """Weights of single units on their way through the plane of two clusters of one label, a panel a rho.
+
+    Parameters
+    ----------
+    rhos : inner products of the two clusters.
+    seed, width : of the networks, eps 1; drawn are the units with a = +1.
+    time : that training lasts. Dots are ends of paths.
+    """
+    snapshots = [two_layer.start(list(rhos), 1.0, seed, width=width)]
+    for _ in range(PATH_POINTS):
+        snapshots.append(two_layer.descend(snapshots[-1], time / PATH_POINTS, step=0.02))
+    first = snapshots[0]
+    points = first.centres()[:, :2, :2]  # (B, 2, 2) the clusters, in coordinates of their plane
+    paths = np.stack([nets.weights()[:, :2, : width // 2] for nets in snapshots])  # (T, B, 2, m / 2)
+    active = (first.u[:, 0, :, : width // 2] > 0).numpy()  # (B, 2, m / 2)
+    figure, panels = plt.subplots(
+        1, len(rhos), figsize=(4.6 * len(rhos), 4.4), squeeze=False, sharey=True, layout="constrained"
+    )
+    words = []
+    for number, (panel, rho) in enumerate(zip(panels[0], rhos, strict=True)):
+        patterns = {"both clusters": active[number].all(0), "one of them": active[number].sum(0) == 1,
+                    "none": ~active[number].any(0)}  # fmt: skip
+        for color, (name, units) in zip(("C0", "C1", "0.6"), patterns.items(), strict=True):
+            x, y = paths[:, number, :, units].transpose(2, 1, 0)  # (T, units) each
+            panel.plot(x, y, color=color, lw=0.9, alpha=0.8)
+            panel.plot(x[-1], y[-1], "o", color=color, ms=3, label=f"starts by seeing {name}")
+            words.append(f"rho {rho:g}, {name}: {units.sum()} units")
+        for k, point in enumerate(points[number].numpy()):
+            panel.annotate("", point, (0, 0), arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "k"})
+            panel.annotate(rf"$\mu_{k + 1}$", 1.15 * point, ha="center", va="center", fontsize="large")
+            across = np.array([-point[1], point[0]])
+            panel.axline((0, 0), across, color="k", lw=0.7, ls=":")  # where w . mu_k = 0
+        panel.set(title=rf"$\rho = {rho:g}$", aspect="equal", xlabel="first coordinate of the plane")
+    panels[0, 0].set_ylabel("second coordinate of the plane")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(r"Units keep their clusters where $\rho < 0$; where $\rho > 0$ they join the other one")
+    return described(panels[0, 0], f"Paths of weights in the plane of two clusters. {'; '.join(words)}.")
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables."""
+    return pd.concat(tables, ignore_index=True)
+
+
+def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
+    """Fine over coarse distance as training goes on: without weight decay, and with it.
+
+    Parameters
+    ----------
+    by_margin : of ``sweep`` with several margins, one eps.
+    by_time : of ``decay_sweep``. Points are means over seeds, bars their 95 % intervals, lines the theory
+        of infinite width.
+    """
+    _, panels = plt.subplots(1, 2, figsize=(10.4, 4.2), sharey=True, layout="constrained")
+    words = []
+    eps = by_margin["eps"].iloc[0]
+    for number, (rho, rows) in enumerate(by_margin.groupby("rho")):
+        at = rows.groupby("goal")["ratio"].agg(interval)
+        law = [
+            two_layer.collapsed_ratio(rho, eps, margin=goal) if rho > 0 else limit_ratio(rho)
+            for goal in at.index
+        ]
+        _measured(panels[0], at, law, number, rf"$\rho$ = {rho:g}")
+        words.append(f"rho {rho:g}: from {at.iloc[0][0]:.2g} to {at.iloc[-1][0]:.2g}")
+    for number, ((rho, decay), rows) in enumerate(by_time.groupby(["rho", "decay"])):
+        at = rows.groupby("time")["ratio"].agg(interval)
+        label = rf"$\rho$ = {rho:g}, $\lambda$ = {decay:g}"
+        _measured(panels[1], at, rows.groupby("time")["theory"].mean(), number, label)
+        words.append(f"rho {rho:g}, decay {decay:g}: from {at.iloc[0][0]:.2g} to {at.iloc[-1][0]:.2g}")
+    panels[0].set(xscale="log", yscale="log", title="no weight decay", xlabel=r"margin $\gamma$ at the end")
+    panels[0].set_ylabel("fine over coarse squared distance")
+    goals = sorted(by_margin["goal"].unique())
+    panels[0].set_xticks(goals, [f"{goal:g}" for goal in goals])
+    panels[0].minorticks_off()
+    panels[1].set(title="weight decay", xlabel=r"training time $t$")
+    panels[0].legend(fontsize="small")
+    panels[1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    panels[0].figure.suptitle("Fine structure as training goes on (points: simulated, lines: predicted)")
+    return described(panels[0], f"Fine over coarse distance as training goes on. {'; '.join(words)}.")
+
+
+def _measured(panel: Axes, at: pd.Series, law: Sequence[float], number: int, label: str) -> None:
+    mean, half = np.array(at.tolist()).T
+    style = {"color": f"C{number % 6}", "marker": MARKERS[number % len(MARKERS)], "ms": 4, "ls": "none"}
+    panel.errorbar(at.index, mean, yerr=half, label=label, **style)
+    panel.plot(at.index, law, color=f"C{number % 6}", lw=1)
+
+
+def class_similarity(means: Tensor, group: ArrayLike) -> float:
+    """The inner product rho of the synthetic setting, estimated from class means.
+
+    Parameters
+    ----------
+    means : (C, D) means of inputs or of features.
+    group : (C,) coarse label of every class.
+
+    Returns
+    -------
+    (same - other) / (own - other) from the mean inner products of classes with one label, with different
+    labels, and with themselves. 1 is identity; not a number without two classes of one label.
+
+    Notes
+    -----
+    In the setting own is 1, same is rho and other is 0. A component that all classes share adds the same to
+    all three and drops out. The mean over pairs that share a label is what counts, so single pairs may
+    lie far from it.
+    """
+    siblings = sibling_pairs(group)
+    others = ~siblings.clone().fill_diagonal_(True)
+    products = means @ means.T
+    own, same, other = (float(products[pairs].mean()) for pairs in (~(siblings | others), siblings, others))
+    return (same - other) / (own - other)
+
+
+def similarity_table(
+    run: Run, pixels: ArrayLike | None = None, labels: ArrayLike | None = None
+) -> pd.DataFrame:
+    """``class_similarity`` and explained variance of a run: pixels, the untrained network, later epochs.
+
+    Parameters
+    ----------
+    run : its train moments at the first two measured epochs, in the middle and at the end are used.
+    pixels, labels : (N, ...) images and fine labels, if at hand.
+    """
+    epochs = run.measured_epochs
+    chosen = sorted({epochs[0], epochs[1], epochs[len(epochs) // 2], epochs[-1]})
+    named = {f"features, epoch {epoch}": run.moments("train", epoch) for epoch in chosen}
+    if pixels is not None:
+        flat = torch.as_tensor(pixels).flatten(1).to(torch.float64)
+        named = {"pixels": Moments.of(flat, labels)} | named
+    group = run.grouping.fine_to_coarse
+    rows = {
+        name: {"rho": class_similarity(m.means, group),
+               "variance explained": float(explained_variance_of(m, group).nanmean())}
+        for name, m in named.items()
+    }  # fmt: skip
+    return pd.DataFrame(rows).T.round(3)
+
+
+def groupings_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Before training and at the end, a row for each run: how alike siblings are, what fine classes explain.
+
+    Returns
+    -------
+    columns "rho at the start", "explained at the start" and "explained at the end", of train features.
+    """
+    rows = {}
+    for run in runs:
+        group, (first, last) = run.grouping.fine_to_coarse, (run.measured_epochs[0], run.measured_epochs[-1])
+        explained = [
+            float(explained_variance_of(run.moments("train", epoch), group).nanmean())
+            for epoch in (first, last)
+        ]
+        rho = class_similarity(run.moments("train", first).means, group)
+        rows[run.config.dataset, run.config.grouping, run.config.augment, run.config.seed] = (rho, *explained)
+    columns = ["rho at the start", "explained at the start", "explained at the end"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "grouping", "augmentation", "seed"])
+    return table
+
+
+def order_sentence(table: pd.DataFrame) -> str:
+    """Whether siblings that are alike at the start keep less structure, of ``groupings_table``."""
+    start, end = table["rho at the start"], table["explained at the end"]
+    found = spearmanr(start, end).statistic
+    low, high = start.idxmin(), start.idxmax()
+    words = "less" if end[high] < end[low] else "no less"
+    return (
+        f"Over these {len(table)} runs, the rank correlation of $\\hat\\rho$ at the start with the"
+        f" variance that the fine classes explain at the end is {found:.2f}. The grouping with the most"
+        f" similar siblings ({high[0]}, {high[1]}, $\\hat\\rho$ = {start[high]:.2f}) ends with {words}"
+        f" structure, {end[high]:.2f}, than the one with the least similar ({low[0]}, {low[1]},"
+        f" $\\hat\\rho$ = {start[low]:.2f}), {end[low]:.2f}."
+    )
+
+
+def findings(
+    limits: pd.DataFrame, by_margin: pd.DataFrame, by_time: pd.DataFrame, noisy: Mapping[str, pd.DataFrame]
+) -> str:
+    """What the page's own simulations say, as a Markdown list.
+
+    Parameters
+    ----------
+    limits : of ``sweep`` at a small eps, rho <= 0.
+    by_margin, by_time : of ``longer_figure``.
+    noisy : of ``noise_sweep``, by name.
+    """
+    off = max(abs(rows["ratio"].mean() / limit_ratio(rho) - 1) for rho, rows in limits.groupby("rho"))
+    above = by_margin[by_margin["rho"] > 0]
+    slopes = [
+        np.polyfit(np.log(rows["goal"]), np.log(rows["ratio"]), 1)[0]
+        for _, rows in above.groupby(["rho", "seed"])
+    ]
+    decayed = by_time[(by_time["rho"] > 0) & (by_time["decay"] == by_time["decay"].max())]
+    ends = decayed.groupby("time")["ratio"].mean().iloc[[0, -1]]
+    kept = by_time[(by_time["rho"] <= 0) & (by_time["time"] == by_time["time"].max())]
+    spread = kept.groupby(["rho", "decay"])["ratio"].mean().groupby("rho")
+    change = (spread.max() / spread.min() - 1).max()
+    behind = {name: (t["inputs"] - t["probe"]).mean() for name, t in noisy.items()}
+    clustered = pd.concat(noisy.values())
+    lost = clustered[clustered["probe"] > 0.95]
+    share = (lost["two_means"] < 0.75).mean()
+    return "\n".join(
+        [
+            "* **Where siblings point apart, structure survives at full size.** For $\\rho \\leq 0$ the"
+            f" trained ratio lies within {off:.1%} of the limit of the proposition, with nothing fitted.",
+            "* **Where they are alike, longer training removes it.** For $\\rho > 0$ the ratio falls with the"
+            f" margin to the power {np.mean(slopes):.2f}; predicted is -2.",
+            "* **Weight decay removes it faster.** For $\\rho > 0$ and"
+            f" $\\lambda$ = {by_time['decay'].max():g} it falls from {ends.iloc[0]:.1g} to {ends.iloc[1]:.1g}"
+            f" between the times {ends.index[0]:g} and {ends.index[1]:g}. For $\\rho \\leq 0$ decay changes"
+            f" the final ratio by {change:.1%} at most.",
+            "* **A linear probe still reads the fine label.** Averaged over each map it is"
+            f" {min(behind.values()):.1%} to {max(behind.values()):.1%} behind the same probe on the inputs."
+            " Clustering needs more: of the networks on which the probe is right for more than 95 %, 2-means"
+            f" is right for less than 75 % on {share:.0%}.",
+        ]
+    )
+
+
 def transition_figure(table: pd.DataFrame) -> Axes:
     """Fine over coarse distance against the inner product of clusters, a colour for each start size.
 
@@ -70,7 +301,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
         axes.errorbar(at.index, mean, yerr=half, label=rf"trained, $\epsilon$ = {eps:g}", **style)
     axes.set(yscale="log", ylim=(table["ratio"].min() / 3, 4), ylabel="fine over coarse squared distance")
     axes.set_xlabel(r"inner product $\rho$ of two clusters of one label")
-    axes.set_title(r"Structure survives at full size up to $\rho = 0$, and is of order $\epsilon^2$ beyond")
+    axes.set_title(r"Fine structure against the similarity of siblings")
     axes.legend(fontsize="small")
     ends = table.groupby(["eps", "rho"], sort=False)["ratio"].mean().unstack()
     low, high = ends.columns.min(), ends.columns.max()
@@ -170,7 +401,7 @@ def noise_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
         row[0].set_ylabel(r"noise $\sigma$ of the inputs")
     for panel in panels[-1]:
         panel.set_xlabel(r"inner product $\rho$")
-    figure.suptitle("A probe reads nearly all that the inputs hold; clustering needs structure of some size")
+    figure.suptitle("What a linear probe and 2-means read off the features of noisy inputs")
     return described(panels[0, 0], f"Colour maps over rho and sigma. {'; '.join(words)}.")
 
 

@@ -4,12 +4,14 @@
     limit_ratio(-0.5)                                   # what their "ratio" tends to as eps goes to 0
 
 Two coarse labels, y = +1 and y = -1, with q clusters each. Clusters are points on the unit sphere of
-R^d: two of one label have the inner product rho, two of different labels are orthogonal.
+R^d, d >= 2 q: two of one label have the inner product rho, -1 / (q - 1) < rho < 1, so that no centre
+lies in the span of the others; two of different labels are orthogonal.
 
     f(x) = 1/m sum_j a_j relu(w_j . x),      h(x) = relu(W x),      w_j(0) ~ N(0, eps^2 I / d)
 
 The network descends on the logistic loss of the cluster centres by gradient flow. Either W alone is
-trained and a_j is fixed at +1 or -1, or both layers are, from a balanced start |a_j| = ||w_j||.
+trained and a_j is fixed at +1 or -1, or both layers are, from a balanced start |a_j| = ||w_j||. Limits are
+those of eps / margin to 0 at fixed rho: a smaller start and a longer training are one and the same.
 
 The weights move within the span of the centres. So a network is its pre-activations u = W mu_k,
 q numbers for each label and unit, and du = K dw with the Gram matrix K of the centres: exact, and cheap
@@ -86,12 +88,16 @@ def frozen_spread(rho: float) -> float:
 
 
 def collapsed_ratio(rho: float, eps: float, dim: int = 8, margin: float = MARGIN) -> float:
-    """Leading order in eps of the ratio of ``limit_ratio`` for rho > 0: a number times (eps / margin)^2.
+    """Leading order of the ratio of ``limit_ratio`` for rho > 0: a number times (eps / margin)^2.
 
     Notes
     -----
     Let a share P of the units of a label see it. They grow like (1 + rho) s, so that the margin is
-    (1 + rho) s P / 2, and the ratio is E[(u_1 - u_2)^2] / (2 P (1 + rho)^2 s^2).
+    (1 + rho) s P / 2, and the ratio is E[(u_1 - u_2)^2] / (2 P (1 + rho)^2 s^2). Good where eps / margin is
+    small beside rho: the number grows like 1 / rho^2 as rho falls to 0, while the ratio stays below
+    ``limit_ratio(0)``.
+
+    Weight decay lambda for a time t acts like the start eps exp(-lambda t): see ``descend``.
     """
     both, one = unit_shares(rho)
     return (both + 2 * one) * frozen_spread(rho) * eps**2 / (8 * dim * margin**2)
@@ -154,13 +160,62 @@ class Networks:
         spread = (h - means[:, :, None]).square().sum((2, 3)).mean(1)
         return 2 * spread / (h.shape[2] - 1) / coarse
 
+    @property
+    def dim(self) -> int:
+        """d, the dimension of the inputs."""
+        return 2 * self.u.shape[2] + self.rest.shape[1]
+
     def weights(self) -> Tensor:
         """(B, d, m) weights of the first layer, in the coordinates of ``centres``."""
         return torch.cat([gram_power(self.u, self.rho, -0.5).flatten(1, 2), self.rest], dim=1)
 
     def centres(self) -> Tensor:
         """(B, 2 q, d) cluster centres, those of label 0 first."""
-        return centres(self.rho, self.u.shape[2], 2 * self.u.shape[2] + self.rest.shape[1])
+        return centres(self.rho, self.u.shape[2], self.dim)
+
+
+def start(
+    rho: ArrayLike,
+    eps: ArrayLike,
+    seed: ArrayLike = 0,
+    *,
+    width: int = 256,
+    dim: int = 8,
+    members: int = 2,
+) -> Networks:
+    """The networks of ``train`` before training, a at +1 and -1. Raises ValueError as ``train`` does."""
+    rho, eps, seed = _entries(rho, eps, seed)
+    check(rho, eps, width, dim, members)
+    weights = starting_networks(eps, seed, dim, width)
+    u = gram_power(weights[:, : 2 * members].unflatten(1, (2, members)), rho, 0.5)
+    return Networks(rho, eps, u, signs(width).repeat(len(rho), 1), weights[:, 2 * members :])
+
+
+def descend(nets: Networks, time: float, *, decay: float = 0.0, step: float = 0.1) -> Networks:
+    """Train first layers by plain gradient descent for some time, with weight decay.
+
+    Parameters
+    ----------
+    nets : where to start; two labels, q clusters each.
+    time : of the flow dw_j / dt = -m dL / dw_j - decay w_j; ``step`` of it in every step.
+
+    Notes
+    -----
+    With decay, v = exp(decay t) w moves as w does without, on a clock that runs exp(decay t) times as fast:
+    relu and the signs of w . mu do not care for a common factor. The ratio is that of v, and a margin
+    after the time t stands for exp(decay t) times as much: in ``collapsed_ratio`` the start eps becomes
+    eps exp(-decay t).
+    """
+    y = signs(nets.u.shape[1] * nets.u.shape[2])
+    u, rest = nets.u, nets.rest
+    for _ in range(round(time / step)):
+        h = u.relu()  # (B, 2, q, m)
+        f = torch.einsum("blqm,bm->blq", h, nets.a) / h.shape[-1]
+        pull = y.view(f.shape[1:]) * torch.sigmoid(-y.view(f.shape[1:]) * f)
+        change = gram_power((u > 0) * pull[..., None], nets.rho, 1) * nets.a[:, None, None]
+        u = u + step * (change - decay * u)
+        rest = rest * (1 - step * decay)
+    return Networks(nets.rho, nets.eps, u, nets.a, rest)
 
 
 def train(
@@ -192,18 +247,23 @@ def train(
     ValueError : a value outside these ranges.
     RuntimeError : the margin was not reached in ``MAX_STEPS`` steps.
     """
-    rho, eps, seed = (
-        torch.as_tensor(np.array(x)) for x in np.broadcast_arrays(*np.atleast_1d(rho, eps, seed))
-    )
+    rho, eps, seed = _entries(rho, eps, seed)
     check(rho, eps, width, dim, members)
     count = max(1, CHUNK // width)
     order = eps.argsort(stable=True)  # those of a part then need about equally many steps
     parts = [
         _train_part(*part, both_layers, width, dim, members, margin, step)
-        for part in zip(*(x[order].split(count) for x in (rho.double(), eps.double(), seed)), strict=True)
+        for part in zip(*(x[order].split(count) for x in (rho, eps, seed)), strict=True)
     ]
     together = Networks(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Networks)))
     return together.chosen(order.argsort())
+
+
+def _entries(rho: ArrayLike, eps: ArrayLike, seed: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
+    rho, eps, seed = (
+        torch.as_tensor(np.array(x)) for x in np.broadcast_arrays(*np.atleast_1d(rho, eps, seed))
+    )
+    return rho.double(), eps.double(), seed
 
 
 def check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
@@ -228,10 +288,10 @@ def _train_part(
     margin: float,
     step: float,
 ) -> Networks:
-    start = starting_networks(eps, seed, dim, width)
-    a = signs(width).repeat(len(rho), 1)  # (B, m)
+    nets = start(rho, eps, seed, width=width, dim=dim, members=members)
+    u, a = nets.u, nets.a  # (B, 2, q, m), (B, m)
     if both_layers:
-        a *= start.norm(dim=1)
+        a = a * nets.weights().norm(dim=1)
     y = torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None]  # (2, 1)
 
     def margins_of(u: Tensor, a: Tensor) -> Tensor:
@@ -242,10 +302,9 @@ def _train_part(
         du = gram_power(active, rho, 1) * a[:, None, None]
         return du, (active * u).sum((1, 2)) if both_layers else torch.zeros_like(a)
 
-    u = gram_power(start[:, : 2 * members].unflatten(1, (2, members)), rho, 0.5)
     scale = None if both_layers else eps / dim**0.5
     u, a = flow((u, a), margins_of, change_of, scale, margin, step)
-    return Networks(rho, eps, u, a, start[:, 2 * members :])
+    return Networks(rho, eps, u, a, nets.rest)
 
 
 def starting_networks(eps: Tensor, seed: Tensor, dim: int, width: int) -> Tensor:
@@ -346,6 +405,45 @@ def sweep(rhos: Iterable[float], epss: Iterable[float], seeds: Iterable[int], **
         found = {"ratio": nets.ratio(), "cosine": nets.cosine(), "margin": nets.margins().mean((1, 2))}
         parts.append(part.assign(**{name: values.numpy() for name, values in found.items()}))
     return pd.concat(parts)
+
+
+def decay_sweep(
+    rhos: Iterable[float],
+    decays: Iterable[float],
+    times: Iterable[float],
+    seeds: Iterable[int],
+    eps: float = 1.0,
+    **how: Any,
+) -> pd.DataFrame:
+    """Train first layers with weight decay, see ``descend``, and measure them at several times.
+
+    Parameters
+    ----------
+    rhos, decays, times, seeds : values of each; times ascending.
+    eps : of all networks.
+    how : keyword arguments of ``start``.
+
+    Returns
+    -------
+    one row for each combination: "rho", "decay", "time", "seed", "ratio", the mean "margin", and "theory",
+    the ratio of infinite width at this margin, time and decay.
+    """
+    pairs = pd.DataFrame(list(product(rhos, seeds)), columns=["rho", "seed"])
+    parts = []
+    for decay in decays:
+        nets, clock = start(pairs["rho"], eps, pairs["seed"], **how), 0.0
+        for time in times:
+            nets, clock = descend(nets, time - clock, decay=decay), time
+            margins = nets.margins().mean((1, 2)).numpy()
+            theory = [
+                collapsed_ratio(rho, eps * np.exp(-decay * time), nets.dim, margin)
+                if rho > 0
+                else limit_ratio(rho)
+                for rho, margin in zip(pairs["rho"], margins, strict=True)
+            ]
+            measured = {"ratio": nets.ratio().numpy(), "margin": margins, "theory": theory}
+            parts.append(pairs.assign(decay=decay, time=time, **measured))
+    return pd.concat(parts, ignore_index=True)
 
 
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
