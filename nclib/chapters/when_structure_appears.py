@@ -139,7 +139,7 @@ def _end(run: Run, method: str) -> dict[str, Any]:
     config = run.config
     row = {"seed": config.seed, "lr": config.lr, "weight_decay": config.weight_decay}
     row["accuracy"] = run.history[-1]["train_accuracy"]
-    if run.released:
+    if run.results:
         found = run.results["reconstruction"][method]["train"]
         return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
     return row | remembered(run, _remains_of, method)
