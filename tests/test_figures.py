@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 import torch
 
 import nclib
@@ -43,6 +46,23 @@ def closed():
 def one_result(kmeans: float, tsne: float, chance: float = 0.5) -> dict:
     parts = {"kmeans": {"train": kmeans, "test": kmeans}, "tsne-kmeans": {"train": tsne, "test": tsne}}
     return {"reconstruction": parts, "chance": chance, "pixels": {"kmeans": 0.55, "tsne-kmeans": 0.65}}
+
+
+class TestTheme:
+    def test_importing_the_chapters_changes_no_setting(self):
+        code = (
+            "import matplotlib as m, pkgutil, importlib, nclib.chapters as c; before = dict(m.rcParams);"
+            "[importlib.import_module(f'{c.__name__}.{x.name}') for x in pkgutil.iter_modules(c.__path__)];"
+            "assert dict(m.rcParams) == before"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_drawing_leaves_settings_as_they_were(self):
+        before = dict(plt.rcParams)
+        axes = figures.embeddings_figure(np.zeros((4, 2)), np.arange(4), GROUPING)
+        assert dict(plt.rcParams) == before
+        (drawn,) = axes.collections[0].get_facecolor()
+        assert np.allclose(drawn[:3], sns.color_palette(figures.PALETTE)[0])
 
 
 class TestExampleImages:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import described, wrapped
+from nclib.chapters.figures import described, theme, wrapped
 from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import msdr_of
@@ -32,6 +32,7 @@ def structure_table(run: Run, split: str = "test") -> pd.DataFrame:
     return table.sort_values("super-class", kind="stable").round(2)
 
 
+@theme()
 def example_images_figure(images: ImageSet, grouping: Grouping, per_class: int = 4) -> Axes:
     """The first images of every fine class, one row for each super-class."""
     widest = max(len(grouping.members(c)) for c in range(grouping.num_coarse))

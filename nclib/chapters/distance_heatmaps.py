@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges
+from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import over_seeds, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
@@ -125,6 +125,7 @@ def _contrasts_of(
 MOST_NAMED = 20  # classes whose names fit beside a heatmap
 
 
+@theme()
 def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:
     """Class distances in two colour scales: of all of them, and of those inside one super-class.
 
@@ -153,6 +154,7 @@ def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping)
     return described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
 
 
+@theme()
 def relative_distances_figure(
     rows: Mapping[str, Mapping[str, ArrayLike]], grouping: Grouping, title: str = ""
 ) -> Axes:

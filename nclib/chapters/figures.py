@@ -1,6 +1,7 @@
 """What figures share: how they are shown, described and laid out.
 
-Each figure function returns its Axes, and leaves its alt text on them.
+Each figure function returns its Axes, leaves its alt text on them, and draws inside ``theme()``: matplotlib's
+settings are the reader's own before and after.
 
     show(embeddings_figure(points, fine, grouping), caption="...")
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -26,7 +28,14 @@ DPI = 120
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
-sns.set_theme(style="whitegrid", palette=PALETTE)
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of the book's figures, as a context or as a decorator of what draws them."""
+    with plt.rc_context():
+        sns.set_theme(style="whitegrid", palette=PALETTE, color_codes=False)
+        yield
 
 
 def show(axes: Axes, caption: str) -> None:
@@ -34,7 +43,8 @@ def show(axes: Axes, caption: str) -> None:
     from IPython.display import HTML, display
 
     buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    with theme():  # ticks are made when they are needed
+        axes.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     plt.close(axes.figure)
     image = base64.b64encode(buffer.getvalue()).decode()
     display(
@@ -50,6 +60,7 @@ def alt_text(axes: Axes) -> str:
     return axes.alt_text
 
 
+@theme()
 def embeddings_figure(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
     """An embedding in the plane, one panel for each super-class, coloured by fine class.
 

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges
+from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
 from nclib.data.grouping import Grouping
 from nclib.runs.evaluation import METHOD_NAMES
@@ -20,6 +20,7 @@ from nclib.runs.evaluation import METHOD_NAMES
 RELEASED = ("cifar10-unaugmented-*", "fashion-unaugmented-*", "fashion-narrow-cross-entropy-*")
 
 
+@theme()
 def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title: str) -> Axes:
     """Reconstruction by the number of clusters, and the number that each criterion chooses.
 
@@ -62,6 +63,7 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
     return described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} super-classes.")
 
 
+@theme()
 def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
     """Reconstruction accuracy on train by method, beside that of pixels and chance.
 
@@ -94,6 +96,7 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     return described(axes, f"Reconstruction accuracy on train. {'; '.join(words)}.")
 
 
+@theme()
 def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
     """True classes against matched pseudo-labels, as shares of each true class, ordered by super-class."""
     order, edges = by_super_class(grouping)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from nclib.chapters.figures import described
+from nclib.chapters.figures import described, theme
 from nclib.chapters.statistics import over_seeds
 
 Measures = Sequence[Mapping[str, Any]]  # of ``nclib.runs.evaluation.measures``
@@ -73,6 +73,7 @@ COLLAPSE_STYLES = {  # name: colour, line style
 }
 
 
+@theme()
 def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "") -> Axes:
     """NC1 of the coarse labels and explained variance of the fine classes over training, one line a run.
 
@@ -106,6 +107,7 @@ def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "")
     return described(left, text)
 
 
+@theme()
 def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str = "") -> Axes:
     """NC1 to NC4 and accuracy of the labels that were trained on, over training; one line a run.
 

@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 from sklearn.model_selection import StratifiedKFold
 
 from nclib.chapters import statistics
-from nclib.chapters.figures import MARKERS, described, stacked_panels
+from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
 from nclib.measures.distances import msdr_of
 from nclib.measures.probe import linear_probe
 from nclib.networks.features import FeatureSet
@@ -319,6 +319,7 @@ MOST_NAMES = 20  # beside points; of more points only the outermost are named
 OUTERMOST = 2  # on each side
 
 
+@theme()
 def class_scatter_figure(compared: Sequence[Compared], title: str = "") -> Axes:
     """Accuracy of every fine class against its MSDR, with the regression line and its 95 % interval.
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.chapters.tables import SPACES, shown_split
 from nclib.measures.embedding import tsne
@@ -96,6 +96,7 @@ def grid_agreement(grid: Grid, f: FeatureSet) -> dict[tuple[str, float], float]:
     return {at: float(neighbour_purity(points, f.fine, f.coarse).mean()) for at, points in grid.items()}
 
 
+@theme()
 def tsne_grid_figure(
     grid: Grid, agreement: Mapping[tuple[str, float], float], fine: ArrayLike, names: Sequence[str]
 ) -> Axes:
@@ -135,6 +136,7 @@ def tsne_grid_figure(
     return described(panels[0, 0], text)
 
 
+@theme()
 def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
     """k-NN label agreement of features, of features at initialisation and of pixels, beside chance.
 
