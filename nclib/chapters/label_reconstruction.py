@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
+from nclib.chapters.tables import LARGER
 from nclib.data.grouping import Grouping
 from nclib.runs.evaluation import METHOD_NAMES
 
-RELEASED = ("cifar10-unaugmented-*", "fashion-unaugmented-*", "fashion-narrow-cross-entropy-*")
+RELEASED = (*LARGER, "fashion-narrow-cross-entropy-*")
 
 
 @theme()

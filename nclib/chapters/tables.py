@@ -13,6 +13,8 @@ from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_varia
 from nclib.runs.released import ReleasedRun
 from nclib.runs.run import Run
 
+# released runs, without and with augmentation, that several chapters show
+LARGER = ("cifar10-unaugmented-*", "cifar10-laptop-*", "fashion-unaugmented-*", "fashion-laptop-*")
 SPACES = {  # of ``nclib.runs.baselines.spaces``
     "features": "features",
     "untrained": "features at initialisation",
