@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.evaluation import METHOD_NAMES, METHODS, measures, results
@@ -49,6 +49,7 @@ COMPARED_PANELS = {  # title: (measure, scale of its axis)
 }
 
 
+@theme()
 def compared_figure(runs_of: Mapping[str, Sequence[Run]], title: str = "") -> Axes:
     """Collapse of the coarse labels and MSDR of the fine classes over training, a line for each name.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.measures.ood_scores import SCORES
 
@@ -55,6 +55,7 @@ def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).set_index(["outliers", "trained on"])
 
 
+@theme()
 def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
     """AUROC of every score and labelling, a panel for each kind of outliers, a colour for each training.
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.measures.distances import sibling_pairs
 from nclib.measures.moments import Moments
@@ -56,6 +56,7 @@ def _compared(name: str, predicted: float, values: Iterable[float]) -> dict[str,
             f"{name}, off": f"{off:+.1%}"}  # fmt: skip
 
 
+@theme()
 def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: float = 12.0) -> Axes:
     """Weights of single units on their way through the plane of two clusters of one label, a panel a rho.
 
@@ -101,6 +102,7 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+@theme()
 def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
     """Fine over coarse distance as training goes on: without weight decay, and with it.
 
@@ -277,6 +279,7 @@ def findings(
     )
 
 
+@theme()
 def transition_figure(table: pd.DataFrame) -> Axes:
     """Fine over coarse distance against the inner product of clusters, a colour for each start size.
 
@@ -309,6 +312,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
     return described(axes, f"Fine over coarse squared distance at rho {low:g} and {high:g}: {words}.")
 
 
+@theme()
 def phase_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     """Fine over coarse distance over inner product and start size, a panel for each name.
 
@@ -337,6 +341,7 @@ def phase_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     return described(panels[0, 0], f"Colour maps of fine over coarse squared distance. {'; '.join(words)}.")
 
 
+@theme()
 def eps_law_figure(
     tables: Mapping[str, pd.DataFrame], predicted: Mapping[str, Callable[[float], float]]
 ) -> Axes:
@@ -367,6 +372,7 @@ def eps_law_figure(
     return described(panels[0, 0], f"Ratio as eps falls. {'; '.join(words)}.")
 
 
+@theme()
 def noise_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     """What is read off features, over inner product and noise of the inputs, a row for each name.
 

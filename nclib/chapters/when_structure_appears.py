@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from nclib.chapters.figures import MARKERS, OFF_SCALE, described
+from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.chapters.tables import shown_split
 from nclib.config import RunConfig
@@ -139,7 +139,7 @@ def _end(run: Run, method: str) -> dict[str, Any]:
     config = run.config
     row = {"seed": config.seed, "lr": config.lr, "weight_decay": config.weight_decay}
     row["accuracy"] = run.history[-1]["train_accuracy"]
-    if run.released:
+    if run.results:
         found = run.results["reconstruction"][method]["train"]
         return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
     return row | remembered(run, _remains_of, method)
@@ -248,6 +248,7 @@ ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: ti
 }
 
 
+@theme()
 def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
     """What is left of fine structure by case: found labels, MSDR and NC1, and the accuracy if it is known.
 
@@ -293,6 +294,7 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
     return described(panels[0], f"{title}. Means by case: {words}.")
 
 
+@theme()
 def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
     """Structure over learning rate and weight decay, a row of heatmaps for each name.
 
