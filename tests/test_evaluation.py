@@ -332,7 +332,7 @@ class TestDetectionTables:
 
 def test_end_table_states_the_measures(tiny_run):
     table = collapse_as_loss.end_table({"tiny": [tiny_run, tiny_run]})
-    assert table.loc["coarse accuracy, test", "tiny"].startswith(
+    assert table.loc["accuracy on super-classes, test", "tiny"].startswith(
         f"{tiny_run.history[-1]['test_accuracy']:.3f}"
     )
     assert table.loc["NC1", "tiny"] == f"{evaluation.coarse_nc1(tiny_run):.2g} ± 0"

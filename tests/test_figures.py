@@ -162,22 +162,23 @@ class TestNeuralCollapse:
 
 
 class TestCompared:
-    def test_lines_are_means_and_bands_their_intervals(self, tiny_run, monkeypatch):
-        doubled = [row | {"nc4": row["nc4"] + 0.2} for row in evaluation.measures(tiny_run)]
-        rows = {id(tiny_run): evaluation.measures(tiny_run), 2: doubled}
-        monkeypatch.setattr(collapse_as_loss, "measures", lambda run: rows.get(id(run), doubled))
-        axes = collapse_as_loss.compared_figure({"both": [tiny_run, object()]})
+    def test_lines_are_means_and_bands_their_intervals(self, tiny_run):
+        ours = collapse_as_loss.over_training({"both": [tiny_run]})
+        measured = [row["nc4"] for row in evaluation.measures(tiny_run) if row["split"] == "train"]
+        assert ours["nc4"].tolist() == measured
+        axes = collapse_as_loss.compared_figure(pd.concat([ours, ours.assign(nc4=ours["nc4"] + 0.2, seed=1)]))
         panel = next(p for p in axes.figure.axes if p.get_title().startswith("NC4"))
-        ours = [row["nc4"] for row in rows[id(tiny_run)] if row["split"] == "train"]
-        assert panel.lines[0].get_ydata() == pytest.approx(np.array(ours) + 0.1)
+        assert panel.lines[0].get_ydata() == pytest.approx(ours["nc4"].to_numpy() + 0.1)
         band = panel.collections[0].get_paths()[0].vertices[:, 1]
         half = statistics.interval([0.0, 0.2])[1]
-        assert band.max() == pytest.approx(max(ours) + 0.1 + half)
+        assert band.max() == pytest.approx(ours["nc4"].max() + 0.1 + half)
 
     def test_one_line_a_name_and_words(self, tiny_run):
-        axes = collapse_as_loss.compared_figure({"a": [tiny_run], "b": [tiny_run]}, title="two")
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-        assert f"a: nc1 {evaluation.coarse_nc1(tiny_run):.3g}" in figures.alt_text(axes)
+        table = collapse_as_loss.over_training({"a": [tiny_run], "b": [tiny_run]})
+        axes = collapse_as_loss.compared_figure(table, title="two")
+        (legend,) = axes.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+        assert f"a: NC1 {evaluation.coarse_nc1(tiny_run):.3g}" in figures.alt_text(axes)
 
 
 def test_detection_draws_means_by_outliers():
@@ -404,7 +405,7 @@ class TestConditions:
             (container,) = panel.containers
             assert container.lines[0].get_ydata() == pytest.approx([2, 0.6])
             assert container.lines[0].get_linestyle() == "None"
-        assert "a: coarse accuracy 2, labels found again 2" in figures.alt_text(axes)
+        assert "a: accuracy on super-classes 2, reconstruction accuracy 2" in figures.alt_text(axes)
 
     def test_cases_with_an_order_are_joined(self):
         axes = when_structure_appears.conditions_figure(self.TABLE, "A title", xlabel="width")
@@ -445,9 +446,8 @@ class TestGrid:
         texts = self.drawn(axes.figure.axes[1])
         assert texts == ["0.100\n± 0", "0.110\n± 0", "not run\nyet", "0.210\n± 0"]
         assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "0.01"]
-        assert "some, 3 settings: labels found again from 0.100 at lr 0.1, decay 0.005" in figures.alt_text(
-            axes
-        )
+        text = figures.alt_text(axes)
+        assert "some, 3 settings: reconstruction accuracy from 0.100 at lr 0.1, decay 0.005" in text
 
     def test_one_run_has_no_interval(self):
         one = ends_table({("", 0): 0.25}, lr=0.1, weight_decay=5e-4)
