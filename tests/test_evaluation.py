@@ -322,12 +322,16 @@ def detection_rows():
 class TestDetectionTables:
     def test_cells_are_means_over_seeds(self):
         table = ood_detection.detection_table(detection_rows())
-        assert table.loc[("coarse", "gmm", "found"), "noise"] == "0.610 ± 0.02"
+        assert table.loc[("coarse", "Gaussian mixture", "found"), "noise"] == "0.610 ± 0.02"
         assert table.columns.name == "AUROC" and len(table) == 3
 
     def test_best_is_that_of_the_means(self):
         (best,) = ood_detection.best_scores(detection_rows()).reset_index().to_dict("records")
-        assert (best["best score"], best["labels"], best["worst seed"]) == ("gmm", "true", "0.900")
+        assert (best["best score"], best["labels"], best["worst seed"]) == (
+            "Gaussian mixture",
+            "true",
+            "0.900",
+        )
 
 
 def test_end_table_states_the_measures(tiny_run):

@@ -191,7 +191,7 @@ def test_detection_draws_means_by_outliers():
     noise, svhn = axes.figure.axes
     assert (noise.get_title(), svhn.get_title()) == ("noise", "svhn")
     assert sorted(noise.lines[0].get_xdata()) == pytest.approx([0.55, 0.75])
-    assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "knn"]  # in the order of SCORES
+    assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "k-NN"]  # in the order of SCORES
     half = statistics.interval([0.5, 0.6])[1]
     (bar,) = svhn.collections[0].get_segments()
     assert np.ptp(bar[:, 0]) == pytest.approx(2 * half)
