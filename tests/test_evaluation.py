@@ -261,7 +261,7 @@ class TestTables:
         ]
         row = numerical_honesty.rounding_table({"digits": seeds}).loc[("digits", "bf16")]
         assert row["MSDR"] == "2.0000 (1.5000 to 2.5000)"
-        assert row["found again, k-means"] == "1.0000"
+        assert row["reconstruction accuracy, k-means"] == "1.0000"
 
     def test_reconstruction_table(self, found):
         both = found | {part: dict.fromkeys(evaluation.METHODS, found[part]["kmeans"]) for part in

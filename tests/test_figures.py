@@ -206,7 +206,7 @@ def test_nc1_errors_are_drawn_method_by_method():
     axes = numerical_honesty.nc1_errors_figure(table, limit=0.02)
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["bf16 features, fp64 Gram matrix"].get_ydata().tolist() == [1e-4, 1e-2]
-    assert lines["fp32 pinv drops twins"].get_xdata() == [0.02, 0.02]
+    assert lines["fp32 pinv drops siblings"].get_xdata() == [0.02, 0.02]
     assert "distance 0.1: fp32 features, fp32 pinv: 1e-06; bf16" in figures.alt_text(axes)
 
 
@@ -218,7 +218,7 @@ def test_rounding_draws_means_over_seeds():
     axes = numerical_honesty.rounding_figure({"digits": seeds})
     assert axes.lines[0].get_ydata().tolist() == [2, 1.25]
     assert axes.lines[0].get_xdata().tolist() == [0.1, 0.001]
-    assert "At the deepest collapse of digits: bf16: MSDR 1.25, found 1.00" in figures.alt_text(axes)
+    assert "At the deepest collapse of digits: bf16: MSDR 1.25, reconstruction accuracy 1.00" in figures.alt_text(axes)
 
 
 def test_embeddings_show_every_point_in_the_panel_of_its_label():
