@@ -218,7 +218,8 @@ def test_rounding_draws_means_over_seeds():
     axes = numerical_honesty.rounding_figure({"digits": seeds})
     assert axes.lines[0].get_ydata().tolist() == [2, 1.25]
     assert axes.lines[0].get_xdata().tolist() == [0.1, 0.001]
-    assert "At the deepest collapse of digits: bf16: MSDR 1.25, reconstruction accuracy 1.00" in figures.alt_text(axes)
+    text = figures.alt_text(axes)
+    assert "deepest collapse of digits: bf16: MSDR 1.25, reconstruction accuracy 1.00" in text
 
 
 def test_embeddings_show_every_point_in_the_panel_of_its_label():
