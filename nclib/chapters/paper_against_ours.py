@@ -134,7 +134,7 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     -------
     DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
     interval, "verdict", "seeds", "nothing" (the value if there were nothing), "setting" ("source's" for the
-    experiment that repeats it as far as that was readable), "tier", "n train / test" and "commit".
+    experiment that repeats it as far as we know it), "tier", "n train / test" and "commit".
     """
     rows = []
     for claim in claims:
