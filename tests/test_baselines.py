@@ -43,11 +43,11 @@ class TestPixels:
 
     def test_released_run_answers_itself(self):
         carried = {"pixel_distances": {"train": [[1.0]], "test": [[2.0]]}}
-        run = SimpleNamespace(released=True, results=carried)
+        run = SimpleNamespace(results=carried)
         assert baselines.pixel_distances(run, "test").tolist() == [[2.0]]
 
     def test_classes_held_out_are_absent(self, tiny_run):
-        run = SimpleNamespace(released=False, config=replace(tiny_run.config, held_out=(9,)))
+        run = SimpleNamespace(results={}, config=replace(tiny_run.config, held_out=(9,)))
         assert baselines.pixel_distances(run, "test").shape == (9, 9)
 
 
@@ -92,7 +92,7 @@ class TestNeighbours:
 
     def test_released_run_answers_itself(self):
         carried = {"k": 10}
-        run = SimpleNamespace(released=True, results={"neighbours": carried})
+        run = SimpleNamespace(results={"neighbours": carried})
         assert baselines.neighbours(run) is carried
 
 

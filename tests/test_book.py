@@ -18,7 +18,8 @@ from jupyter_cache import get_cache
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
 ALLOWED_IMPORTS = {"nclib", "matplotlib", "seaborn", "IPython", "numpy", "pandas", "scipy", "sklearn"} | {
-    "torch"
+    "openTSNE",
+    "torch",
 }
 
 
@@ -116,12 +117,12 @@ class TestNotebook:
         assert [c.source for c in self.code(source) if len(c.source.splitlines()) > 40] == []
 
     def story(self, source: Path) -> list:
-        """Code cells above the exercises: there readers compute by hand, with whatever it takes."""
+        """Code cells above the exercises."""
         notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
         titles = [i for i, c in enumerate(notebook.cells) if "## Exercises" in c.source]
         return [cell for cell in notebook.cells[: titles[0]] if cell.cell_type == "code"]
 
-    def test_story_imports_only_nclib_and_what_it_builds_on(self, source):
+    def test_story_imports_only_what_the_field_uses(self, source):
         imported = set()
         for cell in self.story(source):
             code = "\n".join(li for li in cell.source.splitlines() if not li.startswith(("%", "!")))

@@ -82,7 +82,7 @@ class TestDetection:
 
     def test_released_run_answers_itself(self):
         row = {"outliers": "noise", "score": "knn", "labels": "none", "n": 3, "auroc": 0.5, "fpr95": 1.0}
-        run = SimpleNamespace(released=True, results={"detection": [row]})
+        run = SimpleNamespace(results={"detection": [row]})
         pd.testing.assert_frame_equal(detection.detection(run), pd.DataFrame([row]))
 
 

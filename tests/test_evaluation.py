@@ -82,7 +82,7 @@ class TestResults:
 
     def test_released_run_answers_itself(self):
         carried = {"probe": 0.5}
-        assert evaluation.results(SimpleNamespace(released=True, results=carried)) is carried
+        assert evaluation.results(SimpleNamespace(results=carried)) is carried
 
     @pytest.mark.parametrize("method", ["kmeans", "tsne-kmeans"])
     def test_clusters_that_are_apart(self, method):
@@ -158,18 +158,18 @@ class TestStages:
 
     def test_the_first_accurate_one_lies_between(self):
         found = distance_heatmaps.stages(self.run(0.1, 0.9, 1.0, 1.0, 1.0))
-        assert found == {"untrained": 0, "on the way": 2, "end": 4}
+        assert found == {"initialisation": 0, "before the end": 2, "end": 4}
 
     @pytest.mark.parametrize("last", [1.0, 0.5])
     def test_else_the_one_before_the_last(self, last):
-        assert distance_heatmaps.stages(self.run(0.1, 0.9, 0.95, last))["on the way"] == 2
+        assert distance_heatmaps.stages(self.run(0.1, 0.9, 0.95, last))["before the end"] == 2
 
 
 class TestDistances:
     def test_titles_and_matrices(self, tiny_run):
         found = distance_heatmaps.distances_over_training(tiny_run, "test")
         accuracy = {r["epoch"]: f"{100 * r['train_accuracy']:.1f} %" for r in tiny_run.history}
-        assert list(found) == ["pixels", f"untrained\ncoarse accuracy {accuracy[0]}",
+        assert list(found) == ["pixels", f"initialisation\ncoarse accuracy {accuracy[0]}",
                                f"epoch 2\ncoarse accuracy {accuracy[2]}",
                                f"epoch 3\ncoarse accuracy {accuracy[3]}"]  # fmt: skip
         f = tiny_run.features("test")
@@ -200,16 +200,16 @@ class TestNeighbourTable:
         row = tsne.neighbour_table({"a": seeds}, {"a": ("cat", "dog")}).loc[("a", "test")]
         assert row["features"].startswith("0.550 ±")
         assert row["pixels"] == "0.700"
-        assert row["least pure class, features"] == "dog: 0.550"
+        assert row["class of lowest agreement, features"] == "dog: 0.550"
 
-    def test_least_pure_label(self):
+    def test_least_agreeing_super_class(self):
         f = features(np.arange(300) % 10)
         mixed = f.coarse == 2
         h = f.h.clone()
         h[mixed] = torch.randn(int(mixed.sum()), 10, generator=torch.Generator().manual_seed(0))
         mixed_up = FeatureSet(h, f.fine, f.coarse, f.weight, f.bias)
-        assert tsne.least_pure_label(mixed_up) == 2
-        assert tsne.of_label(mixed_up, 2).fine.unique().tolist() == [2, 7]
+        assert tsne.least_agreeing_super_class(mixed_up) == 2
+        assert tsne.of_super_class(mixed_up, 2).fine.unique().tolist() == [2, 7]
 
 
 class TestPictures:
@@ -223,11 +223,11 @@ class TestPictures:
 
     def test_released_run_shows_its_own(self, monkeypatch):
         f, own = features(np.arange(60) % 10), np.zeros((60, 2))
-        monkeypatch.setattr(tsne, "spaces", lambda run, split: {"features": f, split: f})
+        monkeypatch.setattr(tsne, "spaces", lambda run, split: {"features": f, "pixels": f})
         monkeypatch.setattr(evaluation, "tsne", lambda h, *_: np.ones((len(h), 2)))
-        found = tsne.pictures(SimpleNamespace(released=True, embedding=own))
+        found = tsne.pictures(SimpleNamespace(feature_splits=("test",), embedding=own))
         assert found["features"][1] is own
-        assert (found["test"][1] == 1).all()
+        assert (found["pixels"][1] == 1).all()
 
     def test_grid_is_of_all_starts(self, monkeypatch):
         monkeypatch.setattr(tsne, "tsne", lambda h, *settings: settings)
@@ -247,9 +247,10 @@ class TestTables:
         assert table.loc["digits", "coarse accuracy, test"] == f"{tiny_run.history[-1]['test_accuracy']:.3f}"
 
     def test_neural_collapse_table_states_both_ends(self, tiny_run):
-        table = neural_collapse.neural_collapse_table({"digits": [tiny_run]}, split="test")
-        rows = [row for row in evaluation.measures(tiny_run) if row["split"] == "test"]
-        for at, when in ((0, "untrained"), (-1, "end")):
+        measures = evaluation.measures(tiny_run)
+        table = neural_collapse.neural_collapse_table({"digits": [measures]}, split="test")
+        rows = [row for row in measures if row["split"] == "test"]
+        for at, when in ((0, "initialisation"), (-1, "end")):
             assert table.loc["NC3", ("digits", when)] == f"{rows[at]['nc3']:.3f}"
             assert table.loc["accuracy", ("digits", when)] == f"{rows[at]['accuracy']:.3f}"
         assert len(table) == len(neural_collapse.COLLAPSE_NAMES)
@@ -268,7 +269,7 @@ class TestTables:
                         ("reconstruction", "pixels")}  # fmt: skip
         table = tables.reconstruction_table({"digits": [both, both]})
         a = f"{found['reconstruction']['kmeans']['test']:.3f}"
-        assert table.loc[("digits", "k-means"), "found again, test"] == f"{a} ± 0"
+        assert table.loc[("digits", "k-means"), "reconstruction accuracy, test"] == f"{a} ± 0"
         assert set(table["seeds"]) == {2}
 
     def test_a_method_of_some_seeds_says_of_how_many(self, found):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 import torch
 
 import nclib
@@ -45,6 +48,23 @@ def one_result(kmeans: float, tsne: float, chance: float = 0.5) -> dict:
     return {"reconstruction": parts, "chance": chance, "pixels": {"kmeans": 0.55, "tsne-kmeans": 0.65}}
 
 
+class TestTheme:
+    def test_importing_the_chapters_changes_no_setting(self):
+        code = (
+            "import matplotlib as m, pkgutil, importlib, nclib.chapters as c; before = dict(m.rcParams);"
+            "[importlib.import_module(f'{c.__name__}.{x.name}') for x in pkgutil.iter_modules(c.__path__)];"
+            "assert dict(m.rcParams) == before"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_drawing_leaves_settings_as_they_were(self):
+        before = dict(plt.rcParams)
+        axes = figures.embeddings_figure(np.zeros((4, 2)), np.arange(4), GROUPING)
+        assert dict(plt.rcParams) == before
+        (drawn,) = axes.collections[0].get_facecolor()
+        assert np.allclose(drawn[:3], sns.color_palette(figures.PALETTE)[0])
+
+
 class TestExampleImages:
     def test_draws_the_first_images_of_each_class(self):
         labels = torch.arange(12) % 4
@@ -67,32 +87,35 @@ class TestExampleImages:
 
 class TestCollapseAndStructure:
     def test_lines_are_the_measures(self, tiny_run):
-        axes = neural_collapse.collapse_and_structure_figure([tiny_run])
-        lines = {line.get_label(): line for line in axes.lines}
+        axes = neural_collapse.collapse_and_structure_figure([evaluation.measures(tiny_run)])
+        (nc1,), (explained, _) = (panel.lines for panel in axes.figure.axes)
         f = tiny_run.features("train")
-        nc1 = lines["NC1 of coarse labels"]
         assert nc1.get_xdata().tolist() == [0, 1, 2, 3]
         expected = nclib.collapse_metrics(f.h, f.coarse, f.weight, f.bias)["nc1"]
         assert nc1.get_ydata()[-1] == pytest.approx(expected, rel=1e-6)
-        msdr = nclib.msdr(f.h, f.fine, f.coarse).mean()
-        assert lines["MSDR of fine classes"].get_ydata()[-1] == pytest.approx(float(msdr), rel=1e-6)
+        expected = float(nclib.explained_variance(f.h, f.fine, f.coarse).mean())
+        assert explained.get_ydata()[-1] == pytest.approx(expected, rel=1e-6)
 
     def test_words_state_the_ends(self, tiny_run):
-        axes = neural_collapse.collapse_and_structure_figure([tiny_run], title="A title")
-        ends = [line.get_ydata()[-1] for line in axes.lines[:2]]
-        assert f"to {ends[0]:.3g}, while" in figures.alt_text(axes)
-        assert f"to {ends[1]:.2f}" in figures.alt_text(axes)
-        assert axes.get_title() == "A title"
+        axes = neural_collapse.collapse_and_structure_figure([evaluation.measures(tiny_run)], "A title")
+        nc1, explained = (panel.lines[0].get_ydata()[-1] for panel in axes.figure.axes)
+        assert f"to {nc1:.3g}, and" in figures.alt_text(axes)
+        assert f"to {explained:.2f} (last run)" in figures.alt_text(axes)
+        assert axes.figure.get_suptitle() == "A title"
 
-    def test_one_line_a_run_named_once(self, tiny_run):
-        axes = neural_collapse.collapse_and_structure_figure([tiny_run, tiny_run])
-        assert sum(len(line.get_xdata()) == 4 for line in axes.lines) == 4
-        assert len(axes.get_legend().get_texts()) == 3
+    def test_one_line_a_run(self, tiny_run):
+        axes = neural_collapse.collapse_and_structure_figure([evaluation.measures(tiny_run)] * 2)
+        assert [sum(len(li.get_xdata()) == 4 for li in panel.lines) for panel in axes.figure.axes] == [2, 2]
 
 
 class TestClassScatter:
     def tables(self) -> list[pd.DataFrame]:
-        shared = {"class": list("abcd"), "label": [0, 1, 0, 1], "msdr_test": np.ones(4), "coarse": np.ones(4)}
+        shared = {
+            "class": list("abcd"),
+            "super-class": [0, 1, 0, 1],
+            "msdr_test": np.ones(4),
+            "coarse": np.ones(4),
+        }
         return [
             pd.DataFrame(shared).assign(
                 seed=s, msdr_train=np.arange(4) + s, probe=[0.6, 0.7 + s / 10, 0.9, 0.8]
@@ -101,14 +124,14 @@ class TestClassScatter:
         ]
 
     def test_points_are_means_and_dots_are_seeds(self):
-        axes = per_class_probes.class_scatter_figure({"two": self.tables()})
+        axes = per_class_probes.class_scatter_figure(per_class_probes.correlations({"two": self.tables()}))
         points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
         np.testing.assert_allclose(points, [[0.5, 0.6], [1.5, 0.75], [2.5, 0.9], [3.5, 0.8]])
         _, second = (c.get_offsets() for c in axes.collections if len(c.get_offsets()) == 4)
         np.testing.assert_allclose(second, [[1, 0.6], [2, 0.8], [3, 0.9], [4, 0.8]])
 
     def test_line_goes_through_the_mean_and_words_state_r(self):
-        axes = per_class_probes.class_scatter_figure({"two": self.tables()})
+        axes = per_class_probes.class_scatter_figure(per_class_probes.correlations({"two": self.tables()}))
         (line,) = (line for line in axes.lines if len(line.get_xdata()) > 1)
         assert np.interp(2.0, *line.get_data()) == pytest.approx(0.7625)
         r = np.corrcoef([0.5, 1.5, 2.5, 3.5], [0.6, 0.75, 0.9, 0.8])[0, 1]
@@ -117,7 +140,9 @@ class TestClassScatter:
 
     def test_more_than_fit_side_by_side_go_on_below(self):
         names = [f"set {n}" for n in range(per_class_probes.SCATTERS + 1)]
-        figure = per_class_probes.class_scatter_figure({name: self.tables() for name in names}).figure
+        figure = per_class_probes.class_scatter_figure(
+            per_class_probes.correlations({name: self.tables() for name in names})
+        ).figure
         drawn = [panel for panel in figure.axes if panel.axison]
         assert [panel.get_title().splitlines()[0] for panel in drawn] == names
         assert drawn[0].get_position().y0 > drawn[-1].get_position().y0
@@ -126,7 +151,7 @@ class TestClassScatter:
         monkeypatch.setattr(per_class_probes, "MOST_NAMES", 3)
         monkeypatch.setattr(per_class_probes, "OUTERMOST", 1)
         axes = per_class_probes.class_scatter_figure(
-            {"two": self.tables()}
+            per_class_probes.correlations({"two": self.tables()})
         )  # a and d lie outermost in x, a and c in y
         assert {text.get_text() for text in axes.texts} == set("acd")
 
@@ -137,25 +162,26 @@ class TestNeuralCollapse:
         return [line.get_ydata().tolist() for line in panel.lines if line.get_label() == name]
 
     def test_lines_are_the_measures(self, tiny_run):
-        axes, rows = neural_collapse.collapse_figure([tiny_run]), evaluation.measures(tiny_run)
+        rows = evaluation.measures(tiny_run)
+        axes = neural_collapse.collapse_figure([rows], None)
         for split in ("train", "test"):
             of_split = [row for row in rows if row["split"] == split]
             for title, key in (("NC1: variability", "nc1"), ("NC2: equinorm", "nc2_equinorm_means"),
-                               ("NC4: nearest mean", "nc4"), ("accuracy", "accuracy")):  # fmt: skip
+                               ("NC4: nearest class mean", "nc4"), ("accuracy", "accuracy")):  # fmt: skip
                 assert self.drawn(axes, title, f"{split} data") == [[row[key] for row in of_split]]
         weights = [row["nc2_maxangle_weights"] for row in rows[::2]]
         assert self.drawn(axes, "NC2: maximal angle", "classifier alone") == [weights]
         assert self.drawn(axes, "NC1: variability", "classifier alone") == []
 
     def test_one_line_a_run(self, tiny_run):
-        axes = neural_collapse.collapse_figure([tiny_run, tiny_run])
+        axes = neural_collapse.collapse_figure([evaluation.measures(tiny_run)] * 2, None)
         assert len(self.drawn(axes, "NC3: self-duality", "train data")) == 2
 
-    def test_words_say_whether_the_terminal_phase_is_reached(self, tiny_run, monkeypatch):
-        text = figures.alt_text(neural_collapse.collapse_figure([tiny_run]))
+    def test_words_say_whether_the_terminal_phase_is_reached(self, tiny_run):
+        rows = evaluation.measures(tiny_run)
+        text = figures.alt_text(neural_collapse.collapse_figure([rows], None))
         assert "terminal phase is not reached" in text
-        monkeypatch.setattr(neural_collapse, "terminal_epoch", lambda runs: 2)
-        axes = neural_collapse.collapse_figure([tiny_run], title="A title")
+        axes = neural_collapse.collapse_figure([rows], 2, "A title")
         assert "terminal phase begins at epoch 2" in figures.alt_text(axes)
         assert axes.patches[0].get_x() == 2
         assert axes.figure.get_suptitle() == "A title"
@@ -232,7 +258,7 @@ def test_embeddings_show_every_point_in_the_panel_of_its_label():
             assert np.array_equal(drawn.get_offsets(), points[fine == member])
             assert drawn.get_label() == GROUPING.fine_names[member]
     assert "a + c; b + d" in figures.alt_text(axes)
-    assert [panel.get_title() for panel in panels] == ["label 0", "label 1"]
+    assert [panel.get_title() for panel in panels] == ["super-class 0", "super-class 1"]
 
 
 def test_panels_bear_the_names_of_labels_that_have_some():
@@ -244,17 +270,17 @@ def test_panels_bear_the_names_of_labels_that_have_some():
     assert titles == ["large man-made\noutdoor things", "fish"]
 
 
-def test_tsne_grid_states_the_purity_of_each_picture():
+def test_tsne_grid_states_the_agreement_of_each_embedding():
     f = FeatureSet(torch.zeros(60, 3), torch.arange(60) % 2 * 2, torch.zeros(60).long(), None, None)
     apart = 20 * np.eye(3)[f.fine][:, :2] + np.random.default_rng(0).normal(size=(60, 2))
     grid = {("pca", 5): apart, ("pca", 30): apart * 0 + np.arange(60)[:, None], ("random", 5): apart}
     grid["random", 30] = apart
-    axes = tsne.tsne_grid_figure(grid, f, GROUPING.fine_names)
+    axes = tsne.tsne_grid_figure(grid, tsne.grid_agreement(grid, f), f.fine, GROUPING.fine_names)
     panels = axes.figure.axes
-    assert panels[0].get_title() == "perplexity 5, purity 1.000"
+    assert panels[0].get_title() == "perplexity 5, agreement 1.000"
     assert [panel.get_ylabel() for panel in panels] == ["pca", "", "random", ""]
     assert np.array_equal(panels[3].collections[1].get_offsets(), apart[f.fine == 2])
-    assert "4 t-SNE pictures of a and c" in figures.alt_text(axes)
+    assert "4 t-SNE embeddings of a and c" in figures.alt_text(axes)
 
 
 class TestNeighbours:
@@ -290,7 +316,7 @@ class TestDistances:
         assert all(np.array_equal(self.drawn(panel), self.ordered) for panel in panels)
         assert [panel.collections[0].norm.vmax for panel in panels] == [9, 6.5, 9, 6.5]
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
-        assert "train: inside one class 1.5, between classes of one label 4.75, of two 8.75" in (
+        assert "train: inside one class 1.5, between classes of one super-class 4.75, of two 8.75" in (
             figures.alt_text(axes)
         )
 
@@ -305,7 +331,7 @@ class TestDistances:
         assert (first.collections[0].norm.vmin, first.collections[0].norm.vmax) == (1, 3.25)
         assert sorted(text.get_text() for text in first.texts) == ["3.00", "3.00", "3.25", "3.25"]
         assert axes.figure.get_suptitle() == "A title"
-        assert "train, first: inside labels 3.12" in figures.alt_text(axes)
+        assert "train, first: inside super-classes 3.12" in figures.alt_text(axes)
 
     def test_many_classes_go_without_names(self):
         many = Grouping(torch.arange(30) % 3, tuple(map(str, range(30))), ("x", "y", "z"))
@@ -355,7 +381,7 @@ class TestConfusion:
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
 
     def test_words_name_the_worst(self):
-        assert "worst is b, 0.50" in figures.alt_text(
+        assert "lowest accuracy is that of b, 0.50" in figures.alt_text(
             label_reconstruction.confusion_figure(self.matrix, GROUPING)
         )
 
@@ -384,7 +410,7 @@ class TestShow:
         )
         figures.show(axes, "p < 0.05 & <b>more</b>")
         assert "<script>" not in shown[0]
-        assert 'alt="Confusion matrix; the class found worst is &quot;&gt;&lt;script&gt;' in shown[0]
+        assert 'alt="Confusion matrix; the lowest accuracy is that of &quot;&gt;&lt;script&gt;' in shown[0]
         assert "p &lt; 0.05 &amp; &lt;b&gt;more&lt;/b&gt;" in shown[0]
 
 
@@ -473,4 +499,4 @@ class TestNumberOfClusters:
         assert lines["accuracy"] == pytest.approx([1, 1 / 2, 1 / 3])
         counts = [text.get_text() for text in axes.figure.axes[1].texts]
         assert counts == ["1", "2", "0", "0", "0", "1"]
-        assert axes.figure.axes[1].get_title() == "m\n50 % right"
+        assert axes.figure.axes[1].get_title() == "m\n50 % correct"

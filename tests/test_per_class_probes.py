@@ -81,18 +81,20 @@ class TestPerClass:
 
     def test_needs_siblings(self):
         (run,) = nclib.released_runs("fashion-narrow-fine-without-7-8-9-seed0")
-        with pytest.raises(ValueError, match="0 classes share a label"):
+        with pytest.raises(ValueError, match="0 classes have siblings"):
             per_class_probes.per_class(run)
 
 
 class TestOverSeeds:
     def test_is_the_mean_of_each_class_in_its_order(self):
         tables = [
-            pd.DataFrame({"class": ["b", "a"], "label": [1, 0], "seed": seed, "probe": [seed, 2 * seed]})
+            pd.DataFrame(
+                {"class": ["b", "a"], "super-class": [1, 0], "seed": seed, "probe": [seed, 2 * seed]}
+            )
             for seed in (1, 3)
         ]
         means = per_class_probes.averaged_over_seeds(tables)
-        assert means.to_dict("list") == {"class": ["b", "a"], "label": [1, 0], "probe": [2, 4]}
+        assert means.to_dict("list") == {"class": ["b", "a"], "super-class": [1, 0], "probe": [2, 4]}
 
 
 class TestPermutationP:
@@ -128,12 +130,12 @@ class TestPermutationP:
 
     def test_right_one_time_in_twenty_where_siblings_share(self):
         rng = np.random.default_rng(0)
-        label, rejected = np.repeat(np.arange(6), 2), {"labels kept": 0, "classes": 0}
+        label, rejected = np.repeat(np.arange(6), 2), {"restricted": 0, "classes": 0}
         for _ in range(400):
             x, y = (np.repeat(rng.normal(size=6), 2) + 0.2 * rng.normal(size=12) for _ in range(2))
-            rejected["labels kept"] += per_class_probes.permutation_p(x, y, label, 199) <= 0.05
+            rejected["restricted"] += per_class_probes.permutation_p(x, y, label, 199) <= 0.05
             rejected["classes"] += per_class_probes.permutation_p(x, y, np.arange(12), 199) <= 0.05
-        assert rejected["labels kept"] / 400 < 0.08  # 0.05, and three standard errors
+        assert rejected["restricted"] / 400 < 0.08  # 0.05, and three standard errors
         assert rejected["classes"] / 400 > 0.1  # what keeping labels together is for
 
 
@@ -176,13 +178,20 @@ class TestCorrelationTable:
     def table(self, seed: int) -> pd.DataFrame:
         msdr = np.array([1.0, 2.0, 3.0, 4.0])
         return pd.DataFrame(
-            {"class": list("abcd"), "label": [0, 1, 0, 1], "seed": seed, "msdr_train": msdr, "inside": np.nan}
+            {
+                "class": list("abcd"),
+                "super-class": [0, 1, 0, 1],
+                "seed": seed,
+                "msdr_train": msdr,
+                "inside": np.nan,
+            }
         ).assign(msdr_test=-msdr, probe=0.1 * msdr + np.array([0.0, 0.01, 0.0, 0.01]) * (-1) ** seed)
 
     def test_correlates_means_and_leaves_out_what_is_missing(self):
-        table = per_class_probes.correlation_table(
-            {"two": [self.table(0), self.table(1)]}, ("probe", "inside")
+        compared = per_class_probes.correlations(
+            {"two": [self.table(0), self.table(1)]}, ("probe", "inside"), ("train", "test")
         )
+        table = per_class_probes.correlation_table(compared)
         assert table.index.tolist() == [("two", "probe, all classes", s) for s in ("train", "test")]
         assert table["r"].tolist() == ["1.00 (1.00 to 1.00)", "-1.00 (-1.00 to -1.00)"]
         assert table["seeds"].tolist() == [2, 2]

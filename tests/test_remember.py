@@ -54,12 +54,12 @@ def test_is_computed_again_when_something_changed(stored, home, calls, compute, 
     remember.fingerprint.cache_clear()
 
 
-def test_not_of_other_runs_than_the_stores(home, calls, compute):
-    released = SimpleNamespace(released=True, config=SimpleNamespace(seed=0))
+def test_not_of_other_runs_than_the_stores(stored, home, calls, compute):
+    released = SimpleNamespace(key=stored.key, folder=home / "elsewhere", config=stored.config)
     for _ in range(2):
         remembered(released, compute)
     assert len(calls) == 2
-    assert not home.exists()
+    assert not (home / "results").exists()
 
 
 def test_not_where_it_is_switched_off(stored, home, calls, compute, monkeypatch):

@@ -8,23 +8,33 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import described, wrapped
+from nclib.chapters.figures import described, theme, wrapped
 from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import msdr_of
+from nclib.measures.variance import explained_variance_of
 from nclib.runs.run import Run
 
 
-def msdr_table(run: Run, split: str = "test") -> pd.DataFrame:
-    """MSDR of every fine class at the end of training, siblings side by side."""
-    group = run.grouping.fine_to_coarse
-    columns = {"label": group.tolist(), f"MSDR, {split}": msdr_of(run.moments(split), group).tolist()}
+def structure_table(run: Run, split: str = "test") -> pd.DataFrame:
+    """Explained variance of every super-class and MSDR of every fine class at the end of training.
+
+    A row for each fine class, siblings side by side.
+    """
+    group, moments = run.grouping.fine_to_coarse, run.moments(split)
+    explained = explained_variance_of(moments, group)[group]
+    columns = {
+        "super-class": group.tolist(),
+        f"explained variance, {split}": explained.tolist(),
+        f"MSDR, {split}": msdr_of(moments, group).tolist(),
+    }
     table = pd.DataFrame(columns, index=pd.Index(run.grouping.fine_names, name="class"))
-    return table.sort_values("label", kind="stable").round(2).T
+    return table.sort_values("super-class", kind="stable").round(2)
 
 
+@theme()
 def example_images_figure(images: ImageSet, grouping: Grouping, per_class: int = 4) -> Axes:
-    """The first images of every fine class, one row for each coarse label."""
+    """The first images of every fine class, one row for each super-class."""
     widest = max(len(grouping.members(c)) for c in range(grouping.num_coarse))
     rows = []
     for coarse in range(grouping.num_coarse):
@@ -44,5 +54,5 @@ def example_images_figure(images: ImageSet, grouping: Grouping, per_class: int =
     axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], wrapped(grouping.coarse_names))
     axes.set_xticks([])
     axes.grid(False)
-    axes.set_title("Each row is one label for the network, several classes for the eye")
-    return described(axes, f"Sample images; rows are the coarse labels {', '.join(grouping.coarse_names)}.")
+    axes.set_title("Each row is one super-class: one label for the network, several fine classes")
+    return described(axes, f"Sample images; rows are the super-classes {', '.join(grouping.coarse_names)}.")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.evaluation import METHOD_NAMES, METHODS, measures, results
@@ -80,6 +80,7 @@ def over_training(runs_of: Mapping[str, Sequence[Run]], split: str = "train") ->
     )
 
 
+@theme()
 def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
     """Collapse of the super-classes and structure of the fine classes over training, a line for each name.
 

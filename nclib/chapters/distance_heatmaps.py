@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges
+from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import over_seeds, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
@@ -26,22 +26,23 @@ from nclib.runs.run import Run
 
 CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
     "siblings": ("siblings", "{:.2f}"),
-    "others": ("other labels", "{:.2f}"),
-    "difference": ("difference / other labels", "{:.2g}"),
+    "others": ("other super-classes", "{:.2f}"),
+    "difference": ("excess / other super-classes", "{:.2g}"),
     "msdr": ("MSDR", "{:.2f}"),
 }
+STAGES = ("initialisation", "before the end", "end")  # measured epochs that are shown
 
 
 def stages(run: Run) -> dict[str, int]:
-    """Three measured epochs to look at: "untrained", "on the way" and "end".
+    """Three measured epochs to look at: "initialisation", "before the end" and "end".
 
-    "on the way" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
+    "before the end" is the first with a coarse train accuracy of at least 99.9 %. Where that is the last, or
     where there is none, it is the one before the last, so that there is something to compare with.
     """
     epochs = run.measured_epochs
     begin = terminal_epoch([run])
     between = epochs[-2] if begin in (None, epochs[-1]) else begin
-    return {"untrained": epochs[0], "on the way": between, "end": epochs[-1]}
+    return dict(zip(STAGES, (epochs[0], between, epochs[-1]), strict=True))
 
 
 def distances(run: Run) -> dict[str, Tensor]:
@@ -54,7 +55,7 @@ def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
     accuracy = {record["epoch"]: record.get("train_accuracy") for record in run.history}
     found = {"pixels": pixel_distances(run, split)}
     for stage, epoch in stages(run).items():
-        name = "untrained" if stage == "untrained" else f"epoch {epoch}"
+        name = stage if stage == "initialisation" else f"epoch {epoch}"
         title = f"{name}\ncoarse accuracy {100 * accuracy[epoch]:.1f} %"
         found[title] = distances_of(run.moments(split, epoch))
     return found
@@ -66,18 +67,18 @@ def contrasts(distances: Tensor, group: Tensor) -> dict[str, float]:
     Parameters
     ----------
     distances : (C, C) of ``class_distances``.
-    group : (C,) coarse label of every class.
+    group : (C,) super-class of every class.
 
     Returns
     -------
-    dict. "siblings" and "others": mean of ``relative_distances`` over pairs of classes with one label, and
-    with two. "difference": by how much siblings are further apart than samples of one class, mean of
-    D(c, c') - (D(c, c) + D(c', c')) / 2, over the mean of D between labels; the definition is ours. "msdr":
-    its mean. Where no class has siblings all but "others" are not a number.
+    dict. "siblings" and "others": mean of ``relative_distances`` over pairs of classes of one super-class,
+    and of two. "difference": by how much siblings are further apart than samples of one class, mean of
+    D(c, c') - (D(c, c) + D(c', c')) / 2, over the mean of D between super-classes; the definition is ours.
+    "msdr": its mean. Where no class has siblings all but "others" are not a number.
     """
     siblings, others = sibling_pairs(group), group[:, None] != group[None, :]
-    relative, width = relative_distances(distances), distances.diagonal()
-    gaps = distances - (width[:, None] + width[None, :]) / 2
+    relative, own = relative_distances(distances), distances.diagonal()
+    gaps = distances - (own[:, None] + own[None, :]) / 2
     return {
         "siblings": float(relative[siblings].mean()),
         "others": float(relative[others].mean()),
@@ -91,7 +92,7 @@ def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     rows = []
     for name, runs in runs_of.items():
         group = runs[0].grouping.fine_to_coarse
-        for stage in ("pixels", "untrained", "on the way", "end"):
+        for stage in ("pixels", *STAGES):
             epochs = None if stage == "pixels" else [stages(run)[stage] for run in runs]
             row = {"data": name, "when": stage, "epoch": "-", "coarse accuracy, train": "-"}
             if epochs:
@@ -114,7 +115,7 @@ def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
 def _contrasts_of(
     runs: Sequence[Run], epochs: Sequence[int] | None, split: str, group: Tensor
 ) -> list[dict[str, float]]:
-    """At one epoch of each run; of the pixels, which know no seed, once."""
+    """At one epoch of each run; of the pixels, which do not depend on the seed, once."""
     if epochs is None:
         return [contrasts(pixel_distances(runs[0], split), group)]
     measured = zip(runs, epochs, strict=True)
@@ -124,8 +125,9 @@ def _contrasts_of(
 MOST_NAMED = 20  # classes whose names fit beside a heatmap
 
 
+@theme()
 def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:
-    """Class distances in two colour scales: that of all of them, and that of those inside one label.
+    """Class distances in two colour scales: of all of them, and of those inside one super-class.
 
     Parameters
     ----------
@@ -139,26 +141,27 @@ def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping)
     for row, (name, matrix) in zip(panels, distances.items(), strict=True):
         matrix = np.asarray(matrix)
         norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
-        for panel, norm, scale in zip(row, norms, ("all distances", "only inside labels"), strict=True):
+        for panel, norm, scale in zip(row, norms, ("all distances", "inside super-classes"), strict=True):
             image = _heatmap(panel, matrix, grouping, norm)
             extend = "max" if norm is norms[1] else "neither"
             figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
             panel.set_title(f"{name}: {scale}", fontsize="medium")
         words.append(
-            f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one label "
+            f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one super-class "
             f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
         )
-    figure.suptitle("The same distances in two colour scales: of all pairs, and of pairs inside a label")
+    figure.suptitle("Class distances in two colour scales: of all pairs, and of pairs inside a super-class")
     return described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
 
 
+@theme()
 def relative_distances_figure(
     rows: Mapping[str, Mapping[str, ArrayLike]], grouping: Grouping, title: str = ""
 ) -> Axes:
-    """Class distances in units of the width of both classes, on one colour scale for all panels.
+    """Relative class distances, on one colour scale for all panels.
 
-    Colours are for distances inside a label, which are also written down; those between labels that are
-    larger than all of these are grey.
+    Colours are for distances inside a super-class, which are also written down; those between super-classes
+    that are larger than all of these are grey.
 
     Parameters
     ----------
@@ -181,18 +184,18 @@ def relative_distances_figure(
             image = _heatmap(panel, matrix, grouping, norm, written=True)
             panel.set_title(when, fontsize="medium")
         line[0].set_ylabel(name)
-    bar = figure.colorbar(image, ax=panels, extend="max", label="distance / width (1: no difference)")
+    bar = figure.colorbar(image, ax=panels, extend="max", label="relative distance R (1: equal means)")
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     bar.ax.yaxis.set_major_formatter("{x:g}")
     bar.ax.minorticks_off()
-    figure.suptitle(title or "Inside a label, classes stay further apart than they are wide")
+    figure.suptitle(title or "Relative class distances over training")
     siblings = inside & ~np.eye(len(inside), dtype=bool)
     words = "; ".join(
-        f"{name}, {when}: inside labels {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
+        f"{name}, {when}: inside super-classes {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
         for name, of_row in relative.items()
         for when, m in of_row.items()
     ).replace("\n", ", ")
-    return described(panels[0, 0], f"Class distances in units of the width of both classes. Means: {words}.")
+    return described(panels[0, 0], f"Relative class distances. Means: {words}.")
 
 
 def _heatmap(
@@ -226,6 +229,6 @@ def _heatmap(
 
 
 def _inside(grouping: Grouping) -> np.ndarray:
-    """Which pairs of fine classes lie in one label, each class with itself included; (C, C) bool."""
+    """Which pairs of fine classes lie in one super-class, each class with itself included; (C, C) bool."""
     group = grouping.fine_to_coarse.numpy()
     return group[:, None] == group[None, :]

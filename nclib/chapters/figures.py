@@ -1,6 +1,7 @@
 """What figures share: how they are shown, described and laid out.
 
-Each figure function returns its Axes, and leaves its alt text on them.
+Each figure function returns its Axes, leaves its alt text on them, and draws inside ``theme()``: matplotlib's
+settings are the reader's own before and after.
 
     show(embeddings_figure(points, fine, grouping), caption="...")
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -25,8 +27,15 @@ PALETTE = "colorblind"
 DPI = 120
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
-OFF_SCALE = "0.88"  # of distances between labels, where colours are for those inside one
-sns.set_theme(style="whitegrid", palette=PALETTE)
+OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of the book's figures, as a context or as a decorator of what draws them."""
+    with plt.rc_context():
+        sns.set_theme(style="whitegrid", palette=PALETTE, color_codes=False)
+        yield
 
 
 def show(axes: Axes, caption: str) -> None:
@@ -34,7 +43,8 @@ def show(axes: Axes, caption: str) -> None:
     from IPython.display import HTML, display
 
     buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    with theme():  # ticks are made when they are needed
+        axes.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     plt.close(axes.figure)
     image = base64.b64encode(buffer.getvalue()).decode()
     display(
@@ -50,8 +60,9 @@ def alt_text(axes: Axes) -> str:
     return axes.alt_text
 
 
+@theme()
 def embeddings_figure(points: ArrayLike, fine: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
-    """An embedding in the plane, one panel for each coarse label, coloured by fine class.
+    """An embedding in the plane, one panel for each super-class, coloured by fine class.
 
     Parameters
     ----------
@@ -68,13 +79,13 @@ def embeddings_figure(points: ArrayLike, fine: ArrayLike, grouping: Grouping, ti
         panel.set(xticks=[], yticks=[])
         name = grouping.coarse_names[coarse]
         joined = " + " in name  # of its classes, which stand in the legend
-        heading = f"label {coarse}" if joined else fill(name.replace("_", " "), 18)
+        heading = f"super-class {coarse}" if joined else fill(name.replace("_", " "), 18)
         panel.set_title(heading, fontsize="medium")
         panel.legend(fontsize="x-small", markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.02))
-    title = title or "One label each for the network; the colours are classes it was never told"
+    title = title or "Each super-class by itself; colours are fine classes, which training did not use"
     figure.suptitle(title)
     named = "; ".join(grouping.coarse_names)
-    text = f"{title}. t-SNE, a panel for each coarse label, coloured by fine class: {named}."
+    text = f"{title}. t-SNE, a panel for each super-class, coloured by fine class: {named}."
     return described(stacks[0, 0], text)
 
 
@@ -95,9 +106,10 @@ def stacked_panels(
 
 
 def by_super_class(grouping: Grouping) -> tuple[list[int], np.ndarray]:
-    """Fine classes in the order of their coarse labels, and where one label ends and the next begins."""
+    """Fine classes in the order of their super-classes, and where the next super-class begins."""
     members = [grouping.members(coarse) for coarse in range(grouping.num_coarse)]
-    return [fine for of_label in members for fine in of_label], np.cumsum([len(m) for m in members])[:-1]
+    order = [fine for classes in members for fine in classes]
+    return order, np.cumsum([len(m) for m in members])[:-1]
 
 
 def draw_edges(axes: Axes, edges: np.ndarray) -> None:

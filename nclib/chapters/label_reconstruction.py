@@ -12,20 +12,24 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges
+from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
+from nclib.chapters.tables import LARGER
 from nclib.data.grouping import Grouping
 from nclib.runs.evaluation import METHOD_NAMES
 
+RELEASED = (*LARGER, "fashion-narrow-cross-entropy-*")
 
+
+@theme()
 def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title: str) -> Axes:
-    """What a number of clusters finds, and which number each method chooses.
+    """Reconstruction by the number of clusters, and the number that each criterion chooses.
 
     Parameters
     ----------
     quality : of ``nclib.chapters.when_structure_appears.wrong_k``. Lines are means over seeds, bands their
         95 % intervals.
-    chosen : of ``nclib.chapters.when_structure_appears.chosen_k``. Colours count labels and seeds.
+    chosen : of ``nclib.chapters.when_structure_appears.chosen_k``. Colours count super-classes and seeds.
     """
     methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
     most = max(quality["k"].max(), chosen["chosen"].max())
@@ -39,7 +43,7 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
         name = "adjusted Rand index" if measure == "ari" else measure
         panels[0].plot(means.index, mean, color=f"C{number}", marker=MARKERS[number], ms=4, label=name)
         panels[0].fill_between(means.index, mean - half, mean + half, color=f"C{number}", alpha=0.2, lw=0)
-    panels[0].set(xlabel="clusters inside each label", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
+    panels[0].set(xlabel="clusters in each super-class", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
     panels[0].legend(fontsize="small")
     words = []
     for panel, method in zip(panels[1:], methods, strict=True):
@@ -52,16 +56,17 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
             annot_kws={"fontsize": 7},
         )  # fmt: skip
         right = (of_method["true"] == of_method["chosen"]).mean()
-        panel.set_title(f"{method}\n{100 * right:.0f} % right", fontsize="medium")
-        panel.set(xlabel="clusters chosen", ylabel="classes in the label" if panel is panels[1] else "")
+        panel.set_title(f"{method}\n{100 * right:.0f} % correct", fontsize="medium")
+        panel.set(xlabel="clusters chosen", ylabel="classes in the super-class" if panel is panels[1] else "")
         panel.tick_params(axis="y", rotation=0)
-        words.append(f"{method}: right in {100 * right:.0f} %")
+        words.append(f"{method}: correct in {100 * right:.0f} %")
     figure.suptitle(title)
-    return described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} labels.")
+    return described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} super-classes.")
 
 
+@theme()
 def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
-    """Accuracy of reconstructed labels on train, method by method, beside pixels and chance.
+    """Reconstruction accuracy on train by method, beside that of pixels and chance.
 
     Parameters
     ----------
@@ -83,17 +88,18 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
     axes.set_yticks(range(len(results)), results)
     axes.set_ylim(len(results) - 0.5, -0.5)
-    axes.set(xlim=(None, 1.01), xlabel="share of train samples whose fine label is found again")
-    axes.set_title("Labels that were never given, found by clustering (dotted: chance)")
+    axes.set(xlim=(None, 1.01), xlabel="reconstruction accuracy, train")
+    axes.set_title("Fine labels reconstructed by clustering inside super-classes (dotted: chance)")
     keys = [plt.Line2D([], [], marker=MARKERS[n], color=f"C{n}", ls="") for n in range(len(METHOD_NAMES))]
     keys.append(plt.Line2D([], [], marker="o", color="0.3", mfc="none", ls=""))
-    names = [*METHOD_NAMES.values(), "hollow: of pixels"]
+    names = [*METHOD_NAMES.values(), "hollow: pixels"]
     axes.legend(keys, names, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
-    return described(axes, f"Accuracy of reconstructed labels on train. {'; '.join(words)}.")
+    return described(axes, f"Reconstruction accuracy on train. {'; '.join(words)}.")
 
 
+@theme()
 def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
-    """True against reconstructed labels as shares of each true class, ordered by super-class."""
+    """True classes against matched pseudo-labels, as shares of each true class, ordered by super-class."""
     order, edges = by_super_class(grouping)
     counts = np.asarray(matrix)[np.ix_(order, order)]
     names = [grouping.fine_names[fine] for fine in order]
@@ -104,9 +110,9 @@ def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> 
         cbar_kws={"label": "share of the true class"}, ax=axes,
     )  # fmt: skip
     draw_edges(axes, edges)
-    axes.set(xlabel="reconstructed class", ylabel="true class")
-    axes.set_title(title or "Which classes are found again")
+    axes.set(xlabel="matched pseudo-label", ylabel="true class")
+    axes.set_title(title or "Confusion of true classes and pseudo-labels")
     diagonal = np.diag(counts) / counts.sum(1)
     worst = int(np.argmin(diagonal))
-    text = f"Confusion matrix; the class found worst is {names[worst]}, {diagonal[worst]:.2f} of it."
+    text = f"Confusion matrix; the lowest accuracy is that of {names[worst]}, {diagonal[worst]:.2f}."
     return described(axes, text)

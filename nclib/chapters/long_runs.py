@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import described
+from nclib.chapters.figures import described, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
 from nclib.runs.evaluation import METHOD_NAMES, TERMINAL_ACCURACY, fine_per_coarse, terminal_epoch
@@ -132,6 +132,7 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
     return table.set_index(["experiment", "method"]).fillna("-")
 
 
+@theme()
 def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
     """Accuracy, explained variance, k-means and NC1 over training, a line for each run and split.
 

@@ -1,4 +1,4 @@
-"""Chapter 1: neural collapse, measured while it happens."""
+"""Chapter 1: neural collapse over training."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from nclib.chapters.figures import PALETTE, described
+from nclib.chapters.figures import described, theme
 from nclib.chapters.statistics import over_seeds
-from nclib.runs.evaluation import coarse_nc1, mean_msdr, measures, terminal_epoch
-from nclib.runs.run import Run
 
+Measures = Sequence[Mapping[str, Any]]  # of ``nclib.runs.evaluation.measures``
 COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
     "nc1": "NC1",
     "nc2_equinorm_means": "NC2 equinorm, means",
@@ -30,15 +29,21 @@ COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
 }
 
 
-def neural_collapse_table(runs_of: Mapping[str, Sequence[Run]], split: str = "train") -> pd.DataFrame:
-    """NC1 to NC4 in the untrained network and at the end of training, a column for each name.
+def neural_collapse_table(
+    measures_of: Mapping[str, Sequence[Measures]], split: str = "train"
+) -> pd.DataFrame:
+    """NC1 to NC4 at initialisation and at the end of training, a column for each name.
 
     A cell is the mean over seeds, with the lowest and the highest in brackets.
+
+    Parameters
+    ----------
+    measures_of : for each name a list of ``nclib.runs.evaluation.measures``, one entry a seed.
     """
     columns = {}
-    for name, runs in runs_of.items():
-        rows = [[row for row in measures(run) if row["split"] == split] for run in runs]
-        for position, when in ((0, "untrained"), (-1, "end")):
+    for name, of_seeds in measures_of.items():
+        rows = [of_split(measures, split) for measures in of_seeds]
+        for position, when in ((0, "initialisation"), (-1, "end")):
             columns[name, when] = {
                 title: over_seeds(of_run[position][key] for of_run in rows)
                 for key, title in COLLAPSE_NAMES.items()
@@ -48,11 +53,15 @@ def neural_collapse_table(runs_of: Mapping[str, Sequence[Run]], split: str = "tr
     return table
 
 
+def of_split(measures: Measures, split: str) -> list[Mapping[str, Any]]:
+    return [row for row in measures if row["split"] == split]
+
+
 COLLAPSE_PANELS = {  # title: measure, whose name ends in _means and _weights where there are both
     "accuracy": "accuracy",
     "NC1: variability": "nc1",
     "NC3: self-duality": "nc3",
-    "NC4: nearest mean": "nc4",
+    "NC4: nearest class mean": "nc4",
     "NC2: equinorm": "nc2_equinorm",
     "NC2: equiangular": "nc2_equiangular",
     "NC2: maximal angle": "nc2_maxangle",
@@ -64,50 +73,58 @@ COLLAPSE_STYLES = {  # name: colour, line style
 }
 
 
-def collapse_and_structure_figure(runs: Sequence[Run], title: str = "") -> Axes:
-    """NC1 of the coarse labels and MSDR of the fine classes over training, one line a run.
+@theme()
+def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "") -> Axes:
+    """NC1 of the coarse labels and explained variance of the fine classes over training, one line a run.
 
-    Both are on one logarithmic axis, because both are ratios of variations. MSDR is the mean over fine
-    classes that have siblings. Shown on train data.
+    Parameters
+    ----------
+    of_seeds : of ``nclib.runs.evaluation.measures``; train data are shown.
     """
-    _, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    nc1_color, msdr_color = sns.color_palette(PALETTE)[:2]
-    for number, run in enumerate(runs):
-        epochs = run.measured_epochs
-        nc1 = [coarse_nc1(run, "train", epoch) for epoch in epochs]
-        ratio = [mean_msdr(run, "train", epoch) for epoch in epochs]
-        names = ("NC1 of coarse labels", "MSDR of fine classes") if number == 0 else (None, None)
-        axes.plot(epochs, nc1, "o-", ms=3, color=nc1_color, label=names[0])
-        axes.plot(epochs, ratio, "s-", ms=3, color=msdr_color, label=names[1])
-    axes.axhline(1, color="0.4", lw=1, ls=":", label="MSDR without structure")
-    axes.set(xscale="symlog", yscale="log", xlabel="epoch (0: untrained)", ylabel="ratio of variations")
-    axes.set_xlim(left=0)
-    axes.set_xticks(epochs[::2], epochs[::2])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    axes.set_title(title or "Coarse labels collapse, fine classes stay apart")
-    axes.legend(fontsize="small")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    for measures in of_seeds:
+        rows = of_split(measures, "train")
+        epochs = [row["epoch"] for row in rows]
+        nc1 = [row["nc1"] for row in rows]
+        explained = [row.get("explained_variance", np.nan) for row in rows]
+        left.plot(epochs, nc1, "o-", ms=3, color="C0")
+        right.plot(epochs, explained, "s-", ms=3, color="C1")
+    left.set(yscale="log", title="NC1 of the coarse labels")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    right.axhline(0, color="0.4", lw=1, ls=":")
+    right.set(title="explained variance of the fine classes", ylim=(-0.03, 1))
+    for panel in (left, right):
+        panel.set(xscale="symlog", xlabel="epoch (0: initialisation)")
+        panel.set_xlim(left=0)
+        panel.set_xticks(epochs[::2], epochs[::2])
+        panel.minorticks_off()
+    figure.suptitle(title or "Coarse labels collapse; fine classes keep explaining variance")
     text = (
-        f"Over {epochs[-1]} epochs NC1 of the coarse labels goes from {nc1[0]:.3g} to {nc1[-1]:.3g}, while "
-        f"the mean MSDR of the fine classes goes from {ratio[0]:.2f} to {ratio[-1]:.2f} (last run shown)."
+        f"Over {epochs[-1]} epochs NC1 of the coarse labels goes from {nc1[0]:.3g} to {nc1[-1]:.3g}, and the "
+        f"explained variance of the fine classes from {explained[0]:.2f} to {explained[-1]:.2f} (last run)."
     )
-    return described(axes, text)
+    return described(left, text)
 
 
-def collapse_figure(runs: Sequence[Run], title: str = "") -> Axes:
+@theme()
+def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str = "") -> Axes:
     """NC1 to NC4 and accuracy of the labels that were trained on, over training; one line a run.
 
-    Measures of the classifier alone know no split. Shaded: all runs are in the terminal phase.
+    Measures of the classifier alone do not depend on the split.
+
+    Parameters
+    ----------
+    of_seeds : of ``nclib.runs.evaluation.measures``.
+    begin : epoch from which all runs are in the terminal phase, which is shaded; None: none.
     """
     figure, panels = plt.subplots(2, 4, figsize=(11, 5.4), sharex=True, layout="constrained")
-    rows_of = [measures(run) for run in runs]
-    begin, epochs = terminal_epoch(runs), runs[0].measured_epochs
+    epochs = [row["epoch"] for row in of_split(of_seeds[0], "train")]
     right = 1.15 * epochs[-1]
     for panel, (name, measure) in zip(panels.flat, COLLAPSE_PANELS.items(), strict=False):
         if begin is not None:
             panel.axvspan(begin, right, color="0.88", lw=0)
-        for rows in rows_of:
+        for rows in of_seeds:
             _collapse_lines(panel, rows, measure)
         panel.set_title(name, fontsize="medium")
         if measure != "nc1":
@@ -116,16 +133,16 @@ def collapse_figure(runs: Sequence[Run], title: str = "") -> Axes:
     shown = [*[epoch for epoch in epochs if epoch < epochs[-1] / 2][::2], epochs[-1]]
     panels[0, 0].set_xticks(shown, shown)
     panels[0, 1].set_yscale("log")
-    panels[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if len(runs) > 1 else (1,)))
+    panels[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if len(of_seeds) > 1 else (1,)))
     panels[0, 1].yaxis.set_major_formatter("{x:g}")
     for panel in (*panels[1, :3], panels[0, 3]):
-        panel.set_xlabel("epoch (0: untrained)")
+        panel.set_xlabel("epoch (0: initialisation)")
         panel.tick_params(labelbottom=True)
     for panel in panels.flat:
         panel.minorticks_off()
     _collapse_legend(panels[1, 3], begin)
-    figure.suptitle(title or "Neural collapse, measured while it happens")
-    first, last = ([row for row in rows_of[0] if row["split"] == "train"][at] for at in (0, -1))
+    figure.suptitle(title or "Neural collapse over training")
+    first, last = (of_split(of_seeds[0], "train")[at] for at in (0, -1))
     ends = ", ".join(
         f"{key} from {first[key]:.3g} to {last[key]:.3g}" for key in ("nc1", "nc3", "nc4", "accuracy")
     )
@@ -136,7 +153,7 @@ def collapse_figure(runs: Sequence[Run], title: str = "") -> Axes:
     return described(panels[0, 0], text)
 
 
-def _collapse_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:
+def _collapse_lines(panel: Axes, rows: Measures, measure: str) -> None:
     """The lines of one run in one panel."""
     paired = f"{measure}_means" in rows[0]
     keys = {"train data": ("train", f"{measure}_means" if paired else measure)}

@@ -17,7 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.measures.arrays import ArrayLike, as_features, as_labels
 from nclib.measures.collapse import variability
@@ -271,6 +271,7 @@ def rounding(
     return pd.DataFrame(rows)
 
 
+@theme()
 def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
     """Relative error of NC1 against the distance of siblings, method by method.
 
@@ -295,6 +296,7 @@ def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
     return described(axes, f"Relative error of NC1 at sibling distance {table['distance'].min():g}: {ends}.")
 
 
+@theme()
 def rounding_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
     """MSDR and reconstruction accuracy while collapse goes on, number format by format, a row for each name.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.released import ReleasedRun, released_runs
 
@@ -78,6 +78,7 @@ def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).set_index(["OOD samples", "trained on"])
 
 
+@theme()
 def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
     """AUROC of every score and labelling, a panel for each kind of OOD samples, a colour for each training.
 

@@ -285,11 +285,11 @@ def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
-    """Neighbour purity in the t-SNE plane, of runs that have test features and an embedding of them."""
+    """k-NN label agreement in the t-SNE plane, of runs that have test features."""
     found, chance = [], 0.0
     for run in runs:
         f = test_features(run)
-        if f is None or (run.released and not run.has_embedding):
+        if f is None:
             continue
         found.append(float(neighbour_purity(evaluation.embedding(run), f.fine, f.coarse).mean()))
         chance = float(purity_by_chance(f.fine, f.coarse).mean())
@@ -299,8 +299,8 @@ def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
 def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
     """Correlation over classes of MSDR on train with the accuracy of the probe on test."""
     classes = averaged_over_seeds(per_class(run) for run in runs)
-    found = correlation(classes["msdr_train"], classes["probe"], classes["label"])
-    return Found(found.r, found.low, found.high, null=0, seeds=len(runs), p=found.p_kept)
+    found = correlation(classes["msdr_train"], classes["probe"], classes["super-class"])
+    return Found(found.r, found.low, found.high, null=0, seeds=len(runs), p=found.p_restricted)
 
 
 def fall(runs: Sequence[Run], key: str) -> Found | None:
@@ -361,7 +361,7 @@ def held_out_auroc(run: Run, score: str) -> float:
     saw."""
     names = {"outliers": "held-out classes", "score": score}
     names["labels"] = LABELLINGS[0] if score in CLASS_SCORES else "none"
-    if run.released:
+    if "detection" in run.results:
         (row,) = (row for row in run.results["detection"] if names.items() <= row.items())
         return row["auroc"]
     train, test = run.features("train"), run.features("test")

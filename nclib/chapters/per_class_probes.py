@@ -1,7 +1,7 @@
-"""Is a class read off better where more of its structure is left? Per-class probes against MSDR.
+"""Chapter 6: accuracies of fine classes against their MSDR.
 
-    classes = over_seeds(per_class(run) for run in runs)            # a row for each fine class
-    correlation(classes["msdr_train"], classes["probe"], classes["label"])
+    classes = averaged_over_seeds(per_class(run) for run in runs)      # a row for each fine class
+    correlation(classes["msdr_train"], classes["probe"], classes["super-class"])
 
 Yang, Steinhardt and Hu (2023), rebuttal, section J. The statistics, and "inside" and "coarse", are ours.
 """
@@ -20,8 +20,7 @@ from scipy.stats import t as student_t
 from sklearn.model_selection import StratifiedKFold
 
 from nclib.chapters import statistics
-from nclib.chapters.figures import MARKERS, described, stacked_panels
-from nclib.errors import StoreError
+from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
 from nclib.measures.distances import msdr_of
 from nclib.measures.probe import linear_probe
 from nclib.networks.features import FeatureSet
@@ -30,9 +29,11 @@ from nclib.runs.run import Run
 
 ACCURACIES = {  # columns of ``per_class``, all on test
     "probe": "probe, all classes",
-    "inside": "probe inside the label",
+    "inside": "probe inside the super-class",
     "coarse": "network, coarse label",
 }
+RELEASED = ("*-unaugmented-*", "cifar100-laptop-*", "fashion-narrow-cross-entropy-*")
+OTHER_LOSSES = ("fashion-narrow-mse-*", "fashion-narrow-nc-*")
 PERMUTATIONS = 9_999
 FEWEST = 4  # classes: Fisher's interval of a correlation divides by the root of their number minus 3
 
@@ -42,7 +43,7 @@ def per_class(run: Run) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, a row for each class: "class", "label" (its coarse label), "seed", "msdr_train" and
+    DataFrame, a row for each class: "class", "super-class", "seed", "msdr_train" and
     "msdr_test"; "probe", accuracy of a linear probe over all fine classes, see
     ``nclib.runs.evaluation.results``;
     "inside" of ``inside_accuracy`` and "coarse" of ``coarse_accuracy``, not a number for a run that has no
@@ -53,7 +54,9 @@ def per_class(run: Run) -> pd.DataFrame:
     ValueError : fewer than four classes have siblings.
     """
     group = run.grouping.fine_to_coarse
-    rows = pd.DataFrame({"class": run.grouping.fine_names, "label": group.numpy(), "seed": run.config.seed})
+    rows = pd.DataFrame(
+        {"class": run.grouping.fine_names, "super-class": group.numpy(), "seed": run.config.seed}
+    )
     for split in ("train", "test"):
         rows[f"msdr_{split}"] = msdr_of(run.moments(split), group).numpy()
     rows["probe"] = evaluation.results(run, methods=evaluation.METHODS[:1])["probe_per_class"]
@@ -62,28 +65,23 @@ def per_class(run: Run) -> pd.DataFrame:
     rows["coarse"] = np.nan if f is None else coarse_accuracy(f)
     rows = rows.dropna(subset=["msdr_train"])
     if len(rows) < FEWEST:
-        raise ValueError(f"{run}: {len(rows)} classes share a label with others; it takes {FEWEST} or more")
+        raise ValueError(f"{run}: {len(rows)} classes have siblings; it takes {FEWEST} or more")
     return rows
 
 
 def test_features(run: Run) -> FeatureSet | None:
     """Test features of a run, or None of one that was released without."""
-    try:
-        return run.features("test")
-    except StoreError:
-        if run.released:
-            return None
-        raise
+    return run.features("test") if "test" in run.feature_splits else None
 
 
 def coarse_accuracy(f: FeatureSet) -> np.ndarray:
-    """Share of every fine class to which the network's own last layer gives its coarse label, (C,)."""
+    """Accuracy of the network on the coarse label, by fine class, (C,)."""
     correct = (f.h @ f.weight.T + f.bias).argmax(dim=1) == f.coarse
     return _share(correct.numpy(), f.fine.numpy())
 
 
 def inside_accuracy(f: FeatureSet, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Accuracy of every fine class among its siblings only: a linear probe that is told the label.
+    """Accuracy of every fine class among its siblings only: a linear probe that is given the super-class.
 
     Parameters
     ----------
@@ -97,13 +95,13 @@ def inside_accuracy(f: FeatureSet, folds: int = 5, seed: int = 0) -> np.ndarray:
 
     Notes
     -----
-    The definition is ours. An error of a probe over all classes may lie inside the label or between labels;
+    The definition is ours. An error of a probe over all classes may lie inside a super-class or between two;
     this one sees only the former. It needs no train features, so it is the same for released runs.
     """
     fine, coarse = f.fine.numpy(), f.coarse.numpy()
     correct = np.ones(len(fine), dtype=bool)
-    for label in np.unique(coarse):
-        rows = np.flatnonzero(coarse == label)
+    for group in np.unique(coarse):
+        rows = np.flatnonzero(coarse == group)
         h, y = f.h[rows], fine[rows]
         if len(np.unique(y)) == 1:
             continue
@@ -125,24 +123,24 @@ def averaged_over_seeds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
     Notes
     -----
-    Seeds of one class are repeated measurements of one thing. They make its point more precise; they are
-    no further points.
+    Seeds of one class are repeated measurements: they make its point more precise, but are no further
+    points.
     """
     joined = pd.concat(tables)
-    return joined.drop(columns="seed").groupby(["class", "label"], sort=False).mean().reset_index()
+    return joined.drop(columns="seed").groupby(["class", "super-class"], sort=False).mean().reset_index()
 
 
 class Correlation(NamedTuple):
-    """How two numbers of every class go together.
+    """Correlation of two numbers over classes.
 
     Attributes
     ----------
     r : Pearson's correlation.
     low, high : its 95 % interval, by Fisher's transformation.
     p : two-sided, of r, if classes were independent and normal.
-    p_kept : two-sided, of r, by permutations that keep the classes of a label together.
+    p_restricted : two-sided, of r, by permutations that keep siblings together.
     rho : Spearman's rank correlation.
-    p_rho_kept : as ``p_kept``, of rho.
+    p_rho_restricted : as ``p_restricted``, of rho.
     n : classes.
     """
 
@@ -150,24 +148,24 @@ class Correlation(NamedTuple):
     low: float
     high: float
     p: float
-    p_kept: float
+    p_restricted: float
     rho: float
-    p_rho_kept: float
+    p_rho_restricted: float
     n: int
 
     @property
-    def seen(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval excludes zero, and the permutations agree at 5 %."""
-        return (self.low > 0 or self.high < 0) and self.p_kept < 0.05
+        return (self.low > 0 or self.high < 0) and self.p_restricted < 0.05
 
 
-def correlation(x: ArrayLike, y: ArrayLike, label: ArrayLike) -> Correlation:
+def correlation(x: ArrayLike, y: ArrayLike, group: ArrayLike) -> Correlation:
     """Correlation of two numbers over classes.
 
     Parameters
     ----------
     x, y : (C,) one number a class.
-    label : (C,) coarse label of every class.
+    group : (C,) super-class of every class.
 
     Raises
     ------
@@ -175,10 +173,10 @@ def correlation(x: ArrayLike, y: ArrayLike, label: ArrayLike) -> Correlation:
 
     Notes
     -----
-    Siblings share the distance between them, so their MSDRs are not independent. ``p_kept`` respects that:
-    it exchanges whole labels, and siblings inside a label.
+    Siblings share the distance between them, so their MSDRs are not independent.
+    ``p_restricted`` respects that: it exchanges whole super-classes, and siblings inside a super-class.
     """
-    x, y, label = (np.asarray(values) for values in (x, y, label))
+    x, y, group = (np.asarray(values) for values in (x, y, group))
     if len(x) < FEWEST or not np.isfinite([x, y]).all():
         raise ValueError(f"a correlation needs {FEWEST} or more classes with finite numbers; got {x}, {y}")
     pearson = pearsonr(x, y)
@@ -188,35 +186,35 @@ def correlation(x: ArrayLike, y: ArrayLike, label: ArrayLike) -> Correlation:
         low=float(low),
         high=float(high),
         p=float(pearson.pvalue),
-        p_kept=permutation_p(x, y, label),
+        p_restricted=permutation_p(x, y, group),
         rho=float(spearmanr(x, y).statistic),
-        p_rho_kept=permutation_p(rankdata(x), rankdata(y), label),
+        p_rho_restricted=permutation_p(rankdata(x), rankdata(y), group),
         n=len(x),
     )
 
 
 def permutation_p(
-    x: ArrayLike, y: ArrayLike, label: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
+    x: ArrayLike, y: ArrayLike, group: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> float:
-    """Two-sided p of Pearson's correlation when labels keep their classes.
+    """Two-sided p of Pearson's correlation by restricted permutations, which keep siblings together.
 
     Parameters
     ----------
     x, y : (C,) one number a class.
-    label : (C,) coarse labels. Labels of one size change places as a whole, then classes inside each.
+    group : (C,) super-classes. Those of one size change places as a whole, then classes inside each.
     permutations : drawn at random; the arrangement that was observed counts as one more.
     seed : of the drawing.
     """
-    x, y, label = (np.asarray(values) for values in (x, y, label))
+    x, y, group = (np.asarray(values) for values in (x, y, group))
     rng = np.random.default_rng(seed)
     by_size: dict[int, list[np.ndarray]] = {}
-    for one in np.unique(label):
-        members = np.flatnonzero(label == one)
+    for one in np.unique(group):
+        members = np.flatnonzero(group == one)
         by_size.setdefault(len(members), []).append(members)
     drawn = np.empty((permutations, len(y)))
     for size, members in by_size.items():
         order = rng.random((permutations, len(members))).argsort(axis=1)
-        moved = rng.permuted(y[np.array(members)][order], axis=2)  # (permutations, labels, size)
+        moved = rng.permuted(y[np.array(members)][order], axis=2)  # (permutations, super-classes, size)
         drawn[:, np.concatenate(members)] = moved.reshape(permutations, len(members) * size)
     products, observed = (abs((values - y.mean()) @ (x - x.mean())) for values in (drawn, y))
     return float((1 + np.sum(products >= observed * (1 - 1e-12))) / (1 + permutations))
@@ -244,11 +242,32 @@ def regression_band(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> tuple[np.ndarr
     return line.intercept + line.slope * at, student_t.ppf(0.975, len(x) - 2) * error
 
 
-def correlation_table(
+class Compared(NamedTuple):
+    """Accuracy and MSDR of the fine classes of one experiment.
+
+    Attributes
+    ----------
+    data : its name.
+    accuracy : a column of ``per_class``.
+    split : whose MSDR.
+    tables : of ``per_class``, one a seed.
+    classes : their ``averaged_over_seeds``.
+    found : the ``correlation`` over classes.
+    """
+
+    data: str
+    accuracy: str
+    split: str
+    tables: Sequence[pd.DataFrame]
+    classes: pd.DataFrame
+    found: Correlation
+
+
+def correlations(
     tables_of: Mapping[str, Sequence[pd.DataFrame]],
     accuracies: Sequence[str] = ("probe",),
-    splits: Sequence[str] = ("train", "test"),
-) -> pd.DataFrame:
+    splits: Sequence[str] = ("train",),
+) -> list[Compared]:
     """``correlation`` of MSDR and accuracies by data; classes are means over seeds.
 
     Parameters
@@ -257,25 +276,41 @@ def correlation_table(
     accuracies : columns of ``per_class``; data without them are left out.
     splits : whose MSDR.
     """
-    rows = []
+    compared = []
     for name, tables in tables_of.items():
         classes = averaged_over_seeds(tables)
         for accuracy in accuracies:
             if classes[accuracy].isna().any():
                 continue
             for split in splits:
-                found = correlation(classes[f"msdr_{split}"], classes[accuracy], classes["label"])
-                of_runs = [pearsonr(t[f"msdr_{split}"], t[accuracy]).statistic for t in tables]
-                rows.append(
-                    {"data": name, "accuracy": ACCURACIES[accuracy], "MSDR": split}
-                    | {"seeds": len(tables), "classes": found.n}
-                    | {"r": f"{found.r:.2f} ({found.low:.2f} to {found.high:.2f})"}
-                    | {"p": f"{found.p:.2g}", "p, labels kept": f"{found.p_kept:.2g}"}
-                    | {"seen": "yes" if found.seen else "no"}
-                    | {"rank correlation": f"{found.rho:.2f}"}
-                    | {"its p, labels kept": f"{found.p_rho_kept:.2g}"}
-                    | {"r, run by run": statistics.over_seeds(of_runs, "{:.2f}")}
-                )
+                found = correlation(classes[f"msdr_{split}"], classes[accuracy], classes["super-class"])
+                compared.append(Compared(name, accuracy, split, tables, classes, found))
+    return compared
+
+
+def with_test_features(tables_of: Mapping[str, Sequence[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
+    """Those tables of ``per_class`` that have the accuracies which take test features."""
+    kept = {
+        name: [one for one in tables if not one["inside"].isna().any()] for name, tables in tables_of.items()
+    }
+    return {name: tables for name, tables in kept.items() if tables}
+
+
+def correlation_table(compared: Iterable[Compared]) -> pd.DataFrame:
+    """``correlations`` as text, a row for each."""
+    rows = []
+    for data, accuracy, split, tables, _, found in compared:
+        of_runs = [pearsonr(t[f"msdr_{split}"], t[accuracy]).statistic for t in tables]
+        rows.append(
+            {"data": data, "accuracy": ACCURACIES[accuracy], "MSDR": split}
+            | {"seeds": len(tables), "classes": found.n}
+            | {"r": f"{found.r:.2f} ({found.low:.2f} to {found.high:.2f})"}
+            | {"p": f"{found.p:.2g}", "p, restricted permutation": f"{found.p_restricted:.2g}"}
+            | {"significant": "yes" if found.significant else "no"}
+            | {"rank correlation": f"{found.rho:.2f}"}
+            | {"its p, restricted permutation": f"{found.p_rho_restricted:.2g}"}
+            | {"r, run by run": statistics.over_seeds(of_runs, "{:.2f}")}
+        )
     return pd.DataFrame(rows).set_index(["data", "accuracy", "MSDR"])
 
 
@@ -284,56 +319,63 @@ MOST_NAMES = 20  # beside points; of more points only the outermost are named
 OUTERMOST = 2  # on each side
 
 
-def class_scatter_figure(
-    tables_of: Mapping[str, Sequence[pd.DataFrame]],
-    accuracies: Sequence[str] = ("probe",),
-    split: str = "train",
-    title: str = "",
-) -> Axes:
+@theme()
+def class_scatter_figure(compared: Sequence[Compared], title: str = "") -> Axes:
     """Accuracy of every fine class against its MSDR, with the regression line and its 95 % interval.
 
     A column for each name, a row for each accuracy; more names go on below. Points are means over seeds,
-    coloured by coarse label; small dots are the seeds.
+    coloured by super-class; small dots are the seeds.
 
     Parameters
     ----------
-    tables_of : for each name tables of ``nclib.chapters.per_class_probes.per_class``, one a seed.
-    accuracies : columns of these tables.
-    split : whose MSDR.
+    compared : of ``nclib.chapters.per_class_probes.correlations``, as many accuracies for each name.
     """
-    figure, stacks = stacked_panels(len(tables_of), SCATTERS, (4.4, 3.7), height=len(accuracies))
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(max(6.5, width), height + 0.4)  # room for the title
-    x, words = f"msdr_{split}", []
-    for stack, (name, tables) in zip(stacks, tables_of.items(), strict=True):
-        classes = averaged_over_seeds(tables)
-        for panel, accuracy in zip(stack, accuracies, strict=True):
-            found = correlation(classes[x], classes[accuracy], classes["label"])
-            _regression(panel, classes[x], classes[accuracy])
-            for at, table in enumerate(tables if len(tables) > 1 else []):
-                colors = [f"C{label}" for label in table["label"]]
-                panel.scatter(table[x], table[accuracy], s=5, c=colors, alpha=0.35, lw=0, zorder=2 + at / 100)
-            _named_points(panel, classes.sort_values(x), x, accuracy)
-            panel.set_title(
-                f"{name}\nr = {found.r:.2f}, p = {found.p:.2g}, labels kept: {found.p_kept:.2g}",
-                fontsize="medium",
+    by_name: dict[str, list[Compared]] = {}
+    for each in compared:
+        by_name.setdefault(each.data, []).append(each)
+    height = len(compared) // len(by_name)
+    figure, stacks = stacked_panels(len(by_name), SCATTERS, (4.4, 3.7), height=height)
+    inches = figure.get_size_inches()
+    figure.set_size_inches(max(6.5, inches[0]), inches[1] + 0.4)  # room for the title
+    words = []
+    for stack, of_name in zip(stacks, by_name.values(), strict=True):
+        for panel, each in zip(stack, of_name, strict=True):
+            _class_scatter(panel, each)
+            words.append(
+                f"{each.data}, {ACCURACIES[each.accuracy]}, {each.found.n} classes: {each.found.r:.2f}"
             )
-            panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
-            words.append(f"{name}, {ACCURACIES[accuracy]}, {found.n} classes: {found.r:.2f}")
-        stack[-1].set_xlabel(f"MSDR, {split}")
-    figure.suptitle(title or "Is a class read off better where more structure is left?")
+        stack[-1].set_xlabel(f"MSDR, {of_name[-1].split}")
+    figure.suptitle(title or "Probe accuracy of every fine class against its MSDR")
     text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
     return described(stacks[0, 0], text)
 
 
+def _class_scatter(panel: Axes, compared: Compared) -> None:
+    data, accuracy, split, tables, classes, found = compared
+    x = f"msdr_{split}"
+    _regression(panel, classes[x], classes[accuracy])
+    for at, table in enumerate(tables if len(tables) > 1 else []):
+        colors = [f"C{group}" for group in table["super-class"]]
+        panel.scatter(table[x], table[accuracy], s=5, c=colors, alpha=0.35, lw=0, zorder=2 + at / 100)
+    _named_points(panel, classes.sort_values(x), x, accuracy)
+    heading = f"r = {found.r:.2f}, p = {found.p:.2g}, restricted: {found.p_restricted:.2g}"
+    panel.set_title(f"{data}\n{heading}", fontsize="medium")
+    panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
+
+
 def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    """Points with the look of their coarse label and the name of their class, right and left by turns."""
+    """Points with the look of their super-class and the name of their class, right and left by turns."""
     outermost = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
     few = len(rows) <= MOST_NAMES
     named = rows.index if few else np.unique(outermost)
     for number, (index, row) in enumerate(rows.to_dict("index").items()):
         at, side = (row[x], row[y]), (1, -1)[number % 2]
-        panel.plot(*at, MARKERS[row["label"] % len(MARKERS)], color=f"C{row['label']}", ms=6 if few else 4)
+        panel.plot(
+            *at,
+            MARKERS[row["super-class"] % len(MARKERS)],
+            color=f"C{row['super-class']}",
+            ms=6 if few else 4,
+        )
         if index not in named:
             continue
         panel.annotate(

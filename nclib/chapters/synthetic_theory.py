@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.theory import noisy_inputs, two_layer
 from nclib.theory.two_layer import limit_cosine, limit_ratio
@@ -46,6 +46,7 @@ def _compared(name: str, predicted: float, values: Iterable[float]) -> dict[str,
             f"{name}, off": f"{off:+.1%}"}  # fmt: skip
 
 
+@theme()
 def transition_figure(table: pd.DataFrame) -> Axes:
     """Fine over coarse distance against the inner product of clusters, a colour for each start size.
 
@@ -78,6 +79,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
     return described(axes, f"Fine over coarse squared distance at rho {low:g} and {high:g}: {words}.")
 
 
+@theme()
 def phase_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     """Fine over coarse distance over inner product and start size, a panel for each name.
 
@@ -106,6 +108,7 @@ def phase_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     return described(panels[0, 0], f"Colour maps of fine over coarse squared distance. {'; '.join(words)}.")
 
 
+@theme()
 def eps_law_figure(
     tables: Mapping[str, pd.DataFrame], predicted: Mapping[str, Callable[[float], float]]
 ) -> Axes:
@@ -136,6 +139,7 @@ def eps_law_figure(
     return described(panels[0, 0], f"Ratio as eps falls. {'; '.join(words)}.")
 
 
+@theme()
 def noise_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     """What is read off features, over inner product and noise of the inputs, a row for each name.
 

@@ -9,15 +9,23 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters.statistics import over_seeds, with_interval
-from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_msdr
+from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_variance, mean_msdr
 from nclib.runs.released import ReleasedRun
 from nclib.runs.run import Run
+
+# released runs, without and with augmentation, that several chapters show
+LARGER = ("cifar10-unaugmented-*", "cifar10-laptop-*", "fashion-unaugmented-*", "fashion-laptop-*")
+SPACES = {  # of ``nclib.runs.baselines.spaces``
+    "features": "features",
+    "untrained": "features at initialisation",
+    "pixels": "pixels",
+}
 
 
 def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
     """Reconstruction accuracies by data and method; several results of one name are seeds.
 
-    A cell is the mean over seeds with its 95 % interval. Pixels know no seed.
+    A cell is the mean over seeds with its 95 % interval. Pixels do not depend on the seed.
     """
     rows = []
     for name, seeds in results_of.items():
@@ -27,9 +35,9 @@ def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) 
                 continue
             found = [r["reconstruction"][method] for r in with_method]
             row = {"data": name, "method": title, "seeds": len(found)}
-            row["found again, train"] = with_interval(r["train"] for r in found)
-            row["found again, test"] = with_interval(r["test"] for r in found)
-            row["probe on found labels"] = with_interval(r["probe"] for r in found)
+            row["reconstruction accuracy, train"] = with_interval(r["train"] for r in found)
+            row["reconstruction accuracy, test"] = with_interval(r["test"] for r in found)
+            row["probe on pseudo-labels"] = with_interval(r["probe"] for r in found)
             row["probe on true labels"] = with_interval(r["probe"] for r in with_method)
             row["pixels, train"] = f"{with_method[0]['pixels'][method]:.3f}"
             row["chance"] = f"{with_method[0]['chance']:.3f}"
@@ -38,7 +46,7 @@ def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) 
 
 
 def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Coarse accuracy, NC1 of coarse labels and mean MSDR of fine classes at the end of training."""
+    """Coarse accuracy, NC1 of coarse labels, explained variance and mean MSDR of fine classes at the end."""
     rows = []
     for name, runs in runs_of.items():
         last = [run.history[-1] for run in runs]
@@ -47,14 +55,17 @@ def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             row[f"coarse accuracy, {split}"] = over_seeds(record[f"{split}_accuracy"] for record in last)
         row["NC1 of coarse labels, train"] = over_seeds((coarse_nc1(run) for run in runs), "{:.2g}")
         for split in ("train", "test"):
+            explained = (mean_explained_variance(run, split) for run in runs)
+            row[f"explained variance, {split}"] = over_seeds(explained)
+        for split in ("train", "test"):
             row[f"MSDR, {split}"] = over_seeds((mean_msdr(run, split) for run in runs), "{:.2f}")
         rows.append(row)
     return pd.DataFrame(rows).set_index("data")
 
 
 def shown_split(run: Run) -> str:
-    """Whose features a page draws: those of train, or of test for a released run, which has no others."""
-    return "test" if run.released else "train"
+    """Whose features a page draws: those of train, or of test where a run has no others."""
+    return next(iter(run.feature_splits), "test")
 
 
 def by_experiment(runs: Iterable[ReleasedRun]) -> dict[str, list[ReleasedRun]]:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from scipy.stats import ttest_ind
 
 from nclib.chapters.benchmarks import benchmark
-from nclib.chapters.figures import described
+from nclib.chapters.figures import described, theme
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import short_commit
 
@@ -132,6 +132,7 @@ def learning_caption() -> str:
     return f"{record['recipe']}, seeds {seeds} of each loop; {made['device']}, torch {made['torch']}."
 
 
+@theme()
 def loops_figure(record: Mapping[str, Any]) -> Axes:
     """Training images per second of the copied loop, and of nclib's loop with one thing changed.
 
@@ -156,6 +157,7 @@ def loops_figure(record: Mapping[str, Any]) -> Axes:
     return described(axes, f"Images per second. {spoken}.")
 
 
+@theme()
 def same_learning_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Axes:
     """What each seed has learnt with either loop, a panel for each measure.
 

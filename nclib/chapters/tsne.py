@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from nclib.chapters.figures import MARKERS, described
+from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
-from nclib.chapters.tables import shown_split
+from nclib.chapters.tables import SPACES, shown_split
 from nclib.measures.embedding import tsne
 from nclib.measures.neighbours import neighbour_purity
 from nclib.networks.features import FeatureSet
@@ -22,7 +22,7 @@ from nclib.runs.baselines import NEIGHBOURS, spaces
 from nclib.runs.evaluation import embedding, tsne_inside
 from nclib.runs.run import Run
 
-SPACES = {"features": "features", "untrained": "untrained network", "pixels": "pixels"}
+Grid = Mapping[tuple[str, float], ArrayLike]  # embeddings (N, 2) by start and perplexity
 TSNE_STARTS = {  # name: initialization and seed
     "principal components": ("pca", 0),
     "random, seed 0": ("random", 0),
@@ -30,8 +30,8 @@ TSNE_STARTS = {  # name: initialization and seed
 }
 
 
-def of_label(f: FeatureSet, coarse: int) -> FeatureSet:
-    """The samples of one coarse label."""
+def of_super_class(f: FeatureSet, coarse: int) -> FeatureSet:
+    """The samples of one super-class."""
     rows = f.coarse == coarse
     return replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
 
@@ -52,35 +52,37 @@ def neighbour_table(
             parts = [result[split] for result in of_seeds]
             row = {"data": name, "split": split, "n": f"{parts[0]['n']:,}"}
             for space, title in SPACES.items():
-                # pixels know no seed
+                # pixels do not depend on the seed
                 chosen = parts[:1] if space == "pixels" else parts
                 row[title] = with_interval(part["all"][space] for part in chosen)
             row["chance"] = f"{parts[0]['chance']:.3f}"
             by_class = np.mean([part["features"] for part in parts], axis=0)
             worst = int(by_class.argmin())
-            row["least pure class, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
+            row["class of lowest agreement, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "split"])
 
 
 def pictures(run: Run) -> dict[str, tuple[FeatureSet, np.ndarray]]:
-    """t-SNE inside each label of features, of the untrained network's, and of pixels, by space.
+    """t-SNE inside each super-class of features, of features at initialisation, and of pixels, by space.
 
-    Of the train split, or of test for a released run, whose picture of its features is the released one.
+    Of the ``shown_split``.
     """
+    split = shown_split(run)
+    kept = {"features": embedding} if split == "test" else {}  # computed once, or published
     return {
-        space: (f, embedding(run) if run.released and space == "features" else tsne_inside(f))
-        for space, f in spaces(run, shown_split(run)).items()
+        space: (f, kept[space](run) if space in kept else tsne_inside(f))
+        for space, f in spaces(run, split).items()
     }
 
 
-def least_pure_label(f: FeatureSet, k: int = NEIGHBOURS) -> int:
-    """The coarse label whose samples have the least pure neighbourhoods."""
-    purity, coarse = neighbour_purity(f.h, f.fine, f.coarse, k), f.coarse.numpy()
-    return int(np.argmin(np.bincount(coarse, purity) / np.bincount(coarse)))
+def least_agreeing_super_class(f: FeatureSet, k: int = NEIGHBOURS) -> int:
+    """The super-class of the lowest k-NN label agreement."""
+    agreement, coarse = neighbour_purity(f.h, f.fine, f.coarse, k), f.coarse.numpy()
+    return int(np.argmin(np.bincount(coarse, agreement) / np.bincount(coarse)))
 
 
-def tsne_grid(f: FeatureSet, perplexities: Sequence[float]) -> dict[tuple[str, float], np.ndarray]:
+def tsne_grid(f: FeatureSet, perplexities: Sequence[float]) -> Grid:
     """t-SNE of features from each of ``TSNE_STARTS`` at each perplexity, (N, 2) by both."""
     return {
         (name, perplexity): tsne(f.h, perplexity, seed, start)
@@ -89,17 +91,22 @@ def tsne_grid(f: FeatureSet, perplexities: Sequence[float]) -> dict[tuple[str, f
     }
 
 
-def tsne_grid_figure(
-    grid: Mapping[tuple[str, float], ArrayLike], f: FeatureSet, names: Sequence[str]
-) -> Axes:
-    """One coarse label embedded from several starts (rows) at several perplexities (columns).
+def grid_agreement(grid: Grid, f: FeatureSet) -> dict[tuple[str, float], float]:
+    """Mean k-NN label agreement in the plane of every embedding of a ``tsne_grid`` of ``f``."""
+    return {at: float(neighbour_purity(points, f.fine, f.coarse).mean()) for at, points in grid.items()}
 
-    Each panel states the neighbour purity of its picture, in the plane.
+
+@theme()
+def tsne_grid_figure(
+    grid: Grid, agreement: Mapping[tuple[str, float], float], fine: ArrayLike, names: Sequence[str]
+) -> Axes:
+    """One super-class embedded from several starts (rows) at several perplexities (columns).
 
     Parameters
     ----------
     grid : of ``nclib.chapters.tsne.tsne_grid``.
-    f : the samples, of one coarse label.
+    agreement : of ``nclib.chapters.tsne.grid_agreement``, stated above each panel.
+    fine : (N,) fine labels of the samples.
     names : of all fine classes.
     """
     starts, perplexities = (list(dict.fromkeys(keys)) for keys in zip(*grid, strict=True))
@@ -110,27 +117,28 @@ def tsne_grid_figure(
         squeeze=False,
         layout="constrained",
     )
-    fine, purities = f.fine.numpy(), []
+    fine = np.asarray(fine)
     for panel, ((start, perplexity), points) in zip(panels.flat, grid.items(), strict=True):
         for member in np.unique(fine):
             panel.scatter(*np.asarray(points)[fine == member].T, s=3, lw=0, label=names[member])
-        purities.append(neighbour_purity(points, f.fine, f.coarse).mean())
         panel.set(xticks=[], yticks=[])
-        panel.set_title(f"perplexity {perplexity:g}, purity {purities[-1]:.3f}", fontsize="small")
+        stated = f"perplexity {perplexity:g}, agreement {agreement[start, perplexity]:.3f}"
+        panel.set_title(stated, fontsize="small")
         if panel in panels[:, 0]:
             panel.set_ylabel(start, fontsize="small")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=4)
-    figure.suptitle("The picture changes with its settings, the purity of neighbours hardly does")
+    figure.suptitle("One super-class under nine settings of t-SNE" if len(grid) == 9 else "Settings of t-SNE")
     text = (
-        f"{len(grid)} t-SNE pictures of {' and '.join(labels)}; the neighbour purity in the plane goes from "
-        f"{min(purities):.3f} to {max(purities):.3f}."
+        f"{len(grid)} t-SNE embeddings of {' and '.join(labels)}; the k-NN label agreement in the plane goes "
+        f"from {min(agreement.values()):.3f} to {max(agreement.values()):.3f}."
     )
     return described(panels[0, 0], text)
 
 
+@theme()
 def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
-    """Neighbour purity of features, of the untrained network and of pixels, beside chance.
+    """k-NN label agreement of features, of features at initialisation and of pixels, beside chance.
 
     Points are means over seeds, bars their 95 % intervals.
 
@@ -150,7 +158,7 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
     for at, (name, of_seeds) in enumerate(rows.items()):
         for number, (space, title) in enumerate(SPACES.items()):
             values = [part["all"][space] for part in of_seeds]
-            mean, half = interval(values[:1] if space == "pixels" else values)  # pixels know no seed
+            mean, half = interval(values[:1] if space == "pixels" else values)  # no seed
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 6, "lw": 1.5, "ls": "none"}
             axes.errorbar(mean, at + 0.2 * (number - 1), xerr=half, label=title if at == 0 else None, **style)
             words.append(f"{name}, {title}: {mean:.3f}".replace("\n", ", "))
@@ -158,7 +166,7 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     axes.set_xlim(right=1.01)
-    axes.set_xlabel(f"share of {k} nearest neighbours with the same fine label")
-    axes.set_title("Neighbours share the hidden class (dotted: chance)")
+    axes.set_xlabel(f"k-NN label agreement inside the super-class, k = {k}")
+    axes.set_title("Nearest neighbours share the fine class (dotted: chance)")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
-    return described(axes, f"Neighbour purity. {'; '.join(words)}.")
+    return described(axes, f"k-NN label agreement. {'; '.join(words)}.")

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from nclib.chapters.figures import MARKERS, OFF_SCALE, described
+from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
 from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.chapters.tables import shown_split
@@ -36,7 +36,13 @@ from nclib.measures.variance import explained_variance_of
 from nclib.networks.activations import activations
 from nclib.networks.models import initial_model
 from nclib.runs.baselines import pixels
-from nclib.runs.evaluation import coarse_nc1, fine_per_coarse, mean_msdr, terminal_epoch
+from nclib.runs.evaluation import (
+    coarse_nc1,
+    fine_per_coarse,
+    mean_explained_variance,
+    mean_msdr,
+    terminal_epoch,
+)
 from nclib.runs.get import get_cases
 from nclib.runs.released import ReleasedRun, released_cases, released_runs
 from nclib.runs.remember import remembered
@@ -153,7 +159,7 @@ def _end(run: Run, method: str) -> dict[str, Any]:
     config = run.config
     row = {"seed": config.seed, "lr": config.lr, "weight_decay": config.weight_decay}
     row["accuracy"] = run.history[-1]["train_accuracy"]
-    if run.released:
+    if run.results:
         found = run.results["reconstruction"][method]["train"]
         row |= {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
         return row | {"explained_variance": mean_explained_variance(run)}
@@ -277,12 +283,6 @@ CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, spl
 LONG = 50  # epochs beyond which the axis of a trajectory is logarithmic
 
 
-def mean_explained_variance(run: Run, split: str = "train", epoch: int = -1) -> float:
-    """Explained variance at a measured epoch, averaged over super-classes; from moments."""
-    moments = run.moments(split, epoch)
-    return float(torch.nanmean(explained_variance_of(moments, run.grouping.fine_to_coarse)))
-
-
 def contrast_runs(patterns: Mapping[str, Sequence[str]] = CONTRAST) -> dict[str, list[ReleasedRun]]:
     """Released runs on super-classes by data set, in the order of the patterns."""
     found = {data: [run for name in names for run in released_runs(name)] for data, names in patterns.items()}
@@ -385,6 +385,7 @@ def _contrast(data: str, plain: pd.DataFrame, augmented: pd.DataFrame) -> str:
     return f"* **{data}.** {text[0].upper()}{text[1:]}"
 
 
+@theme()
 def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
     """Explained variance, NC1, accuracy and k-means over training, a row of panels for each data set.
 
@@ -443,6 +444,7 @@ def _draw_runs(
             panel.axvline(begin, color=color, ls=":", lw=1)
 
 
+@theme()
 def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
     """What is left of fine structure by case: the panels of ``ENDS_PANELS`` that the table has.
 
@@ -488,6 +490,7 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
     return described(panels[0], f"{title}. Means by case: {words}.")
 
 
+@theme()
 def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
     """Structure over learning rate and weight decay, a row of heatmaps for each name.
 

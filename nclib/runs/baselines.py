@@ -1,8 +1,8 @@
-"""What a sceptic holds beside features: the pixels, and the network before training.
+"""References for features: the pixels, and the features at initialisation.
 
-    neighbours(run)["test"]["all"]      # purity of "features", "untrained" and "pixels"
+    neighbours(run)["test"]["all"]      # agreement in "features", "untrained", "pixels"
 
-A released run carries the results; for a run of the store they are computed from features and data set.
+A run that was published with these results carries them; for others they are computed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pixels(images: Tensor) -> Tensor:
 
 def pixel_distances(run: Run, split: str) -> Tensor:
     """``class_distances`` of the images themselves, (C, C); a released run carries them."""
-    if run.released and "pixel_distances" in run.results:
+    if "pixel_distances" in run.results:
         return torch.tensor(run.results["pixel_distances"][split], dtype=torch.float64)
     return _pixel_distances(replace(run.config, seed=0), split)
 
@@ -46,7 +46,7 @@ def _pixel_distances(config: RunConfig, split: str) -> Tensor:
 
 
 def untrained(run: Run, split: str, rows: slice | Tensor = slice(None)) -> FeatureSet:
-    """Features of the network as it was before training, of some rows of a split.
+    """Features of the network at initialisation, of some rows of a split.
 
     The data set is read; weights are drawn again from the seed.
     """
@@ -59,7 +59,7 @@ def untrained(run: Run, split: str, rows: slice | Tensor = slice(None)) -> Featu
 
 
 def spaces(run: Run, split: str) -> dict[str, FeatureSet]:
-    """One split as features, as features of the untrained network, and as pixels.
+    """One split as features, as features at initialisation ("untrained"), and as pixels.
 
     Of more than ``NEIGHBOUR_SAMPLES`` samples a random choice of so many, the same in all three.
     """
@@ -75,23 +75,23 @@ def spaces(run: Run, split: str) -> dict[str, FeatureSet]:
 
 
 def neighbours(run: Run, k: int = NEIGHBOURS) -> dict[str, Any]:
-    """Neighbour purity of features, of the untrained network and of pixels.
+    """k-NN label agreement in features, in features at initialisation and in pixels.
 
     Parameters
     ----------
-    run : of the store, or a released one, which carries the result for its own k.
+    run : whose features; one that was published with the result for this k carries it.
     k : neighbours, see ``nclib.neighbour_purity``.
 
     Returns
     -------
-    dict, JSON-ready. By split ("test" only, for a released run): "features", "untrained" and "pixels",
-    the mean purity of each fine class, and "all", by the same names, the mean over samples; "n" samples and
-    "chance".
+    dict, JSON-ready. By split whose features are at hand: "features", "untrained" and "pixels",
+    the mean agreement of each fine class, and "all", by the same names, the mean over samples; "n"
+    samples and "chance".
     """
-    if run.released and run.results.get("neighbours", {}).get("k") == k:
+    if run.results.get("neighbours", {}).get("k") == k:
         return run.results["neighbours"]
     found: dict[str, Any] = {"k": k}
-    for split in ("test",) if run.released else ("train", "test"):
+    for split in run.feature_splits:
         of_split: dict[str, Any] = {"all": {}}
         for name, f in spaces(run, split).items():
             purity = neighbour_purity(f.h, f.fine, f.coarse, k)

@@ -1,6 +1,6 @@
-"""How well the scores of ``nclib.measures.ood_scores`` find the outliers that a run can meet.
+"""How well the scores of ``nclib.measures.ood_scores`` detect out-of-distribution (OOD) samples.
 
-rows = detection(run)       # one for each kind of outliers, score and labelling
+rows = detection(run)       # one for each kind of OOD samples, score and labelling
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LABELLINGS = ("labels of training", "labels found again", "true fine labels")
 
 
 def outlier_images(run: Run) -> dict[str, Tensor]:
-    """Test images that a run's network was not made for, in the shape it takes.
+    """Test images from outside the training distribution, in the shape that the network takes.
 
     Returns
     -------
@@ -51,25 +51,25 @@ def _test_images(dataset: str, shape: tuple[int, ...], root: Path) -> Tensor:
 
 
 def absent_data(run: Run) -> list[str]:
-    """Data sets that would serve as outliers and are not on this machine."""
+    """Data sets that would serve as OOD samples and are not on this machine."""
     return [name for name in OTHER_DATA if name != run.config.dataset and missing_files(name)]
 
 
 def detection(run: Run, seed: int = 0) -> pd.DataFrame:
-    """Detection of all outliers by all scores; a released run carries it.
+    """Detection of all OOD samples by all scores; a run that was published with it carries it.
 
     Parameters
     ----------
-    run : a run of the store.
-    seed : of the clustering that finds labels again.
+    run : whose detection.
+    seed : of the clustering that gives pseudo-labels.
 
     Returns
     -------
     a row for each: "outliers", "score", "labels" (one of ``LABELLINGS``, or "none" where the score knows
     no classes), "auroc" and "fpr95" as ``nclib.measures.ood_scores.detection_of`` defines them, "n", the
-    number of outliers.
+    number of OOD samples.
     """
-    if run.released:
+    if "detection" in run.results:
         return pd.DataFrame(run.results["detection"])
     train, test = run.features("train"), run.features("test")
     model = run.model()

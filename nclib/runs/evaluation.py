@@ -2,7 +2,7 @@
 
     results(run)["reconstruction"]["tsne-kmeans"]["train"]      # accuracy of the reconstructed labels
 
-A released run carries its results; for a run of the store they are computed from its features.
+A run that was published with results carries them; for others they are computed from features, once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
     "chance" : accuracy of labels drawn at random inside each super-class, after the same matching.
     "seconds" : that all this took now; little where it was remembered.
     """
-    if run.released and k == 0:
+    if run.results and k == 0:
         return run.results
     start = time.perf_counter()
     images = {name: getattr(run.config, name) for name in ("dataset", "grouping", "held_out")}
@@ -115,7 +115,7 @@ def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndar
 
 def embedding(run: Run) -> np.ndarray:
     """``tsne_inside`` of the test features, as released or computed now."""
-    return run.embedding if run.released else np.array(remembered(run, _embedding_of))
+    return np.array(remembered(run, _embedding_of)) if run.embedding is None else run.embedding
 
 
 def _embedding_of(run: Run) -> list[list[float]]:
@@ -170,8 +170,8 @@ def measures(run: Run) -> list[dict[str, Any]]:
 
 
 def _structure(run: Run, split: str, epoch: int) -> dict[str, float]:
-    explained = explained_variance_of(run.moments(split, epoch), run.grouping.fine_to_coarse)
-    return {"msdr": mean_msdr(run, split, epoch), "explained_variance": float(explained.nanmean())}
+    explained = mean_explained_variance(run, split, epoch)
+    return {"msdr": mean_msdr(run, split, epoch), "explained_variance": explained}
 
 
 def trajectory(run: Run, method: str = "kmeans") -> list[dict[str, Any]]:
@@ -210,3 +210,9 @@ def coarse_nc1(run: Run, split: str = "train", epoch: int = -1) -> float:
 def mean_msdr(run: Run, split: str = "train", epoch: int = -1) -> float:
     """MSDR at a measured epoch, averaged over the fine classes that have siblings."""
     return float(torch.nanmean(msdr_of(run.moments(split, epoch), run.grouping.fine_to_coarse)))
+
+
+def mean_explained_variance(run: Run, split: str = "train", epoch: int = -1) -> float:
+    """Explained variance at a measured epoch, averaged over the super-classes of several fine classes."""
+    shares = explained_variance_of(run.moments(split, epoch), run.grouping.fine_to_coarse)
+    return float(shares.nanmean())

@@ -53,14 +53,14 @@ class ReleasedRun(Run):
         return {name: t for name, t in self._arrays.items() if name[0].isdigit()}  # "EPOCH/..."
 
     @property
-    def has_embedding(self) -> bool:
-        """Whether t-SNE of the test features was released."""
-        return EMBEDDING in self._arrays
+    def embedding(self) -> np.ndarray | None:
+        """t-SNE of the test features inside each super-class, (N, 2), if it was released."""
+        return self._arrays[EMBEDDING].numpy() if EMBEDDING in self._arrays else None
 
     @property
-    def embedding(self) -> np.ndarray:
-        """t-SNE of the test features inside each super-class, (N, 2)."""
-        return self._arrays[EMBEDDING].numpy()
+    def feature_splits(self) -> tuple[str, ...]:
+        """("test",), or none: test features were released with one run a data set."""
+        return ("test",) if FEATURES + "residual" in self._arrays else ()
 
     def features(self, split: str, epoch: int = -1) -> FeatureSet:
         """Features of the test split at the end, rounded as ``results["feature_error"]`` says."""

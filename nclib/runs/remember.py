@@ -40,7 +40,7 @@ def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
     -------
     the value, with lists in the place of tuples if it was computed before.
     """
-    if run.released or not store.contains(run.key):
+    if not store.contains(run.key) or run.folder != store.run_folder(run.key):
         return compute(run, *arguments)
     return _remembered(run.key, compute.__name__, arguments, lambda: compute(run, *arguments))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,9 +36,14 @@ class Run:
     image_shape : (C, H, W).
     provenance : commit, versions, device, threads, seconds, date.
     released : whether it came with the book instead of the store.
+    results : the numbers of ``nclib.runs.evaluation`` that it was published with; none for a run of the
+        store, for which they are computed.
+    embedding : likewise (N, 2), t-SNE of the test features inside each super-class, or None.
     """
 
     released = False
+    results: Mapping[str, Any] = MappingProxyType({})
+    embedding: np.ndarray | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,6 +71,11 @@ class Run:
     def measured_epochs(self) -> list[int]:
         """Epochs whose moments were kept, ascending; 0 is the untrained network."""
         return sorted({int(name.partition("/")[0]) for name in self.snapshots})
+
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """Splits whose features at the end of training are at hand."""
+        return ("train", "test")
 
     def moments(self, split: str, epoch: int = -1) -> Moments:
         """Fine-class moments of a split ("train" or "test") at a measured epoch; -1 is the last."""
