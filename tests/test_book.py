@@ -17,8 +17,9 @@ from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
-ALLOWED_IMPORTS = {"nclib", "matplotlib", "seaborn", "IPython", "numpy", "scipy", "sklearn", "torch"} | {
-    "openTSNE"
+ALLOWED_IMPORTS = {"nclib", "matplotlib", "seaborn", "IPython", "numpy", "pandas", "scipy", "sklearn"} | {
+    "openTSNE",
+    "torch",
 }
 
 

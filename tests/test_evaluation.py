@@ -262,7 +262,7 @@ class TestTables:
         ]
         row = numerical_honesty.rounding_table({"digits": seeds}).loc[("digits", "bf16")]
         assert row["MSDR"] == "2.0000 (1.5000 to 2.5000)"
-        assert row["found again, k-means"] == "1.0000"
+        assert row["reconstruction accuracy, k-means"] == "1.0000"
 
     def test_reconstruction_table(self, found):
         both = found | {part: dict.fromkeys(evaluation.METHODS, found[part]["kmeans"]) for part in
@@ -323,17 +323,21 @@ def detection_rows():
 class TestDetectionTables:
     def test_cells_are_means_over_seeds(self):
         table = ood_detection.detection_table(detection_rows())
-        assert table.loc[("coarse", "gmm", "found"), "noise"] == "0.610 ± 0.02"
+        assert table.loc[("coarse", "Gaussian mixture", "found"), "noise"] == "0.610 ± 0.02"
         assert table.columns.name == "AUROC" and len(table) == 3
 
     def test_best_is_that_of_the_means(self):
         (best,) = ood_detection.best_scores(detection_rows()).reset_index().to_dict("records")
-        assert (best["best score"], best["labels"], best["worst seed"]) == ("gmm", "true", "0.900")
+        assert (best["best score"], best["labels"], best["worst seed"]) == (
+            "Gaussian mixture",
+            "true",
+            "0.900",
+        )
 
 
 def test_end_table_states_the_measures(tiny_run):
     table = collapse_as_loss.end_table({"tiny": [tiny_run, tiny_run]})
-    assert table.loc["coarse accuracy, test", "tiny"].startswith(
+    assert table.loc["accuracy on super-classes, test", "tiny"].startswith(
         f"{tiny_run.history[-1]['test_accuracy']:.3f}"
     )
     assert table.loc["NC1", "tiny"] == f"{evaluation.coarse_nc1(tiny_run):.2g} ± 0"

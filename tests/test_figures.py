@@ -188,22 +188,23 @@ class TestNeuralCollapse:
 
 
 class TestCompared:
-    def test_lines_are_means_and_bands_their_intervals(self, tiny_run, monkeypatch):
-        doubled = [row | {"nc4": row["nc4"] + 0.2} for row in evaluation.measures(tiny_run)]
-        rows = {id(tiny_run): evaluation.measures(tiny_run), 2: doubled}
-        monkeypatch.setattr(collapse_as_loss, "measures", lambda run: rows.get(id(run), doubled))
-        axes = collapse_as_loss.compared_figure({"both": [tiny_run, object()]})
+    def test_lines_are_means_and_bands_their_intervals(self, tiny_run):
+        ours = collapse_as_loss.over_training({"both": [tiny_run]})
+        measured = [row["nc4"] for row in evaluation.measures(tiny_run) if row["split"] == "train"]
+        assert ours["nc4"].tolist() == measured
+        axes = collapse_as_loss.compared_figure(pd.concat([ours, ours.assign(nc4=ours["nc4"] + 0.2, seed=1)]))
         panel = next(p for p in axes.figure.axes if p.get_title().startswith("NC4"))
-        ours = [row["nc4"] for row in rows[id(tiny_run)] if row["split"] == "train"]
-        assert panel.lines[0].get_ydata() == pytest.approx(np.array(ours) + 0.1)
+        assert panel.lines[0].get_ydata() == pytest.approx(ours["nc4"].to_numpy() + 0.1)
         band = panel.collections[0].get_paths()[0].vertices[:, 1]
         half = statistics.interval([0.0, 0.2])[1]
-        assert band.max() == pytest.approx(max(ours) + 0.1 + half)
+        assert band.max() == pytest.approx(ours["nc4"].max() + 0.1 + half)
 
     def test_one_line_a_name_and_words(self, tiny_run):
-        axes = collapse_as_loss.compared_figure({"a": [tiny_run], "b": [tiny_run]}, title="two")
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-        assert f"a: nc1 {evaluation.coarse_nc1(tiny_run):.3g}" in figures.alt_text(axes)
+        table = collapse_as_loss.over_training({"a": [tiny_run], "b": [tiny_run]})
+        axes = collapse_as_loss.compared_figure(table, title="two")
+        (legend,) = axes.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+        assert f"a: NC1 {evaluation.coarse_nc1(tiny_run):.3g}" in figures.alt_text(axes)
 
 
 def test_detection_draws_means_by_outliers():
@@ -216,7 +217,7 @@ def test_detection_draws_means_by_outliers():
     noise, svhn = axes.figure.axes
     assert (noise.get_title(), svhn.get_title()) == ("noise", "svhn")
     assert sorted(noise.lines[0].get_xdata()) == pytest.approx([0.55, 0.75])
-    assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "knn"]  # in the order of SCORES
+    assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "k-NN"]  # in the order of SCORES
     half = statistics.interval([0.5, 0.6])[1]
     (bar,) = svhn.collections[0].get_segments()
     assert np.ptp(bar[:, 0]) == pytest.approx(2 * half)
@@ -231,7 +232,7 @@ def test_nc1_errors_are_drawn_method_by_method():
     axes = numerical_honesty.nc1_errors_figure(table, limit=0.02)
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["bf16 features, fp64 Gram matrix"].get_ydata().tolist() == [1e-4, 1e-2]
-    assert lines["fp32 pinv drops twins"].get_xdata() == [0.02, 0.02]
+    assert lines["fp32 pinv drops siblings"].get_xdata() == [0.02, 0.02]
     assert "distance 0.1: fp32 features, fp32 pinv: 1e-06; bf16" in figures.alt_text(axes)
 
 
@@ -243,7 +244,8 @@ def test_rounding_draws_means_over_seeds():
     axes = numerical_honesty.rounding_figure({"digits": seeds})
     assert axes.lines[0].get_ydata().tolist() == [2, 1.25]
     assert axes.lines[0].get_xdata().tolist() == [0.1, 0.001]
-    assert "At the deepest collapse of digits: bf16: MSDR 1.25, found 1.00" in figures.alt_text(axes)
+    text = figures.alt_text(axes)
+    assert "deepest collapse of digits: bf16: MSDR 1.25, reconstruction accuracy 1.00" in text
 
 
 def test_embeddings_show_every_point_in_the_panel_of_its_label():
@@ -430,7 +432,7 @@ class TestConditions:
             (container,) = panel.containers
             assert container.lines[0].get_ydata() == pytest.approx([2, 0.6])
             assert container.lines[0].get_linestyle() == "None"
-        assert "a: coarse accuracy 2, labels found again 2" in figures.alt_text(axes)
+        assert "a: accuracy on super-classes 2, reconstruction accuracy 2" in figures.alt_text(axes)
 
     def test_cases_with_an_order_are_joined(self):
         axes = when_structure_appears.conditions_figure(self.TABLE, "A title", xlabel="width")
@@ -471,9 +473,8 @@ class TestGrid:
         texts = self.drawn(axes.figure.axes[1])
         assert texts == ["0.100\n± 0", "0.110\n± 0", "not run\nyet", "0.210\n± 0"]
         assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "0.01"]
-        assert "some, 3 settings: labels found again from 0.100 at lr 0.1, decay 0.005" in figures.alt_text(
-            axes
-        )
+        text = figures.alt_text(axes)
+        assert "some, 3 settings: reconstruction accuracy from 0.100 at lr 0.1, decay 0.005" in text
 
     def test_one_run_has_no_interval(self):
         one = ends_table({("", 0): 0.25}, lr=0.1, weight_decay=5e-4)

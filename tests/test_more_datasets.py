@@ -42,3 +42,26 @@ def test_every_experiment_is_a_configuration():
     names = {run.folder.name for runs in more_datasets.found().values() for run in runs}
     assert names <= {run.folder.name for run in released_runs()}
     assert set(more_datasets.found()) | set(more_datasets.missing().index) == set(more_datasets.EXPERIMENTS)
+
+
+def test_labels_of_a_run_without_features_come_from_one_with_them(released, tiny_run):
+    release(tiny_run, "a-bare", with_features=False, with_tsne=False)
+    (bare,) = released_runs("a-bare")
+    assert more_datasets.labels_of_test(bare) is None
+    release(tiny_run, "b-whole", with_features=True, with_tsne=False)
+    assert more_datasets.labels_of_test(bare).equal(tiny_run.features("test").fine)
+
+
+def test_sentence_states_the_best_of_each():
+    def result(kmeans: float, spectral: float) -> dict:
+        return {
+            "reconstruction": {"kmeans": {"train": kmeans}, "spectral": {"train": spectral}},
+            "pixels": {"kmeans": 0.7, "spectral": 0.6},
+        }
+
+    said = more_datasets.against_pixels(
+        {"up": [result(0.5, 0.9), result(0.5, 0.8)], "down": [result(0.5, 0.6)]}
+    )
+    up, down = said.splitlines()
+    assert "2 seeds" in up and "0.850 from features (spectral), 0.150 above pixels (k-means)" in up
+    assert "1 seed)" in down and "0.600 from features (spectral), 0.100 below pixels (k-means)" in down

@@ -20,8 +20,8 @@ class TestClosePairs:
     def test_distances_are_as_said(self):
         h, y = numerical_honesty.close_pairs(0.01, noise=0, **SMALL)
         gaps = class_distances(h, y).sqrt()
-        twins = torch.arange(10) ^ 1
-        assert torch.allclose(gaps[torch.arange(10), twins], torch.full((10,), 0.01, dtype=torch.float64))
+        siblings = torch.arange(10) ^ 1
+        assert torch.allclose(gaps[torch.arange(10), siblings], torch.full((10,), 0.01, dtype=torch.float64))
         apart = gaps[::2, ::2][~torch.eye(5, dtype=torch.bool)]
         assert torch.allclose(apart, torch.full((20,), 2**0.5, dtype=torch.float64), rtol=1e-4)
 
@@ -39,11 +39,11 @@ class TestClosePairs:
 
 
 class TestPinv:
-    def test_drops_twins_below_its_limit_and_keeps_them_above(self):
+    def test_drops_siblings_below_its_limit_and_keeps_them_above(self):
         limit = numerical_honesty.pinv_limit(64)
         for distance, expected in (
             (2 * limit, numerical_honesty.close_pairs_nc1(2 * limit)),
-            (limit / 2, numerical_honesty.twins_dropped_nc1(limit / 2)),
+            (limit / 2, numerical_honesty.siblings_dropped_nc1(limit / 2)),
         ):
             h, y = numerical_honesty.close_pairs(distance, **SMALL)
             assert numerical_honesty.nc1_by_pinv(h.float(), y) == pytest.approx(expected, rel=0.03)
@@ -94,7 +94,7 @@ class TestErrors:
         assert len(errors) == 2 * len(numerical_honesty.NC1_METHODS)
         assert np.allclose(errors["error"], (errors["nc1"] / errors["reference"] - 1).abs())
 
-    def test_only_exact_squares_of_float32_survive_close_twins(self, errors):
+    def test_only_exact_squares_of_float32_survive_close_siblings(self, errors):
         close = errors[errors["distance"] == 0.01].set_index("method")["error"]
         assert close["fp32 features, fp64 Gram matrix"] < 1e-5
         assert close["fp32 features, fp32 pinv"] > 0.99

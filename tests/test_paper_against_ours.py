@@ -189,4 +189,4 @@ class TestCompare:
 
     def test_long_cells_are_shown_in_full(self):
         page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data
-        assert ALL["Classes inside a label"].test in page.replace("&#x27;", "'")
+        assert ALL["Classes inside a super-class"].test in page.replace("&#x27;", "'")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nclib
-from nclib.chapters import when_structure_appears
+from nclib.chapters import figures, when_structure_appears
 from nclib.data.datasets import load
 from nclib.data.grouping import Grouping
 from nclib.runs import evaluation
@@ -22,7 +22,7 @@ FOUR = Grouping(torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"), ("a + c", "b +
 @pytest.fixture
 def shelf(released, tiny_run, monkeypatch):
     """``tiny_run`` as a released run that states a share of its own."""
-    stated = {"reconstruction": {"kmeans": {"train": 0.25}}}
+    stated = {"reconstruction": {"kmeans": {"train": 0.25, "test": 0.2}}}
     monkeypatch.setattr(evaluation, "results", lambda run, methods: stated)
     return release(tiny_run, "tiny", with_features=False, with_tsne=False)
 
@@ -34,6 +34,7 @@ class TestRemains:
         left = when_structure_appears.remains(h, fine, FOUR)
         assert left["found"] == 1
         assert left["msdr"] > 1000
+        assert left["explained_variance"] > 0.999
 
     def test_one_cloud_a_label_has_no_structure(self):
         fine = torch.arange(4000) % 4
@@ -41,6 +42,7 @@ class TestRemains:
         left = when_structure_appears.remains(h, fine, FOUR)
         assert left["msdr"] == pytest.approx(1, abs=0.02)
         assert left["found"] < 0.55
+        assert abs(left["explained_variance"]) < 0.01  # 2,000 a class: its deviation is some 1e-3
 
     def test_measures_are_the_public_ones(self, tiny_run):
         f = tiny_run.features("train")
@@ -117,13 +119,14 @@ class TestByLayer:
         table = when_structure_appears.by_layer([tiny_run]).set_index(["network", "case"])
         assert list(table.loc["trained"].index) == ["pixels", "hidden 1", "hidden 2"]
         (end,) = when_structure_appears.ends({"": [tiny_run]}).to_dict("records")
-        for measure in ("found", "msdr", "nc1"):
+        for measure in ("found", "msdr", "explained_variance", "nc1"):
             assert table.loc[("trained", "hidden 2"), measure] == pytest.approx(end[measure], rel=1e-5)
 
     def test_pixels_know_no_network(self, tiny_run):
         table = when_structure_appears.by_layer([tiny_run], "test").set_index(["network", "case"])
-        columns = ["found", "msdr", "nc1"]
-        assert table.loc[("trained", "pixels"), columns].equals(table.loc[("untrained", "pixels"), columns])
+        columns = ["found", "msdr", "explained_variance", "nc1"]
+        trained, initial = (table.loc[(name, "pixels"), columns] for name in ("trained", "at initialisation"))
+        assert trained.equals(initial)
         test = load("digits").test
         h = test.images.flatten(1).double()
         expected = nclib.msdr(h, test.labels, test.labels % 5).mean()
@@ -163,3 +166,62 @@ def test_grid_is_the_papers():
     assert len(when_structure_appears.GRID) == 9
     assert {case["lr"] for case in when_structure_appears.GRID.values()} == {1e-1, 1e-2, 1e-3}
     assert {case["weight_decay"] for case in when_structure_appears.GRID.values()} == {5e-3, 5e-4, 5e-5}
+
+
+class TestTrajectories:
+    def test_released_run_is_measured_at_every_epoch(self, tiny_run, shelf):
+        released = nclib.released_runs("tiny")
+        table = when_structure_appears.trajectories({"data": released})
+        assert table["epoch"].tolist() == [e for e in tiny_run.measured_epochs for _ in range(2)]
+        f = tiny_run.features("train")
+        train = table[table["split"] == "train"].iloc[-1]
+        explained = float(nclib.explained_variance(f.h, f.fine, f.coarse).mean())
+        assert train["explained_variance"] == pytest.approx(explained, rel=1e-6)
+        assert train["accuracy"] == tiny_run.history[-1]["train_accuracy"]
+        pseudo = nclib.reconstruct_labels(f.h, f.coarse, 2, "kmeans")
+        assert train["kmeans"] == nclib.match_labels(pseudo, f.fine).accuracy
+
+    def test_where_only_the_end_was_clustered_the_end_is_drawn(self, shelf):
+        (released,) = nclib.released_runs("tiny")
+        for row in released.results["measures"]:
+            del row["kmeans"]
+        table = when_structure_appears.trajectories({"data": [released]})
+        assert table["kmeans"].dropna().tolist() == [0.25, 0.2]  # as released
+
+    def table(self) -> pd.DataFrame:
+        """Two kinds of a data set; without augmentation the explained variance falls from 0.5 to 0.1."""
+        rows = []
+        for kind, values in {"x-unaugmented": (0.5, 0.1), "x-laptop": (0.4, 0.3)}.items():
+            for epoch, value in enumerate(values, 1):
+                for split in ("train", "test"):
+                    row = {"data": "X", "experiment": kind, "seed": 0, "augmentation": "some", "epoch": epoch}
+                    row |= {"split": split, "accuracy": 1.0, "nc1": 0.1, "explained_variance": value}
+                    row |= {"kmeans": value + 0.5, "terminal": 2 if kind == "x-laptop" else np.nan}
+                    rows.append(row)
+        return pd.DataFrame(rows)
+
+    def test_ends_hold_the_peak_and_the_end(self):
+        ends = when_structure_appears.trajectory_ends(self.table()).loc[("X", "x-unaugmented", 0)]
+        assert ends["explained variance at its peak, test"] == 0.5 and ends["peak at"] == 1
+        assert ends["explained variance, test"] == 0.1
+        text = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
+        assert text.loc["99.9 % train accuracy from"].tolist() == ["never", "epoch 2"]
+
+    def test_sentence_changes_with_the_runs(self):
+        table = self.table()
+        said = when_structure_appears.contrast_sentences(when_structure_appears.trajectory_ends(table))
+        assert "end higher: explained variance on test" in said and "observation" in said
+        values = -table["explained_variance"]
+        said = when_structure_appears.contrast_sentences(
+            when_structure_appears.trajectory_ends(table.assign(explained_variance=values))
+        )
+        assert "lower: explained variance on test" in said
+
+    def test_figure_draws_runs_and_marks_the_terminal_phase(self):
+        axes = when_structure_appears.trajectory_figure(self.table(), "A title")
+        explained, nc1, *_ = axes.figure.axes
+        lines = [line for line in explained.lines if line.get_linestyle() != ":"]
+        assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.1]] * 2 + [[0.4, 0.3]] * 2
+        (mark,) = (line for line in nc1.lines if line.get_linestyle() == ":")
+        assert list(mark.get_xdata()) == [2, 2]
+        assert "x-laptop, seed 0: explained variance 0.30, k-means 0.80" in figures.alt_text(axes)

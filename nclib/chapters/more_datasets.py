@@ -1,28 +1,35 @@
 """Experiments on other data sets: the runs that there are, and what the others need.
 
-runs = elsewhere.found()      # by name, released runs of every seed
-elsewhere.missing()           # a table; nothing is ever put in the place of a run that is not there
+runs = more_datasets.found()  # by name, released runs of every seed
+more_datasets.missing()       # a table; nothing is ever put in the place of a run that is not there
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from nclib.config import recipe_config
 from nclib.data.datasets import missing_files
+from nclib.errors import StoreError
+from nclib.runs.evaluation import METHOD_NAMES
 from nclib.runs.released import ReleasedRun, released_runs
+from nclib.runs.run import Run
 
 EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: recipe, fields that differ from it
-    "FashionMNIST": ("fashion-laptop", {"augment": "none"}),
+    "FashionMNIST": ("fashion-laptop", {}),
+    "FashionMNIST, unaugmented": ("fashion-laptop", {"augment": "none"}),
     "SVHN": ("svhn-laptop", {}),
     "MNIST": ("mnist-laptop", {}),
-    "CIFAR-10": ("cifar10-laptop", {"augment": "none"}),
-    "CIFAR-100, its own labels": ("cifar100-laptop", {}),
-    "CIFAR-100, random labels": ("cifar100-laptop", {"grouping": "random20"}),
+    "CIFAR-10": ("cifar10-laptop", {}),
+    "CIFAR-10, unaugmented": ("cifar10-laptop", {"augment": "none"}),
+    "CIFAR-100, own super-classes": ("cifar100-laptop", {}),
+    "CIFAR-100, random super-classes": ("cifar100-laptop", {"grouping": "random20"}),
 }
 Experiments = Mapping[str, tuple[str, Mapping[str, Any]]]
 
@@ -48,3 +55,50 @@ def missing(experiments: Experiments = EXPERIMENTS) -> pd.DataFrame:
         command = " --set ".join([f"nclib train {recipe}", *(f"{k}={v}" for k, v in fields.items())])
         rows.append({"experiment": name, "data set": f"{config.dataset}, {here}", "command": command})
     return pd.DataFrame(rows, columns=["experiment", "data set", "command"]).set_index("experiment")
+
+
+def labels_of_test(run: Run) -> Tensor | None:
+    """Fine labels of a run's test images, (N,), in their order.
+
+    Of its features, or, where a released run has none, of those of another run on the same images; None
+    if there are none either.
+    """
+    same = [r for r in released_runs() if _images(r) == _images(run)]
+    for candidate in (run, *same):
+        try:
+            return candidate.features("test").fine
+        except StoreError:
+            continue
+    return None
+
+
+def _images(run: Run) -> tuple[str, tuple[int, ...]]:
+    return run.config.dataset, run.config.held_out
+
+
+def against_pixels(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Whether training helps clustering, data set by data set, as Markdown.
+
+    Parameters
+    ----------
+    results_of : of ``nclib.runs.evaluation.results``, several of one name are seeds.
+
+    Notes
+    -----
+    The best method on features against the best on pixels, both on train and chosen with hindsight among the
+    methods that all seeds have.
+    """
+    lines = []
+    for name, seeds in results_of.items():
+        methods = [m for m in seeds[0]["reconstruction"] if all(m in r["reconstruction"] for r in seeds)]
+        features = {m: float(np.mean([r["reconstruction"][m]["train"] for r in seeds])) for m in methods}
+        pixels = {m: seeds[0]["pixels"][m] for m in methods}
+        best, plain = max(methods, key=features.get), max(methods, key=pixels.get)
+        gain = features[best] - pixels[plain]
+        word = "above" if gain > 0 else "below"
+        lines.append(
+            f"* **{name}** ({len(seeds)} seed{'s' * (len(seeds) > 1)}): {features[best]:.3f} from features "
+            f"({METHOD_NAMES[best]}), {abs(gain):.3f} {word} pixels ({METHOD_NAMES[plain]}); k-means alone "
+            f"{features['kmeans']:.3f} from features, {pixels['kmeans']:.3f} from pixels."
+        )
+    return "\n".join(lines)

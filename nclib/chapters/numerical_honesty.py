@@ -27,7 +27,7 @@ from nclib.measures.reconstruction import match_labels, reconstruct_labels
 
 
 def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float = 1) -> pd.DataFrame:
-    """MSDR and found labels by data and number format, at one depth of collapse.
+    """MSDR and reconstruction accuracy by data and number format, at one depth of collapse.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float =
                     "format": kept,
                     "NC1 before rounding": over_seeds(of_format["nc1"], "{:.2g}"),
                     "MSDR": over_seeds(of_format["msdr"], "{:.4f}"),
-                    "found again, k-means": over_seeds(of_format["found"], "{:.4f}"),
+                    "reconstruction accuracy, k-means": over_seeds(of_format["found"], "{:.4f}"),
                 }
             )
     return pd.DataFrame(rows).set_index(["data", "format"])
 
 
-NOISE = 0.0045  # of close_pairs, in units of the distance of twins
+NOISE = 0.0045  # of close_pairs, in units of the distance of siblings
 TF32_DROPPED = 13  # bits of float32's fraction that tf32 does without: 10 of 23 stay
 
 
@@ -62,18 +62,18 @@ def close_pairs(
     noise: float = NOISE,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Features of classes that come in pairs of close twins.
+    """Features of classes that come in pairs of close siblings.
 
     Parameters
     ----------
-    distance : between the means of two twins. Two pairs are sqrt(2) apart.
+    distance : between the means of two siblings. Two pairs are sqrt(2) apart.
     samples, dim, pairs : N, D and P; there are C = 2 P classes of equal size, up to one sample.
     noise : standard deviation inside a class, in each dimension, in units of ``distance``.
     seed : of the directions and of the noise.
 
     Returns
     -------
-    (N, D) float64 features, (N,) int64 labels; classes 2 p and 2 p + 1 are the twins of pair p.
+    (N, D) float64 features, (N,) int64 labels; classes 2 p and 2 p + 1 are the siblings of pair p.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def close_pairs(
 
     Notes
     -----
-    The centre of pair p is q_p - mean(q), its twins lie at +-distance / 2 along r_p, with q_1 ... r_P
+    The centre of pair p is q_p - mean(q), its two classes lie at +-distance / 2 along r_p, with q_1 ... r_P
     orthonormal and turned at random, so that every feature uses all dimensions.
     """
     if dim < 2 * pairs:
@@ -103,18 +103,18 @@ def close_pairs_nc1(distance: float, pairs: int = 5, noise: float = NOISE) -> fl
     Notes
     -----
     Sigma_W = (noise * distance)^2 I. Sigma_B has P - 1 eigenvalues 1 / P, between the pairs, and P
-    eigenvalues distance^2 / (4 P), between twins.
+    eigenvalues distance^2 / (4 P), between siblings.
     """
     return noise**2 * (2 * pairs + (pairs - 1) / 2 * distance**2)
 
 
-def twins_dropped_nc1(distance: float, pairs: int = 5, noise: float = NOISE) -> float:
-    """What is left of ``close_pairs_nc1`` when the directions between twins are dropped."""
+def siblings_dropped_nc1(distance: float, pairs: int = 5, noise: float = NOISE) -> float:
+    """What is left of ``close_pairs_nc1`` when the directions between siblings are dropped."""
     return noise**2 * (pairs - 1) / 2 * distance**2
 
 
 def pinv_limit(dim: int = 512, dtype: torch.dtype = torch.float32) -> float:
-    """Distance of twins below which ``torch.linalg.pinv`` drops the directions between them.
+    """Distance of siblings below which ``torch.linalg.pinv`` drops the directions between them.
 
     Notes
     -----
@@ -207,9 +207,9 @@ def nc1_errors(distances: Sequence[float], samples: int = 50_000, seed: int = 0)
 
 
 def nc1_table(errors: pd.DataFrame) -> pd.DataFrame:
-    """NC1 by method (rows) and distance of twins (columns), from ``nc1_errors``, as text.
+    """NC1 by method (rows) and distance of siblings (columns), from ``nc1_errors``, as text.
 
-    The closed form and the float64 reference stand above, what dropping the twins leaves stands below.
+    The closed form and the float64 reference stand above, what dropping the siblings leaves stands below.
     """
     by_distance = errors.groupby("distance", sort=False)["reference"].first()
     rows = {
@@ -218,16 +218,16 @@ def nc1_table(errors: pd.DataFrame) -> pd.DataFrame:
     }
     for method, of_method in errors.groupby("method", sort=False):
         rows[method] = dict(zip(of_method["distance"], of_method["nc1"], strict=True))
-    rows["closed form, twins dropped"] = {d: twins_dropped_nc1(d) for d in by_distance.index}
+    rows["closed form, siblings dropped"] = {d: siblings_dropped_nc1(d) for d in by_distance.index}
     table = pd.DataFrame(rows).T.map("{:.3g}".format)
-    table.columns.name = "distance of twins"
+    table.columns.name = "distance of siblings"
     return table
 
 
 def shrunk(h: ArrayLike, coarse: ArrayLike, factor: float) -> Tensor:
-    """Features drawn towards the mean of their coarse label, (N, D) float64, as further collapse would.
+    """Features drawn towards the mean of their super-class, (N, D) float64, as further collapse would.
 
-    NC1 of the coarse labels falls by factor^2. MSDR does not change, nor does what clustering finds.
+    NC1 of the super-classes falls by factor^2. MSDR does not change, nor does what clustering finds.
     """
     h = as_features(h)
     coarse = as_labels(coarse, len(h)).to(h.device)
@@ -242,7 +242,7 @@ def rounding(
     factors: Sequence[float] = (1, 10, 100, 1000, 10_000),
     formats: Sequence[str] = tuple(FORMATS),
 ) -> pd.DataFrame:
-    """Fine structure that number formats keep while the coarse labels collapse further.
+    """Fine structure that number formats keep while the super-classes collapse further.
 
     Parameters
     ----------
@@ -252,8 +252,8 @@ def rounding(
 
     Returns
     -------
-    one row for each factor and format: "factor", "format", "nc1" of the coarse labels before rounding;
-    "msdr", mean over fine classes, and "found", the accuracy of k-means reconstruction, after it.
+    one row for each factor and format: "factor", "format", "nc1" of the super-classes before rounding;
+    "msdr", mean over fine classes, and "found", the reconstruction accuracy of k-means, after it.
     """
     fine, coarse = as_labels(fine), as_labels(coarse)
     group = coarse_of_fine(fine, coarse)
@@ -273,32 +273,32 @@ def rounding(
 
 @theme()
 def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
-    """Relative error of NC1 against the distance of twins, method by method.
+    """Relative error of NC1 against the distance of siblings, method by method.
 
     Parameters
     ----------
     table : of ``nclib.chapters.numerical_honesty.nc1_errors``.
-    limit : distance below which the pseudo-inverse drops the twins, see
+    limit : distance below which the pseudo-inverse drops the siblings, see
         ``nclib.chapters.numerical_honesty.pinv_limit``.
     """
     _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for method, rows in table.groupby("method", sort=False):
         axes.plot(rows["distance"], rows["error"], label=method, **_format_style(method))
-    axes.axvline(limit, color="0.4", lw=1, ls=":", label="fp32 pinv drops twins")
+    axes.axvline(limit, color="0.4", lw=1, ls=":", label="fp32 pinv drops siblings")
     axes.axhline(1, color="0.4", lw=1, ls="--", label="as wrong as zero would be")
-    axes.set(xscale="log", yscale="log", xlabel=r"distance of twins (pairs are $\sqrt{2}$ apart)")
+    axes.set(xscale="log", yscale="log", xlabel=r"distance of siblings (pairs are $\sqrt{2}$ apart)")
     axes.set_ylabel("relative error of NC1")
     axes.invert_xaxis()
     axes.set_title("The closer the classes, the more digits NC1 needs")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     closest = table[table["distance"] == table["distance"].min()]
     ends = "; ".join(f"{row.method}: {row.error:.1g}" for row in closest.itertuples())
-    return described(axes, f"Relative error of NC1 at twin distance {table['distance'].min():g}: {ends}.")
+    return described(axes, f"Relative error of NC1 at sibling distance {table['distance'].min():g}: {ends}.")
 
 
 @theme()
 def rounding_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
-    """MSDR and found labels while collapse goes on, number format by format, a row for each name.
+    """MSDR and reconstruction accuracy while collapse goes on, number format by format, a row for each name.
 
     Lines are means over seeds, bands reach from the lowest to the highest.
 
@@ -309,7 +309,7 @@ def rounding_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
     figure, panels = plt.subplots(
         len(tables), 2, figsize=(9, 0.8 + 2.6 * len(tables)), squeeze=False, layout="constrained"
     )
-    labels = {"msdr": "MSDR of fine classes", "found": "labels found again"}
+    labels = {"msdr": "MSDR of fine classes", "found": "reconstruction accuracy"}
     for row, (name, of_seeds) in zip(panels, tables.items(), strict=True):
         for panel, (measure, label) in zip(row, labels.items(), strict=True):
             for kept, rows in pd.concat(of_seeds).groupby("format", sort=False):
@@ -317,14 +317,16 @@ def rounding_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
                 nc1, values, style = at["nc1", "mean"], at[measure], _format_style(kept)
                 panel.plot(nc1, values["mean"], label=kept, **style)
                 panel.fill_between(nc1, values["min"], values["max"], color=style["color"], alpha=0.15, lw=0)
-            panel.set(xscale="log", xlabel="NC1 of coarse labels before rounding", ylabel=label)
+            panel.set(xscale="log", xlabel="NC1 of super-classes before rounding", ylabel=label)
             panel.set_title(name, fontsize="medium")
             panel.invert_xaxis()
     panels[0, 0].legend(fontsize="small", loc="lower left")
     figure.suptitle("The deeper the collapse, the more digits the fine structure needs")
     last = pd.concat(of_seeds).groupby(["factor", "format"], sort=False)[["msdr", "found"]].mean()
     kept = last.loc[last.index[-1][0]]
-    words = "; ".join(f"{r.Index}: MSDR {r.msdr:.2f}, found {r.found:.2f}" for r in kept.itertuples())
+    words = "; ".join(
+        f"{r.Index}: MSDR {r.msdr:.2f}, reconstruction accuracy {r.found:.2f}" for r in kept.itertuples()
+    )
     return described(panels[0, 0], f"At the deepest collapse of {name}: {words}.")
 
 

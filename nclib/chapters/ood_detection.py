@@ -9,11 +9,34 @@ from matplotlib.axes import Axes
 
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
-from nclib.measures.ood_scores import SCORES
+from nclib.runs.released import ReleasedRun, released_runs
+
+SCORE_NAMES = {
+    "softmax": "MSP",
+    "energy": "energy",
+    "norm": "norm",
+    "nearest-mean": "nearest mean",
+    "gaussian": "Mahalanobis",
+    "gmm": "Gaussian mixture",
+    "knn": "k-NN",
+    "neco": "NECO",
+}
+LABEL_NAMES = {"labels of training": "training labels", "labels found again": "pseudo-labels"}
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``nclib.runs.detection.detections`` with the field's names for the keys of released runs."""
+    rows = rows.replace({"score": SCORE_NAMES, "labels": LABEL_NAMES})
+    return rows.rename(columns={"outliers": "OOD samples"})
+
+
+def held_out(recipe: str = "fashion-narrow") -> dict[str, list[ReleasedRun]]:
+    """Released runs without classes 7, 8 and 9, by the labels that they were trained on."""
+    return {labels: released_runs(f"{recipe}-{labels}-without-7-8-9-seed*") for labels in ("coarse", "fine")}
 
 
 def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
-    """A measure of detection by score (rows) and by outliers, training and labels (columns).
+    """A measure of detection by training, score and labels (rows) and by OOD samples (columns).
 
     Parameters
     ----------
@@ -24,15 +47,15 @@ def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
     -------
     text: mean over seeds with its 95 % interval.
     """
-    keys = ["outliers", "trained on", "score", "labels"]
-    cells = rows.groupby(keys, sort=False)[measure].agg(with_interval)
-    table = cells.unstack("outliers", sort=False)
+    keys = ["OOD samples", "trained on", "score", "labels"]
+    cells = named(rows).groupby(keys, sort=False)[measure].agg(with_interval)
+    table = cells.unstack("OOD samples", sort=False)
     table.columns.name = {"auroc": "AUROC", "fpr95": "FPR at 95 % TPR"}[measure]
     return table
 
 
 def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """For all outliers and trainings, the score and labelling with the highest mean AUROC over seeds.
+    """For all OOD samples and trainings, the score and labelling with the highest mean AUROC over seeds.
 
     Parameters
     ----------
@@ -43,21 +66,21 @@ def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
     The best of many is chosen on the samples that judge it: a comparison of bests, not a forecast.
     """
     found = []
-    for (kind, trained), of_case in rows.groupby(["outliers", "trained on"], sort=False):
+    for (kind, trained), of_case in named(rows).groupby(["OOD samples", "trained on"], sort=False):
         of_score = of_case.groupby(["score", "labels"], sort=False)
         best = of_score["auroc"].mean().idxmax()
         chosen = of_score.get_group(best)
-        row = {"outliers": kind, "trained on": trained, "best score": best[0], "labels": best[1]}
+        row = {"OOD samples": kind, "trained on": trained, "best score": best[0], "labels": best[1]}
         row |= {"AUROC": with_interval(chosen["auroc"]), "worst seed": f"{chosen['auroc'].min():.3f}"}
         found.append(
-            row | {"FPR at 95 % TPR": with_interval(chosen["fpr95"]), "outliers, n": chosen["n"].iloc[0]}
+            row | {"FPR at 95 % TPR": with_interval(chosen["fpr95"]), "OOD samples, n": chosen["n"].iloc[0]}
         )
-    return pd.DataFrame(found).set_index(["outliers", "trained on"])
+    return pd.DataFrame(found).set_index(["OOD samples", "trained on"])
 
 
 @theme()
 def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
-    """AUROC of every score and labelling, a panel for each kind of outliers, a colour for each training.
+    """AUROC of every score and labelling, a panel for each kind of OOD samples, a colour for each training.
 
     Points are means over seeds, bars their 95 % intervals.
 
@@ -65,7 +88,8 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
     ----------
     rows : of ``nclib.runs.detection.detections``.
     """
-    kinds, trainings = (list(rows[column].unique()) for column in ("outliers", "trained on"))
+    rows = named(rows)
+    kinds, trainings = (list(rows[column].unique()) for column in ("OOD samples", "trained on"))
     plain = rows["labels"] == "none"
     rows = rows.assign(case=rows["score"].where(plain, rows["score"] + ", " + rows["labels"]))
     rows = rows.sort_values("case", key=lambda cases: cases.map(_place_of_score), kind="stable")
@@ -78,7 +102,7 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
         squeeze=False,
         layout="constrained",
     )
-    means = rows.groupby(["outliers", "case", "trained on"])["auroc"].agg(interval)
+    means = rows.groupby(["OOD samples", "case", "trained on"])["auroc"].agg(interval)
     for kind, panel in zip(kinds, panels[0], strict=True):
         for number, training in enumerate(trainings):
             shown = [(at, case) for at, case in enumerate(cases) if (kind, case, training) in means]
@@ -93,11 +117,11 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
     panels[0, 0].invert_yaxis()
     handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), title="trained on")
-    figure.suptitle(title or "Which score finds which outliers")
+    figure.suptitle(title or "Which score detects which OOD samples")
     best = {kind: max(((m[0], c) for (k, c, _), m in means.items() if k == kind)) for kind in kinds}
     words = "; ".join(f"{kind}: {case} ({auroc:.3f})" for kind, (auroc, case) in best.items())
-    return described(panels[0, 0], f"AUROC by score. Best for each kind of outliers: {words}.")
+    return described(panels[0, 0], f"AUROC by score. Best for each kind of OOD samples: {words}.")
 
 
 def _place_of_score(case: str) -> int:
-    return list(SCORES).index(case.partition(",")[0])
+    return list(SCORE_NAMES.values()).index(case.partition(",")[0])

@@ -134,7 +134,7 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     -------
     DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
     interval, "verdict", "seeds", "nothing" (the value if there were nothing), "setting" ("source's" for the
-    experiment that repeats it as far as that was readable), "tier", "n train / test" and "commit".
+    experiment that repeats it as far as we know it), "tier", "n train / test" and "commit".
     """
     rows = []
     for claim in claims:
@@ -236,12 +236,12 @@ def _exact(number: float, seeds: int) -> Found:
 
 
 def probe_on_found(runs: Sequence[Run], _: str) -> Found | None:
-    """Accuracy on test of a probe trained on the labels that t-SNE and k-means find."""
+    """Accuracy on test of a probe trained on pseudo-labels of t-SNE and k-means."""
     return _reconstruction(runs, "tsne-kmeans", "probe")
 
 
 def found_again(runs: Sequence[Run], _: str) -> Found | None:
-    """Share of train samples whose fine label k-means finds."""
+    """Reconstruction accuracy of k-means on train."""
     return _reconstruction(runs, "kmeans", "train")
 
 
@@ -278,7 +278,7 @@ def closer_to_itself(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
-    """Relative distance between labels over that of siblings."""
+    """Relative distance between super-classes over that of siblings."""
     pairs = [(distances_of(run.moments("train")), run.grouping.fine_to_coarse) for run in runs]
     found = [distance_heatmaps.contrasts(*pair) for pair in pairs]
     return _mean_ratio([each["others"] / each["siblings"] for each in found])
@@ -304,13 +304,13 @@ def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
 
 
 def fall(runs: Sequence[Run], key: str) -> Found | None:
-    """How many times smaller a measure is at the end than in the untrained network."""
+    """How many times smaller a measure is at the end than at initialisation."""
     ends = [_ends(run) for run in runs]
     return _mean_ratio([first[key] / last[key] for first, last in ends])
 
 
 def drop(runs: Sequence[Run], key: str) -> Found | None:
-    """By how much a measure is smaller at the end than in the untrained network."""
+    """By how much a measure is smaller at the end than at initialisation."""
     ends = [_ends(run) for run in runs]
     return _mean([first[key] - last[key] for first, last in ends], null=0)
 
@@ -322,20 +322,20 @@ def least_fall(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def _ends(run: Run) -> tuple[dict[str, float], dict[str, float]]:
-    """Measures on train of the untrained network and at the end."""
+    """Measures on train at initialisation and at the end."""
     rows = [row for row in evaluation.measures(run) if row["split"] == "train"]
     return rows[0], rows[-1]
 
 
 def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found | None:
-    """Accuracy by found labels over the test accuracy of networks that were trained on fine labels."""
+    """Accuracy by pseudo-labels over the test accuracy of networks that were trained on fine labels."""
     usual = np.mean([run.history[-1]["test_accuracy"] for run in normal])
     found = probe_on_found(runs, "")
     return found and _scaled(found, lambda accuracy: accuracy / usual)
 
 
 def earlier(runs: Sequence[Run], plain: Sequence[Run], _: str) -> Found | None:
-    """NC1 of the coarse labels in ``plain`` over that in ``runs``, after a tenth of the epochs."""
+    """NC1 of the super-classes in ``plain`` over that in ``runs``, after a tenth of the epochs."""
     return _mean_ratio([_early_nc1(b) / _early_nc1(a) for a, b in _pairs(runs, plain)])
 
 

@@ -25,8 +25,8 @@ from nclib.chapters.tables import short_commit
 LEARNT = {  # keys of same_learning.json: title, how a number is written
     "train_accuracy": ("coarse accuracy, train", "{:.4f}"),
     "test_accuracy": ("coarse accuracy, test", "{:.4f}"),
-    "found": ("fine labels found again", "{:.3f}"),
-    "nc1": ("NC1 of coarse labels", "{:.3f}"),
+    "found": ("reconstruction accuracy", "{:.3f}"),
+    "nc1": ("NC1 of super-classes", "{:.3f}"),
     "msdr": ("MSDR of fine classes", "{:.3f}"),
 }
 

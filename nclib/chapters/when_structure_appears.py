@@ -1,5 +1,6 @@
-"""When structure appears, and when it vanishes: what is left of it, condition by condition.
+"""When structure appears, and when it vanishes: over training, and condition by condition.
 
+trajectory_figure(trajectories(contrast_runs()), "With and without augmentation")
 ends(get_cases(GRID, "digits", range(5)))      # a row for each run
 """
 
@@ -21,6 +22,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
+from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.chapters.tables import shown_split
 from nclib.config import RunConfig
@@ -30,12 +32,19 @@ from nclib.measures.collapse import collapse_of
 from nclib.measures.distances import msdr_of
 from nclib.measures.moments import Moments
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.measures.variance import explained_variance_of
 from nclib.networks.activations import activations
 from nclib.networks.models import initial_model
 from nclib.runs.baselines import pixels
-from nclib.runs.evaluation import coarse_nc1, fine_per_coarse, mean_msdr
+from nclib.runs.evaluation import (
+    coarse_nc1,
+    fine_per_coarse,
+    mean_explained_variance,
+    mean_msdr,
+    terminal_epoch,
+)
 from nclib.runs.get import get_cases
-from nclib.runs.released import released_cases
+from nclib.runs.released import ReleasedRun, released_cases, released_runs
 from nclib.runs.remember import remembered
 from nclib.runs.run import Run
 
@@ -59,6 +68,17 @@ def scaled(config: RunConfig, field: str, factors: Iterable[str]) -> dict[str, d
     """Cases for ``nclib.get_cases``: a whole number of a configuration times each factor, such as "1/4"."""
     number = getattr(config, field)
     return {factor: {field: max(1, round(number * Fraction(factor)))} for factor in factors}
+
+
+def cases_of(config: RunConfig) -> dict[str, dict[str, dict[str, Any]]]:
+    """The chapter's questions and their cases for ``question_runs``: fields that differ from a recipe's."""
+    return {
+        "grouping": groupings(config.dataset),
+        "width": scaled(config, "width", ("1/16", "1/4", "1/2", "1", "2")),
+        "epochs": scaled(config, "epochs", ("1/3", "1", "3")),
+        "noise": {f"{share:g}": {"label_noise": share} for share in (0.0, 0.1, 0.4)},
+        "loss": {"cross entropy": {"loss": "cross-entropy"}, "squared error": {"loss": "mse"}},
+    }
 
 
 def question_runs(
@@ -89,8 +109,8 @@ def ends(cases: Mapping[str, Sequence[Run]], method: str = "kmeans") -> pd.DataF
 
     Returns
     -------
-    Columns "case", "seed", "lr", "weight_decay"; "accuracy" on true coarse labels; "found", "msdr" and
-    "nc1" as in ``remains``; a released run states its own.
+    Columns "case", "seed", "lr", "weight_decay"; "accuracy" on the true super-classes; "found", "msdr",
+    "explained_variance" and "nc1" as in ``remains``; a released run states its own.
     """
     return pd.DataFrame([{"case": case} | _end(run, method) for case, runs in cases.items() for run in runs])
 
@@ -117,7 +137,7 @@ def seeds_stated(table: pd.DataFrame) -> str:
 
 
 def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: str) -> pd.DataFrame:
-    """Share found again by data and learning rate (rows) and weight decay (columns).
+    """Reconstruction accuracy on train by data and learning rate (rows) and weight decay (columns).
 
     Parameters
     ----------
@@ -141,7 +161,8 @@ def _end(run: Run, method: str) -> dict[str, Any]:
     row["accuracy"] = run.history[-1]["train_accuracy"]
     if run.results:
         found = run.results["reconstruction"][method]["train"]
-        return row | {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
+        row |= {"found": found, "msdr": mean_msdr(run), "nc1": coarse_nc1(run)}
+        return row | {"explained_variance": mean_explained_variance(run)}
     return row | remembered(run, _remains_of, method)
 
 
@@ -151,13 +172,13 @@ def _remains_of(run: Run, method: str) -> dict[str, float]:
 
 
 def remains(h: Tensor, fine: Tensor, grouping: Grouping, method: str = "kmeans") -> dict[str, float]:
-    """Structure in features (N, D) with fine labels (N,), in three numbers.
+    """Structure in features (N, D) with fine labels (N,), in four numbers.
 
     Returns
     -------
-    dict. "found": share of samples whose fine label clustering inside each coarse label finds again, with as
-    many clusters as classes; "msdr": mean over the fine classes that have siblings; "nc1" of the coarse
-    labels.
+    dict. "found": reconstruction accuracy, by clustering inside each super-class with as many clusters as
+    classes; "msdr": mean over the fine classes that have siblings; "explained_variance": mean over the
+    super-classes; "nc1" of the super-classes.
     """
     moments = Moments.of(h, fine, len(grouping.fine_names))
     group = grouping.fine_to_coarse
@@ -166,12 +187,13 @@ def remains(h: Tensor, fine: Tensor, grouping: Grouping, method: str = "kmeans")
     return {
         "found": match_labels(pseudo, fine).accuracy,
         "msdr": float(torch.nanmean(msdr_of(moments, group))),
+        "explained_variance": float(torch.nanmean(explained_variance_of(moments, group))),
         "nc1": collapse_of(moments.grouped(group))["nc1"],
     }
 
 
 def by_layer(runs: Iterable[Run], split: str = "train") -> pd.DataFrame:
-    """``remains`` of the pixels and after every layer, of the trained network and of the untrained one.
+    """``remains`` of the pixels and after every layer, of the trained network and at initialisation.
 
     Parameters
     ----------
@@ -179,14 +201,14 @@ def by_layer(runs: Iterable[Run], split: str = "train") -> pd.DataFrame:
 
     Returns
     -------
-    A row for each seed, "network" ("trained" or "untrained") and layer, which stands in "case".
+    A row for each seed, "network" ("trained" or "at initialisation") and layer, which stands in "case".
     """
     rows = []
     for run in runs:
         splits, grouping = task(run.config)
         images = getattr(splits, split)
         before = initial_model(run.config, splits.train.images, grouping.num_coarse)
-        for network, model in (("trained", run.model()), ("untrained", before)):
+        for network, model in (("trained", run.model()), ("at initialisation", before)):
             held = activations(model, run.config.arch, images.images)
             for layer, h in ({"pixels": pixels(images.images)} | held).items():
                 row = {"case": layer, "network": network, "seed": run.config.seed}
@@ -195,13 +217,13 @@ def by_layer(runs: Iterable[Run], split: str = "train") -> pd.DataFrame:
 
 
 def wrong_k(runs: Iterable[Run], most: int = MOST) -> pd.DataFrame:
-    """What k-means finds inside the coarse labels with 1 to ``most`` clusters each.
+    """What k-means finds inside the super-classes with 1 to ``most`` clusters each.
 
     Returns
     -------
     A row for each "seed" and "k". "accuracy" of the matched labels, in which a cluster without a class
     is wrong; "purity", each cluster counted as its most frequent class; "ari", the adjusted Rand index, mean
-    over coarse labels: 0 by chance, 1 for the same division.
+    over super-classes: 0 by chance, 1 for the same division.
     """
     rows = []
     for run in runs:
@@ -222,7 +244,7 @@ def wrong_k(runs: Iterable[Run], most: int = MOST) -> pd.DataFrame:
 def chosen_k(
     cases: Mapping[str, Sequence[Run]], methods: Sequence[str] = tuple(CRITERIA), most: int = MOST
 ) -> pd.DataFrame:
-    """The number of clusters that ``nclib.choose_k`` finds in every coarse label, beside the true one.
+    """The number of clusters that ``nclib.choose_k`` finds in every super-class, beside the true one.
 
     Returns
     -------
@@ -241,16 +263,190 @@ def chosen_k(
 
 
 ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: title
-    "accuracy": "coarse accuracy",
-    "found": "labels found again",
-    "msdr": "MSDR of fine classes",
-    "nc1": "NC1 of coarse labels",
+    "accuracy": "accuracy on super-classes",
+    "found": "reconstruction accuracy",
+    "explained_variance": "explained variance",
+    "nc1": "NC1 of super-classes",
 }
+
+
+CONTRAST = {  # data set: patterns of released runs, without augmentation first
+    "CIFAR-10": ("cifar10-unaugmented-seed*", "cifar10-laptop-seed*", "cifar10-terminal*-seed*"),
+    "FashionMNIST": ("fashion-unaugmented-seed*", "fashion-laptop-seed*", "fashion-terminal*-seed*"),
+}
+CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, splits that are drawn
+    "explained_variance": ("explained variance", "linear", ("train", "test")),
+    "nc1": ("NC1 of super-classes", "log", ("train",)),
+    "accuracy": ("train accuracy", "linear", ("train",)),
+    "kmeans": ("reconstruction accuracy", "linear", ("train", "test")),
+}
+LONG = 50  # epochs beyond which the axis of a trajectory is logarithmic
+
+
+def contrast_runs(patterns: Mapping[str, Sequence[str]] = CONTRAST) -> dict[str, list[ReleasedRun]]:
+    """Released runs on super-classes by data set, in the order of the patterns."""
+    found = {data: [run for name in names for run in released_runs(name)] for data, names in patterns.items()}
+    joined = {data: [run for run in runs if max(fine_per_coarse(run)) > 1] for data, runs in found.items()}
+    return {data: runs for data, runs in joined.items() if runs}
+
+
+def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
+    """How collapse and structure develop in released runs, from what was kept of every measured epoch.
+
+    Returns
+    -------
+    A row for each run, epoch and split. Columns "data", "experiment", "seed", "augmentation", "epoch",
+    "split", "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the reconstruction accuracy,
+    not a number where only the end was clustered; "terminal", the run's first measured epoch with 99.9 %
+    train accuracy, not a number if there is none.
+    """
+    return pd.DataFrame(
+        [{"data": d} | row for d, runs in runs_of.items() for run in runs for row in _rows(run)]
+    )
+
+
+def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
+    begin = terminal_epoch([run])
+    same = {"experiment": run.folder.name.rpartition("-seed")[0], "seed": run.config.seed}
+    same |= {"augmentation": run.config.augment, "terminal": np.nan if begin is None else begin}
+    recorded = {record["epoch"]: record for record in run.history}
+    rows = []
+    for measured in run.results["measures"]:
+        epoch, split = measured["epoch"], measured["split"]
+        row = same | {"epoch": epoch, "split": split, "accuracy": recorded[epoch][f"{split}_accuracy"]}
+        row |= {"explained_variance": mean_explained_variance(run, split, epoch), "nc1": measured["nc1"]}
+        at_end = epoch == run.measured_epochs[-1]
+        end = run.results["reconstruction"]["kmeans"][split] if at_end else np.nan
+        rows.append(row | {"kmeans": measured.get("kmeans", end)})
+    return rows
+
+
+def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
+    """Peak of the explained variance and the end of training, a row for each run of ``trajectories``."""
+    rows = []
+    for (data, experiment, seed), of_run in table.groupby(["data", "experiment", "seed"], sort=False):
+        train, test = (of_run[of_run["split"] == split] for split in ("train", "test"))
+        peak, end = test.loc[test["explained_variance"].idxmax()], test.iloc[-1]
+        row = {"data": data, "experiment": experiment, "seed": seed, "augmentation": end["augmentation"]}
+        row |= {"epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
+        row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
+        row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
+        row |= {"explained variance, test": end["explained_variance"]}
+        row |= {"k-means, train": train.iloc[-1]["kmeans"], "k-means, test": end["kmeans"]}
+        rows.append(row)
+    return pd.DataFrame(rows).set_index(["data", "experiment", "seed"])
+
+
+def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
+    """``trajectory_ends`` as text, a column for each run."""
+    whole = {"epochs", "peak at", "99.9 % train accuracy from"}
+    shown = {
+        name: [("never" if pd.isna(v) else f"epoch {v:.0f}") if name in whole else f"{v:.3f}" for v in column]
+        for name, column in ends.drop(columns="augmentation").items()
+    }
+    shown = {"augmentation": ends["augmentation"].tolist()} | shown
+    shown["epochs"] = [f"{epochs:.0f}" for epochs in ends["epochs"]]
+    return pd.DataFrame(shown, index=ends.index).T
+
+
+def contrast_sentences(ends: pd.DataFrame) -> str:
+    """What the runs with and without augmentation say, data set by data set, as Markdown.
+
+    Parameters
+    ----------
+    ends : of ``trajectory_ends``; the experiments named "unaugmented" and "laptop" are compared.
+    """
+    lines = []
+    for data, of_data in ends.groupby("data", sort=False):
+        names = of_data.index.get_level_values("experiment")
+        plain, augmented = (of_data[names.str.endswith(end)] for end in ("-unaugmented", "-laptop"))
+        if len(plain) and len(augmented):
+            lines.append(_contrast(data, plain, augmented))
+    return "\n".join(lines)
+
+
+def _contrast(data: str, plain: pd.DataFrame, augmented: pd.DataFrame) -> str:
+    said = []
+    for name, of_kind in (("without augmentation", plain), ("with it", augmented)):
+        mean, seeds = of_kind.mean(numeric_only=True), "seed" if len(of_kind) == 1 else "seeds"
+        said.append(
+            f"{name} ({len(of_kind)} {seeds}), train accuracy ends at {mean['accuracy, train']:.3f}, "
+            f"explained variance on test at {mean['explained variance, test']:.2f} and k-means "
+            f"reconstruction accuracy at {mean['k-means, train']:.3f} on train and "
+            f"{mean['k-means, test']:.3f} on test"
+        )
+    gains = augmented.mean(numeric_only=True) - plain.mean(numeric_only=True)
+    words = {"explained variance, test": "explained variance on test"}
+    words |= {f"k-means, {split}": f"reconstruction accuracy on {split}" for split in ("train", "test")}
+    higher, lower = ([words[k] for k in words if (gains[k] > 0) == sign] for sign in (True, False))
+    moved = [f"higher: {', '.join(higher)}"] * bool(higher) + [f"lower: {', '.join(lower)}"] * bool(lower)
+    one = " One seed on a side makes this an observation." if 1 in (len(plain), len(augmented)) else ""
+    text = f"{'; '.join(said)}. With augmentation they end {'; '.join(moved)}.{one}"
+    return f"* **{data}.** {text[0].upper()}{text[1:]}"
+
+
+@theme()
+def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
+    """Explained variance, NC1, accuracy and k-means over training, a row of panels for each data set.
+
+    A colour for each experiment, a line for each run; the dotted vertical line is the run's first measured
+    epoch with 99.9 % train accuracy.
+
+    Parameters
+    ----------
+    table : of ``trajectories``, or one with the same columns.
+    """
+    groups = list(table.groupby("data", sort=False))
+    figure, panels = plt.subplots(
+        len(groups), len(CONTRAST_PANELS), figsize=(12, 0.6 + 2.8 * len(groups)), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for row, (data, of_data) in zip(panels, groups, strict=True):
+        for panel, (measure, (name, scale, splits)) in zip(row, CONTRAST_PANELS.items(), strict=True):
+            for number, (experiment, of_kind) in enumerate(of_data.groupby("experiment", sort=False)):
+                _draw_runs(panel, of_kind, measure, splits, f"C{number}", experiment)
+            panel.set_title(name, fontsize="medium")
+            panel.set(xlabel="epoch (0: at initialisation)", yscale=scale)
+            last = of_data["epoch"].max()
+            if last > LONG:
+                panel.set_xscale("symlog", linthresh=1)
+                ticks = [0, *(10**power for power in range(4) if 10**power <= last)]
+                panel.set_xticks(ticks, ticks)
+            panel.set_xlim(0, 1.06 * last)
+            panel.minorticks_off()
+        row[0].set_ylabel(data)
+        handles = dict(zip(*reversed(row[0].get_legend_handles_labels()), strict=True))
+        row[-1].legend(
+            handles.values(), handles, fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1)
+        )
+    figure.suptitle(title)
+    ends = trajectory_ends(table).reset_index()
+    words = "; ".join(
+        f"{row['experiment']}, seed {row['seed']}: explained variance {row['explained variance, test']:.2f}, "
+        f"k-means {row['k-means, test']:.2f}"
+        for _, row in ends.iterrows()
+    )
+    return described(panels[0, 0], f"{title}. At the end, on test, {words}.")
+
+
+def _draw_runs(
+    panel: Axes, of_kind: pd.DataFrame, measure: str, splits: Sequence[str], color: str, name: str
+) -> None:
+    for _, of_run in of_kind.groupby("seed", sort=False):
+        for split in splits:
+            rows = of_run[of_run["split"] == split].dropna(subset=[measure])
+            label = name if split == "train" else None
+            style = {"color": color, "lw": 1.2, "ms": 3 if len(rows) > 1 else 7}
+            panel.plot(rows["epoch"], rows[measure], STYLES[split], marker="o" if split == "train" else "s",
+                       label=label, mfc=color if split == "train" else "w", **style)  # fmt: skip
+        begin = of_run["terminal"].iloc[0]
+        if not pd.isna(begin):
+            panel.axvline(begin, color=color, ls=":", lw=1)
 
 
 @theme()
 def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
-    """What is left of fine structure by case: found labels, MSDR and NC1, and the accuracy if it is known.
+    """What is left of fine structure by case: the panels of ``ENDS_PANELS`` that the table has.
 
     Large points are means over seeds, bars their 95 % intervals, small points the seeds.
 
@@ -277,7 +473,7 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
         panel.set_xticks(range(len(cases)), cases, rotation=30 if max(map(len, cases)) > 4 else 0)
         panel.set(xlim=(-0.5, len(cases) - 0.5), xlabel=xlabel)
         panel.set_title(name, fontsize="medium")
-        if measure in ("nc1", "msdr"):
+        if measure == "nc1":
             _plain_log(panel)
         else:
             panel.set_ylim(top=min(1.005, panel.get_ylim()[1]))
@@ -314,7 +510,7 @@ def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], deca
     for column, (measure, title) in zip(panels.T, ENDS_PANELS.items(), strict=True):
         cells = {name: of_name[measure].agg(interval) for name, of_name in settings.items()}
         shown = [mean for of_name in cells.values() for mean, _ in of_name]
-        norm = (LogNorm if measure in ("nc1", "msdr") else Normalize)(min(shown), max(shown))
+        norm = (LogNorm if measure == "nc1" else Normalize)(min(shown), max(shown))
         for panel, of_name in zip(column, cells.values(), strict=True):
             _grid_panel(panel, of_name.reindex(pd.MultiIndex.from_product([rates, decays])), norm, measure)
         column[0].set_title(title, fontsize="medium")
@@ -326,7 +522,7 @@ def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], deca
         ends = (
             f"{found[at]:.3f} at lr {at[0]:g}, decay {at[1]:g}" for at in (found.idxmin(), found.idxmax())
         )
-        words.append(f"{name}, {len(found)} settings: labels found again from {' to '.join(ends)}")
+        words.append(f"{name}, {len(found)} settings: reconstruction accuracy from {' to '.join(ends)}")
     figure.suptitle("Learning rate x weight decay: what is left at the end of training")
     return described(panels[0, 0], f"Heatmaps. {'; '.join(words)}.")
 
@@ -337,7 +533,7 @@ def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) ->
     means = cells.str[0].astype(float).to_numpy().reshape(len(rates), len(decays))
     cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(bad=OFF_SCALE)
     panel.pcolormesh(np.ma.masked_invalid(means), norm=norm, cmap=cmap)
-    form = {"msdr": "{:.2f}", "nc1": "{:.2g}"}.get(measure, "{:.3f}")
+    form = "{:.2g}" if measure == "nc1" else "{:.3f}"
     for at, cell in enumerate(cells):
         row, column = divmod(at, len(decays))
         text, color = "not run\nyet", "0.3"
