@@ -1,6 +1,6 @@
 """What is lost when processes are killed, disks fail and bytes flip? ``make faults``
 
-    python tests/faults.py                      every kind of fault and 2,000 hostile inputs
+    python tests/faults.py                      every kind of fault and 4,000 hostile inputs
     python tests/faults.py --quick              a sample of each kind, in two minutes
     python tests/faults.py --seed 7 --only kill flip
     python tests/faults.py --write FILE         keep the table as JSON
@@ -580,8 +580,8 @@ class Faults:
 
     def hostile(self, row: Row) -> None:
         """hostile values for every public function"""
-        tried, crashes = hostile.attack(self.draw.randrange(2**32), round(2000 * self.share))
-        row.injected, row.failures = tried, crashes
+        found = hostile.attack(self.draw.randrange(2**32), round(4000 * self.share))
+        row.injected, row.failures = found.tried.total(), found.crashes
 
 
 def damages(file: Path, draw: random.Random) -> Iterator[tuple[str, Callable[[Path], None]]]:

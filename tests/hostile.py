@@ -153,6 +153,11 @@ def shaped(*shape: int | None) -> Callable[[Any], bool]:
     )
 
 
+def each(promised: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether every part of a tuple is as promised."""
+    return lambda found: all(map(promised, found))
+
+
 def is_float(found: Any) -> bool:
     return type(found) is float
 
@@ -193,6 +198,21 @@ def explained_variance(draw: Draw) -> Any:
     h, fine = draw.features(), draw.labels(4)
     coarse = draw.pick([np.arange(draw.n) % 2, draw.labels(2)])
     return lambda: nclib.explained_variance(h, fine, coarse), shaped(None)
+
+
+def explained_variance_test(draw: Draw) -> Any:
+    h, fine = draw.features(), draw.labels(4)
+    coarse = draw.pick([np.arange(draw.n) % 2, draw.labels(2)])
+    count, level, seed = draw.number(1, 9), draw.number(0.5, 0.95), draw.number(0, 7)
+    return lambda: nclib.explained_variance_test(h, fine, coarse, count, level, seed), each(shaped(None))
+
+
+def explained_variance_null(draw: Draw) -> Any:
+    h, fine, group, level = draw.features(), draw.labels(4), np.arange(4) % 2, draw.number(0.5, 0.95)
+    of = nclib.Moments.of(draw.random.normal(size=(40, 3)), np.arange(40) % 4)
+    if draw.hostile():
+        return lambda: nclib.explained_variance_null(nclib.Moments.of(h, fine), group, level), each(shaped(None))
+    return lambda: nclib.explained_variance_null(of, group, level), each(shaped(None))
 
 
 def neighbour_purity(draw: Draw) -> Any:
@@ -329,14 +349,14 @@ QUICK: Mapping[str, Call] = {
     call.__name__: call
     for call in (
         collapse_metrics, nc_loss, class_distances, relative_distances, msdr, explained_variance,
-        neighbour_purity, purity_by_chance, match_labels, moments, class_moments, extract, outlier_scores,
+        explained_variance_test, explained_variance_null, neighbour_purity, purity_by_chance, match_labels, moments, class_moments, extract, outlier_scores,
         detection_of, images, variants, from_moments, recipe_config, linear_probe,
     )
 }  # fmt: skip
 SLOW: Mapping[str, Call] = {call.__name__: call for call in (reconstruct_labels, choose_k, tsne)}
 MAY_BE_NO_NUMBER = {
     "collapse_metrics", "nc_loss", "relative_distances", "msdr", "explained_variance", "purity_by_chance",
-    "variants", "from_moments",
+    "explained_variance_test", "explained_variance_null", "variants", "from_moments",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ one mean differ in size and in width.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,13 @@ import torch
 from scipy.special import fdtrc, fdtri
 from torch import Tensor
 
-from nclib.measures.arrays import ArrayLike, as_labels, as_samples
+from nclib.measures.arrays import SEEDS, ArrayLike, as_labels, as_samples, as_whole
 from nclib.measures.distances import coarse_of_fine
 from nclib.measures.moments import Moments, centred, class_means, require_samples
 from nclib.measures.variance import explained_variance_of
 
 WEIGHTS = 2**21  # of samples in draws, at one time: 16 MB
+MOST = 100_000  # permutations
 TIE = 1e-10  # between draws in T / (1 + T), from 0 to 1: well above rounding
 
 
@@ -71,7 +73,7 @@ def explained_variance_test(
 
     Raises
     ------
-    ValueError : as ``explained_variance``, fewer than one permutation, or a level not between 0 and 1.
+    ValueError : as ``explained_variance``, permutations outside 1 to 100,000, or a level not between 0 and 1.
 
     Notes
     -----
@@ -90,8 +92,7 @@ def explained_variance_test(
     95 % covered shares from 0 to 0.6 in 92.5 to 100 % of 200 draws in each of 50 cases: equal and falling
     variances, widths 1 : 5, classes of 20 and 80 samples, two, three and five classes.
     """
-    if permutations < 1:
-        raise ValueError(f"permutations must be 1 or more; got {permutations}")
+    permutations, seed = as_whole(permutations, "permutations", 1, MOST), as_whole(seed, "seed", *SEEDS)
     _check_level(level)
     h, fine, num_fine = as_samples(h, fine)
     group = coarse_of_fine(fine, coarse)  # (C,)
@@ -158,9 +159,9 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     return VarianceNull(share, *result.to(share.device))
 
 
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1; got {level}")
+def _check_level(level: object) -> None:
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1; got {level!r}")
 
 
 def _of_super_class(

@@ -31,7 +31,7 @@ from nclib.data import datasets
 from nclib.errors import StoreError
 from nclib.paths import PACKAGE, home
 from nclib.storage import integrity
-from nclib.storage.files import storage_errors, write_json
+from nclib.storage.files import storage_errors
 from nclib.storage.integrity import FORMAT, write_manifest
 from nclib.storage.layout import MANIFEST, OWN, RECORD, foreign, is_key, is_named
 
@@ -96,7 +96,10 @@ def prepare() -> None:
     StoreError : the folder cannot be written, or is the store of a later version.
     """
     if not _has_marker():
-        write_json(home() / MARKER, {"format": FORMAT})
+        with storage_errors(home() / MARKER):
+            home().mkdir(parents=True, exist_ok=True)
+            # not beside its place first: a kill would leave that behind, and one write is whole or absent
+            (home() / MARKER).write_text(json.dumps({"format": FORMAT}) + "\n", encoding="utf-8")
 
 
 def _has_marker() -> bool:
@@ -106,6 +109,8 @@ def _has_marker() -> bool:
         return False
     with storage_errors(path, "read"):
         content = path.read_bytes()
+    if not content:  # its writer was killed, or is about to write it
+        return False
     try:
         version = json.loads(content)["format"]
         readable = version <= FORMAT
