@@ -99,7 +99,7 @@ def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "")
         panel.set_xlim(left=0)
         panel.set_xticks(epochs[::2], epochs[::2])
         panel.minorticks_off()
-    figure.suptitle(title or "Coarse labels collapse; fine classes keep explaining variance")
+    figure.suptitle(title or "NC1 of coarse labels and explained variance of fine classes over training")
     text = (
         f"Over {epochs[-1]} epochs NC1 of the coarse labels goes from {nc1[0]:.3g} to {nc1[-1]:.3g}, and the "
         f"explained variance of the fine classes from {explained[0]:.2f} to {explained[-1]:.2f} (last run)."
