@@ -53,12 +53,12 @@ def statements(
             above=SOME,
         ),
         Statement(
-            "They explain more of it than at initialisation",
+            "Fine classes explain more variance inside super-classes at the end than at initialisation",
             "explained variance at the end minus that at initialisation, test",
             cases(lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"]),
         ),
         Statement(
-            "The share that they explain falls late in training",
+            "The share of variance that fine classes explain falls late in training",
             "explained variance on test, at the measured epoch nearest to half of training minus the end",
             cases(lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"]),
         ),

@@ -349,7 +349,7 @@ def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]], n_test: Mapping[
             cases(lambda t: rank_correlation(t, "msdr")),
         ),
         Statement(
-            "Chance in the choice of classes is no explanation of this correlation",
+            "Chance in the choice of classes does not explain the correlation of MSDR with probe accuracy",
             "-log10 p of the rank correlation by restricted permutations, classes averaged over seeds,"
             f" adjusted by Holm's method; p = {LEVEL} is {-np.log10(LEVEL):.2f}",
             evidence,

@@ -63,7 +63,7 @@ def statements(
             above=ABOVE_CHANCE,
         ),
         Statement(
-            "Training raises this agreement",
+            "Training raises the label agreement of nearest neighbours",
             "k-NN label agreement on test, features minus features at initialisation",
             cases(above("untrained")),
         ),
