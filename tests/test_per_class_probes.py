@@ -11,7 +11,7 @@ import torch
 from scipy.stats import linregress, permutation_test, t
 
 import nclib
-from nclib.chapters import per_class_probes
+from nclib.chapters import conclusions, per_class_probes
 from nclib.networks.features import FeatureSet
 
 pytestmark = pytest.mark.numeric
@@ -67,6 +67,8 @@ class TestPerClass:
         assert rows["class"].tolist() == list(tiny_run.grouping.fine_names)
         expected = nclib.msdr(test.h, test.fine, test.coarse)
         np.testing.assert_allclose(rows["msdr_test"], expected, rtol=1e-6)
+        widths = [test.h[test.fine == c].double().var(dim=0).sum() for c in range(len(rows))]
+        np.testing.assert_allclose(rows["variance_test"], widths, rtol=1e-6)
         probe = nclib.linear_probe(train.h, train.fine).per_class_accuracy(test.h, test.fine)
         np.testing.assert_allclose(rows["probe"], probe)
         counts = np.bincount(test.fine)
@@ -185,7 +187,12 @@ class TestCorrelationTable:
                 "msdr_train": msdr,
                 "inside": np.nan,
             }
-        ).assign(msdr_test=-msdr, probe=0.1 * msdr + np.array([0.0, 0.01, 0.0, 0.01]) * (-1) ** seed)
+        ).assign(
+            variance_train=-msdr,
+            variance_test=msdr,
+            msdr_test=-msdr,
+            probe=0.1 * msdr + np.array([0.0, 0.01, 0.0, 0.01]) * (-1) ** seed,
+        )
 
     def test_correlates_means_and_leaves_out_what_is_missing(self):
         compared = per_class_probes.correlations(
@@ -194,4 +201,33 @@ class TestCorrelationTable:
         table = per_class_probes.correlation_table(compared)
         assert table.index.tolist() == [("two", "probe, all classes", s) for s in ("train", "test")]
         assert table["r"].tolist() == ["1.00 (1.00 to 1.00)", "-1.00 (-1.00 to -1.00)"]
+        assert table["rank correlation, variance alone"].tolist() == ["1.00", "-1.00"]
         assert table["seeds"].tolist() == [2, 2]
+
+
+class TestStatements:
+    """Ten classes in five pairs, five seeds: accuracies follow MSDR, or something else."""
+
+    def verdicts(self, follows="msdr", inside="msdr", coarse="noise"):
+        rng, tables = np.random.default_rng(0), []
+        fixed = {"msdr": np.arange(10.0), "variance": rng.permutation(10), "noise": rng.permutation(10)}
+        for seed in range(5):
+            noisy = {name: values + 0.3 * rng.standard_normal(10) for name, values in fixed.items()}
+            tables.append(
+                pd.DataFrame(
+                    {"class": list("abcdefghij"), "super-class": np.arange(10) // 2, "seed": seed}
+                    | {"msdr_train": fixed["msdr"], "variance_train": -fixed["variance"]}
+                    | {"probe": noisy[follows], "inside": noisy[inside], "coarse": noisy[coarse]}
+                )
+            )
+        said = per_class_probes.statements({"a": tables}, {"a": 100})
+        return [row["verdict"] for row in conclusions.show(*said).rows]
+
+    def test_msdr_is_what_counts(self):
+        assert self.verdicts() == ["holds", "observed", "holds", "holds"]
+
+    def test_variance_is_what_counts(self):
+        assert self.verdicts(follows="variance")[1:3] == ["not observed", "does not hold"]
+
+    def test_super_classes_are_what_counts(self):
+        assert self.verdicts(inside="noise", coarse="msdr")[3] == "does not hold"

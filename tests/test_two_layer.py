@@ -13,7 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.nn.functional import softplus
 
 import nclib
-from nclib.chapters import figures, synthetic_theory
+from nclib.chapters import conclusions, figures, synthetic_theory
 from nclib.theory import noisy_inputs, two_layer
 
 pytestmark = pytest.mark.numeric
@@ -324,23 +324,46 @@ class TestRealInputs:
         assert f"ends with {words} structure" in sentence
         assert f"is {-1 if words == 'less' else 1:.2f}." in sentence
 
-    def test_findings_are_those_of_the_tables(self):
-        limits = pd.DataFrame({"rho": [0.0], "ratio": [2 / 3 * 1.02]})
-        goals = [(r, g, 0, 0.1, g**-1.5) for r in (-0.2, 0.3) for g in (1, 2, 4)]
-        by_margin = pd.DataFrame(goals, columns=["rho", "goal", "seed", "eps", "ratio"])
-        times = [(r, 0.1, t, 0, 0.5 if r < 0 else 1 / t) for r in (-0.2, 0.3) for t in (1, 10)]
+
+class TestStatements:
+    """Four networks at each point that follow the proposition, or do not."""
+
+    def verdicts(self, error=0.02, power=2.0, decayed=(1.1, 1e-4), probe=0.985, two_means=0.6):
+        rng, seeds = np.random.default_rng(0), range(4)
+        near = {seed: 1 + 0.01 * rng.standard_normal() for seed in seeds}
+        limits = pd.DataFrame({"rho": 0.0, "ratio": [2 / 3 * (1 + error * near[s]) for s in seeds]})
+        goals = [(0.3, g, s, g ** (-power * near[s])) for g in (1, 2, 4) for s in seeds]
+        by_margin = pd.DataFrame(goals, columns=["rho", "goal", "seed", "ratio"])
+        times = [
+            (rho, decay, 9, s, near[s] ** decay * (end if decay else start))
+            for rho, start, end in ((-0.2, 1.1, decayed[0]), (0.3, 1e-2, decayed[1]))
+            for decay in (0, 0.1)
+            for s in seeds
+        ]
         by_time = pd.DataFrame(times, columns=["rho", "decay", "time", "seed", "ratio"])
-        noisy = pd.DataFrame({"inputs": [0.99, 0.99], "probe": [0.97, 0.97], "two_means": [0.5, 0.9]})
-        text = synthetic_theory.findings(limits, by_margin, by_time, {"one": noisy})
-        for words in (
-            "within 2.0%",
-            "power -1.50",
-            "from 1 to 0.1",
-            "by 0.0% at most",
-            "2.0% to 2.0%",
-            "50%",
-        ):
-            assert words in text
+        read = [(s, 0.99, probe * near[s] ** 0.1, two_means) for s in seeds]
+        noisy = pd.DataFrame(read, columns=["seed", "inputs", "probe", "two_means"])
+        said = synthetic_theory.statements(limits, by_margin, by_time, {"a": noisy}, 100)
+        return [row["verdict"] for row in conclusions.show(*said).rows]
+
+    def test_networks_that_follow_the_proposition(self):
+        assert self.verdicts() == ["holds"] * 5
+
+    @pytest.mark.parametrize(
+        ("changed", "at"),
+        [
+            ({"error": 0.3}, 0),
+            ({"power": 0.5}, 1),
+            ({"decayed": (1.1, 1e-2)}, 2),  # decay removes nothing
+            ({"decayed": (1e-2, 1e-4)}, 2),  # decay removes from both alike
+            ({"probe": 0.96}, 3),
+            ({"two_means": 0.99}, 4),
+        ],
+    )
+    def test_others_change_one_sentence(self, changed, at):
+        expected = ["holds"] * 5
+        expected[at] = "does not hold"
+        assert self.verdicts(**changed) == expected
 
 
 class TestFigures:

@@ -2,18 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import described, theme, wrapped
+from nclib.chapters.neural_collapse import Measures, of_split
 from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import msdr_of
 from nclib.measures.variance import explained_variance_of
 from nclib.runs.run import Run
+
+SOME = 0.05  # explained variance: a twentieth; the choice is ours
+
+
+def statements(
+    measures_of: Mapping[str, Sequence[Measures]], n_of: Mapping[str, Mapping[str, int]]
+) -> list[Statement]:
+    """What this chapter's runs decide.
+
+    Parameters
+    ----------
+    measures_of : for each name a list of ``nclib.runs.evaluation.measures``, one entry a seed.
+    n_of : number of images by split, by the same names.
+    """
+
+    def cases(effect: Callable[[Measures], float], split: str = "test") -> list[Case]:
+        return [
+            Case(name, [effect(of_split(m, split)) for m in of], n_of[name][split])
+            for name, of in measures_of.items()
+        ]
+
+    return [
+        Statement(
+            "The super-classes collapse: NC1 of the coarse labels falls below half of its initial value",
+            "log2 of NC1 at initialisation over NC1 at the end, train",
+            cases(lambda rows: float(np.log2(rows[0]["nc1"] / rows[-1]["nc1"])), "train"),
+            above=1,
+        ),
+        Statement(
+            "At the end of training, fine classes still explain variance inside their super-class",
+            "explained variance, mean over super-classes, test",
+            cases(lambda rows: rows[-1]["explained_variance"]),
+            above=SOME,
+        ),
+        Statement(
+            "Fine classes explain more variance inside super-classes at the end than at initialisation",
+            "explained variance at the end minus that at initialisation, test",
+            cases(lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"]),
+        ),
+        Statement(
+            "The share of variance that fine classes explain falls late in training",
+            "explained variance on test, at the measured epoch nearest to half of training minus the end",
+            cases(lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"]),
+        ),
+    ]
+
+
+def _halfway(rows: Measures) -> Mapping[str, float]:
+    """The row of the measured epoch nearest to half of training, the earlier of two."""
+    return min(rows, key=lambda row: abs(row["epoch"] - rows[-1]["epoch"] / 2))
 
 
 def structure_table(run: Run, split: str = "test") -> pd.DataFrame:
@@ -54,5 +108,5 @@ def example_images_figure(images: ImageSet, grouping: Grouping, per_class: int =
     axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], wrapped(grouping.coarse_names))
     axes.set_xticks([])
     axes.grid(False)
-    axes.set_title("Each row is one super-class: one label for the network, several fine classes")
+    axes.set_title("Sample images of every fine class, a row for each super-class")
     return described(axes, f"Sample images; rows are the super-classes {', '.join(grouping.coarse_names)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import over_seeds, with_interval
 from nclib.data.grouping import Grouping
@@ -31,6 +32,7 @@ CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
     "msdr": ("MSDR", "{:.2f}"),
 }
 STAGES = ("initialisation", "before the end", "end")  # measured epochs that are shown
+ALIKE = 0.8  # siblings at initialisation: their R over that of other classes; the choice is ours
 
 
 def stages(run: Run) -> dict[str, int]:
@@ -120,6 +122,70 @@ def _contrasts_of(
         return [contrasts(pixel_distances(runs[0], split), group)]
     measured = zip(runs, epochs, strict=True)
     return [contrasts(distances_of(run.moments(split, epoch)), group) for run, epoch in measured]
+
+
+def statements(runs_of: Mapping[str, Sequence[Run]]) -> list[Statement]:
+    """What this chapter's runs decide, from ``contrasts``: a value for each run of a name."""
+    contrasts_of = {name: _by_stage(runs) for name, runs in runs_of.items()}
+    n_test = {name: int(runs[0].moments("test").counts.sum()) for name, runs in runs_of.items()}
+    return statements_of(contrasts_of, n_test)
+
+
+def _by_stage(runs: Sequence[Run]) -> list[dict[str, dict[str, float]]]:
+    """``contrasts`` of each run on test at initialisation and at the end, of train at the end, of pixels."""
+    group = runs[0].grouping.fine_to_coarse
+    first, last = ([stages(run)[stage] for run in runs] for stage in (STAGES[0], STAGES[-1]))
+    found = {
+        "initialisation": _contrasts_of(runs, first, "test", group),
+        "end": _contrasts_of(runs, last, "test", group),
+        "end, train": _contrasts_of(runs, last, "train", group),
+        "pixels": _contrasts_of(runs, None, "test", group) * len(runs),
+    }
+    return [dict(zip(found, of_run, strict=True)) for of_run in zip(*found.values(), strict=True)]
+
+
+def statements_of(
+    contrasts_of: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], n_test: Mapping[str, int]
+) -> list[Statement]:
+    """``statements`` from ``contrasts`` by stage ("initialisation", "end", "end, train", "pixels")."""
+
+    def cases(effect: Callable[[Mapping[str, Mapping[str, float]]], float], suffix: str = "") -> list[Case]:
+        return [Case(name + suffix, [effect(run) for run in of], n_test[name])
+                for name, of in contrasts_of.items()]  # fmt: skip
+
+    def ratio(run: Mapping[str, Mapping[str, float]], stage: str) -> float:
+        return run[stage]["siblings"] / run[stage]["others"]
+
+    def gap(run: Mapping[str, Mapping[str, float]], stage: str) -> float:
+        """Share of the variance of two classes of equal size that lies between their means."""
+        return (run[stage]["siblings"] - 1) / (run[stage]["siblings"] + 1)
+
+    return [
+        Statement(
+            "Before training, siblings are about as far apart as classes of different super-classes",
+            "R of siblings over R of other classes, at initialisation, test",
+            cases(lambda run: ratio(run, "initialisation")),
+            above=ALIKE,
+        ),
+        Statement(
+            "Training makes the blocks: other super-classes move further apart than siblings do",
+            "log2 of R of other classes over R of siblings, the end minus initialisation, test",
+            cases(lambda run: float(np.log2(ratio(run, "initialisation") / ratio(run, "end")))),
+        ),
+        Statement(
+            "Training also moves siblings apart, relative to their variance",
+            "(R - 1) / (R + 1) of siblings, the end minus initialisation or pixels, test",
+            [
+                *cases(lambda run: gap(run, "end") - gap(run, "initialisation"), ", against initialisation"),
+                *cases(lambda run: gap(run, "end") - gap(run, "pixels"), ", against pixels"),
+            ],
+        ),
+        Statement(
+            "At the end of training, siblings are further apart on training images than on test images",
+            "(R - 1) / (R + 1) of siblings, train minus test",
+            cases(lambda run: gap(run, "end, train") - gap(run, "end")),
+        ),
+    ]
 
 
 MOST_NAMED = 20  # classes whose names fit beside a heatmap

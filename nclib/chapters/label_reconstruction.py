@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,13 +12,118 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
 from nclib.chapters.tables import LARGER
 from nclib.data.grouping import Grouping
-from nclib.runs.evaluation import METHOD_NAMES
+from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.runs.baselines import untrained
+from nclib.runs.evaluation import METHOD_NAMES, fine_per_coarse
+from nclib.runs.remember import remembered
+from nclib.runs.run import Run
 
 RELEASED = (*LARGER, "fashion-narrow-cross-entropy-*")
+ABOVE_CHANCE = 0.1  # reconstruction accuracy; bounds are our choice, one for all data
+CLOSE = 0.05  # two test accuracies, of 10,000 images or of 360
+Results = Mapping[str, Any]  # of ``nclib.runs.evaluation.results``
+
+
+def initial_accuracy(run: Run) -> float:
+    """Reconstruction accuracy on train of k-means on the features at initialisation."""
+    return remembered(run, _initial_accuracy)
+
+
+def _initial_accuracy(run: Run) -> float:
+    f = untrained(run, "train")
+    return match_labels(reconstruct_labels(f.h, f.coarse, fine_per_coarse(run), "kmeans"), f.fine).accuracy
+
+
+def statements(
+    results: Mapping[str, Sequence[Results]],
+    n_test: Mapping[str, int],
+    live: str,
+    initial: Sequence[float],
+    all_labels: Sequence[float],
+) -> list[Statement]:
+    """What this chapter's runs decide.
+
+    Parameters
+    ----------
+    results : a list for each name, one entry a seed.
+    n_test : test images, by the same names.
+    live : the name of the page's own runs.
+    initial : ``initial_accuracy`` of each of them.
+    all_labels : test accuracy of the same network trained on all fine labels, for the same seeds; empty
+        where it was not trained.
+
+    Notes
+    -----
+    Where a statement is about one method, it is t-SNE + k-means, which all runs have. Means over methods
+    are over those that all seeds of a name have.
+    """
+    n_train = {name: int(np.sum(_tsne(of[0])["confusion"])) for name, of in results.items()}
+
+    def cases(effect: Callable[[Results, Sequence[str]], float], n: Mapping[str, int]) -> list[Case]:
+        shared = {name: [m for m in METHOD_NAMES if all(m in r["reconstruction"] for r in of)]
+                  for name, of in results.items()}  # fmt: skip
+        return [Case(name, [effect(r, shared[name]) for r in of], n[name]) for name, of in results.items()]
+
+    against_start = [_train(r, ["kmeans"]) - at for r, at in zip(results[live], initial, strict=True)]
+    found = [
+        Statement(
+            "Clustering inside super-classes recovers many more fine labels than guessing",
+            "reconstruction accuracy of t-SNE + k-means on train, minus that of random pseudo-labels",
+            cases(lambda r, _: _tsne(r)["train"] - r["chance"], n_train),
+            above=ABOVE_CHANCE,
+        ),
+        Statement(
+            "Training on coarse labels makes the fine classes easier to cluster",
+            "reconstruction accuracy on train, minus that of pixels (mean over methods) or of features at"
+            " initialisation (k-means)",
+            [
+                *cases(lambda r, methods: _train(r, methods) - _pixels(r, methods), n_train),
+                Case(f"{live}, against initialisation", against_start, n_train[live]),
+            ],
+        ),
+        Statement(
+            "k-means recovers less than the other methods do",
+            "reconstruction accuracy on train, mean of the other methods minus k-means",
+            cases(
+                lambda r, methods: _train(r, [m for m in methods if m != "kmeans"]) - _train(r, ["kmeans"]),
+                n_train,
+            ),
+        ),
+        Statement(
+            "A linear probe trained on pseudo-labels is nearly as accurate as one trained on true labels",
+            "test accuracy of the probe on pseudo-labels (t-SNE + k-means), minus that on true labels",
+            cases(lambda r, _: _tsne(r)["probe"] - r["probe"], n_test),
+            above=-CLOSE,
+        ),
+    ]
+    if all_labels:
+        lost = [_tsne(r)["probe"] - at for r, at in zip(results[live], all_labels, strict=True)]
+        found.append(
+            Statement(
+                "A probe on pseudo-labels is nearly as accurate as the same network trained on all labels",
+                "test accuracy of the probe on pseudo-labels (t-SNE + k-means), minus that of the network",
+                [Case(live, lost, n_test[live])],
+                above=-CLOSE,
+            )
+        )
+    return found
+
+
+def _tsne(result: Results) -> Mapping[str, Any]:
+    return result["reconstruction"]["tsne-kmeans"]
+
+
+def _train(result: Results, methods: Sequence[str]) -> float:
+    return float(np.mean([result["reconstruction"][m]["train"] for m in methods]))
+
+
+def _pixels(result: Results, methods: Sequence[str]) -> float:
+    return float(np.mean([result["pixels"][m] for m in methods]))
 
 
 @theme()

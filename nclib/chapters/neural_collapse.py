@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import described, theme
 from nclib.chapters.statistics import over_seeds
+from nclib.runs.evaluation import TERMINAL_ACCURACY
 
 Measures = Sequence[Mapping[str, Any]]  # of ``nclib.runs.evaluation.measures``
 COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
@@ -27,6 +29,89 @@ COLLAPSE_NAMES = {  # keys of ``measures`` in the order of NC1 to NC4
     "nc4": "NC4",
     "accuracy": "accuracy",
 }
+
+LIKE_THE_NEAREST_MEAN = 0.99  # share of decisions; the bounds are our choice
+
+
+def statements(
+    fine: Sequence[Measures],
+    coarse: Sequence[Measures],
+    released: Mapping[str, Sequence[Measures]],
+    live: str,
+    n_of: Mapping[str, Mapping[str, int]],
+) -> list[Statement]:
+    """What this chapter's runs decide.
+
+    Parameters
+    ----------
+    fine, coarse : the page's own runs, trained on fine and on coarse labels: an entry for each seed, in
+        the same order.
+    released : the same of released runs, by name.
+    live : the name of the page's own runs.
+    n_of : number of images by split, by the same names.
+    """
+    own = {f"{live}: fine labels": fine, f"{live}: coarse labels": coarse}
+
+    def cases(effect: Callable[[Measures], float | None], split: str = "train") -> list[Case]:
+        found = {name: [effect(measures) for measures in of] for name, of in (own | released).items()}
+        images = {name: n_of[live if name in own else name][split] for name in found}
+        kept = {name: [v for v in values if v is not None] for name, values in found.items()}
+        return [Case(name, values, images[name]) for name, values in kept.items() if values]
+
+    ends = [[np.log2(_last(m, "train", "nc1")) for m in of] for of in (fine, coarse)]
+    gaps = np.abs(np.subtract(*ends))  # (seeds,)
+    return [
+        Statement(
+            "NC1 falls below half of its initial value",
+            "log2 of NC1 at initialisation over NC1 at the end, train",
+            cases(lambda m: -_falls(m)["end"]),
+            above=1,
+        ),
+        Statement(
+            "NC1 falls more before the terminal phase than in it",
+            "log2 of the factor by which NC1 falls until the first measured epoch with 99.9 % train accuracy,"
+            " minus the same from there on (runs with later epochs)",
+            cases(_before_minus_within),
+        ),
+        Statement(
+            "A network on coarse labels ends within a factor of two of the NC1 of one on fine labels",
+            "minus the absolute difference of log2 NC1 at the end, train",
+            [Case(live, (-gaps).tolist(), n_of[live]["train"])],
+            above=-1,
+        ),
+        Statement(
+            "Test images collapse less than training images",
+            "log2 of NC1 on test over NC1 on train, at the end",
+            cases(lambda m: float(np.log2(_last(m, "test", "nc1") / _last(m, "train", "nc1"))), "test"),
+        ),
+        Statement(
+            "The classifier decides almost like the nearest class mean",
+            "1 - NC4 at the end, train",
+            cases(lambda m: 1 - _last(m, "train", "nc4")),
+            above=LIKE_THE_NEAREST_MEAN,
+        ),
+    ]
+
+
+def _last(measures: Measures, split: str, key: str) -> float:
+    return of_split(measures, split)[-1][key]
+
+
+def _falls(measures: Measures) -> dict[str, float]:
+    """log2 of NC1 on train over its initial value: at the "end" and, if reached, where the "terminal" phase
+    begins."""
+    rows = of_split(measures, "train")
+    logs = [float(np.log2(row["nc1"] / rows[0]["nc1"])) for row in rows]
+    terminal = [log for log, row in zip(logs, rows, strict=True) if row["accuracy"] >= TERMINAL_ACCURACY]
+    return {"end": logs[-1]} | ({"terminal": terminal[0]} if terminal[1:] else {})
+
+
+def _before_minus_within(measures: Measures) -> float | None:
+    """How much more log2 NC1 falls before the terminal phase than in it; None without two epochs in it."""
+    falls = _falls(measures)
+    if "terminal" not in falls:
+        return None
+    return -falls["terminal"] - (falls["terminal"] - falls["end"])
 
 
 def neural_collapse_table(
@@ -99,7 +184,7 @@ def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "")
         panel.set_xlim(left=0)
         panel.set_xticks(epochs[::2], epochs[::2])
         panel.minorticks_off()
-    figure.suptitle(title or "Coarse labels collapse; fine classes keep explaining variance")
+    figure.suptitle(title or "NC1 of coarse labels and explained variance of fine classes over training")
     text = (
         f"Over {epochs[-1]} epochs NC1 of the coarse labels goes from {nc1[0]:.3g} to {nc1[-1]:.3g}, and the "
         f"explained variance of the fine classes from {explained[0]:.2f} to {explained[-1]:.2f} (last run)."

@@ -8,7 +8,7 @@ Yang, Steinhardt and Hu (2023), rebuttal, section J. The statistics, and "inside
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,9 @@ from scipy.stats import t as student_t
 from sklearn.model_selection import StratifiedKFold
 
 from nclib.chapters import statistics
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
-from nclib.measures.distances import msdr_of
+from nclib.measures.distances import distances_of, msdr_of
 from nclib.measures.probe import linear_probe
 from nclib.networks.features import FeatureSet
 from nclib.runs import evaluation
@@ -35,16 +36,18 @@ ACCURACIES = {  # columns of ``per_class``, all on test
 RELEASED = ("*-unaugmented-*", "cifar100-laptop-*", "fashion-narrow-cross-entropy-*")
 OTHER_LOSSES = ("fashion-narrow-mse-*", "fashion-narrow-nc-*")
 PERMUTATIONS = 9_999
+LEVEL = 0.05  # of p
 FEWEST = 4  # classes: Fisher's interval of a correlation divides by the root of their number minus 3
 
 
 def per_class(run: Run) -> pd.DataFrame:
-    """MSDR and test accuracies of every fine class that has siblings, at the end of training.
+    """MSDR, variance and test accuracies of every fine class that has siblings, at the end of training.
 
     Returns
     -------
     DataFrame, a row for each class: "class", "super-class", "seed", "msdr_train" and
-    "msdr_test"; "probe", accuracy of a linear probe over all fine classes, see
+    "msdr_test"; "variance_train" and "variance_test", within the class, D(c, c) / 2; "probe",
+    accuracy of a linear probe over all fine classes, see
     ``nclib.runs.evaluation.results``;
     "inside" of ``inside_accuracy`` and "coarse" of ``coarse_accuracy``, not a number for a run that has no
     test features.
@@ -58,7 +61,9 @@ def per_class(run: Run) -> pd.DataFrame:
         {"class": run.grouping.fine_names, "super-class": group.numpy(), "seed": run.config.seed}
     )
     for split in ("train", "test"):
-        rows[f"msdr_{split}"] = msdr_of(run.moments(split), group).numpy()
+        moments = run.moments(split)
+        rows[f"msdr_{split}"] = msdr_of(moments, group).numpy()
+        rows[f"variance_{split}"] = distances_of(moments).diagonal().numpy() / 2
     rows["probe"] = evaluation.results(run, methods=evaluation.METHODS[:1])["probe_per_class"]
     f = test_features(run)
     rows["inside"] = np.nan if f is None else inside_accuracy(f)
@@ -288,6 +293,81 @@ def correlations(
     return compared
 
 
+def rank_correlation(classes: pd.DataFrame, of: str, accuracy: str = "probe", split: str = "train") -> float:
+    """Spearman's correlation over classes of an accuracy with "msdr", or with minus the "variance".
+
+    The variance within a class alone: the smaller, the larger is MSDR, whatever the distance of siblings.
+
+    Parameters
+    ----------
+    classes : of ``per_class``, or averaged over seeds.
+
+    Returns
+    -------
+    float, not a number where all accuracies are equal.
+    """
+    if classes[accuracy].nunique() < 2:
+        return np.nan
+    sign = {"msdr": 1, "variance": -1}[of]
+    return float(spearmanr(sign * classes[f"{of}_{split}"], classes[accuracy]).statistic)
+
+
+def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]], n_test: Mapping[str, int]) -> list[Statement]:
+    """What this chapter's runs decide.
+
+    Parameters
+    ----------
+    tables_of : for each name tables of ``per_class``, one a seed.
+    n_test : test images, by the same names.
+
+    Notes
+    -----
+    A value is a correlation over the classes of one run, so intervals over seeds are for these classes.
+    Whether a correlation would be found with other classes, the restricted permutations say: one number for
+    each name, of the classes averaged over seeds. Runs in which an accuracy is the same for all classes
+    have no correlation, and are left out.
+    """
+
+    def cases(effect: Callable[[pd.DataFrame], float], of: Mapping = tables_of) -> list[Case]:
+        values = {name: [effect(t) for t in tables] for name, tables in of.items()}
+        finite = {name: [v for v in found if np.isfinite(v)] for name, found in values.items()}
+        return [Case(name, found, n_test[name]) for name, found in finite.items() if found]
+
+    def between(table: pd.DataFrame, one: str, other: str) -> float:
+        return rank_correlation(table, "msdr", one) - rank_correlation(table, "msdr", other)
+
+    averaged = [each for each in correlations(tables_of) if np.isfinite(each.found.rho)]
+    adjusted = statistics.holm([each.found.p_rho_restricted for each in averaged])
+    evidence = [
+        Case(each.data, [-float(np.log10(p))], n_test[each.data])
+        for each, p in zip(averaged, adjusted, strict=True)
+    ]
+    return [
+        Statement(
+            "Classes with a higher MSDR on training images have a higher probe accuracy",
+            "rank correlation over the classes of a run, MSDR on train with probe accuracy",
+            cases(lambda t: rank_correlation(t, "msdr")),
+        ),
+        Statement(
+            "Chance in the choice of classes does not explain the correlation of MSDR with probe accuracy",
+            "-log10 p of the rank correlation by restricted permutations, classes averaged over seeds,"
+            f" adjusted by Holm's method; p = {LEVEL} is {-np.log10(LEVEL):.2f}",
+            evidence,
+            above=-float(np.log10(LEVEL)),
+        ),
+        Statement(
+            "MSDR predicts the probe accuracy better than the within-class variance alone does",
+            "rank correlation of MSDR on train, minus that of minus the variance on train",
+            cases(lambda t: rank_correlation(t, "msdr") - rank_correlation(t, "variance")),
+        ),
+        Statement(
+            "MSDR goes with the accuracy inside super-classes more than with the coarse accuracy",
+            "rank correlation of MSDR on train with the former, minus that with the latter",
+            cases(lambda t: between(t, "inside", "coarse"), with_test_features(tables_of)),
+        ),
+    ]
+
+
 def with_test_features(tables_of: Mapping[str, Sequence[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
     """Those tables of ``per_class`` that have the accuracies which take test features."""
     kept = {
@@ -299,7 +379,8 @@ def with_test_features(tables_of: Mapping[str, Sequence[pd.DataFrame]]) -> dict[
 def correlation_table(compared: Iterable[Compared]) -> pd.DataFrame:
     """``correlations`` as text, a row for each."""
     rows = []
-    for data, accuracy, split, tables, _, found in compared:
+    for data, accuracy, split, tables, classes, found in compared:
+        alone = rank_correlation(classes, "variance", accuracy, split)
         of_runs = [pearsonr(t[f"msdr_{split}"], t[accuracy]).statistic for t in tables]
         rows.append(
             {"data": data, "accuracy": ACCURACIES[accuracy], "MSDR": split}
@@ -309,6 +390,7 @@ def correlation_table(compared: Iterable[Compared]) -> pd.DataFrame:
             | {"significant": "yes" if found.significant else "no"}
             | {"rank correlation": f"{found.rho:.2f}"}
             | {"its p, restricted permutation": f"{found.p_rho_restricted:.2g}"}
+            | {"rank correlation, variance alone": f"{alone:.2f}"}
             | {"r, run by run": statistics.over_seeds(of_runs, "{:.2f}")}
         )
     return pd.DataFrame(rows).set_index(["data", "accuracy", "MSDR"])

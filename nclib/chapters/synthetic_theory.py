@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.measures.distances import sibling_pairs
@@ -93,7 +94,7 @@ def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: fl
         panel.set(title=rf"$\rho = {rho:g}$", aspect="equal", xlabel="first coordinate of the plane")
     panels[0, 0].set_ylabel("second coordinate of the plane")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(r"Units keep their clusters where $\rho < 0$; where $\rho > 0$ they join the other one")
+    figure.suptitle("Paths of single units in the plane of the two clusters of their label")
     return described(panels[0, 0], f"Paths of weights in the plane of two clusters. {'; '.join(words)}.")
 
 
@@ -235,48 +236,88 @@ def order_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def findings(
-    limits: pd.DataFrame, by_margin: pd.DataFrame, by_time: pd.DataFrame, noisy: Mapping[str, pd.DataFrame]
-) -> str:
-    """What the page's own simulations say, as a Markdown list.
+AT_THE_LIMIT = 0.1  # relative error of one network; the bounds are our choice
+STEEP = 1.5  # power of the margin; the proposition says 2
+CLOSE = 0.02  # two accuracies
+RIGHT, FAILS, OFTEN = 0.95, 0.75, 0.1  # of the probe, of 2-means, how often the two meet
+
+
+def statements(
+    limits: pd.DataFrame,
+    by_margin: pd.DataFrame,
+    by_time: pd.DataFrame,
+    noisy: Mapping[str, pd.DataFrame],
+    n_noisy: int,
+) -> list[Statement]:
+    """What this chapter's networks decide: a value for each seed.
 
     Parameters
     ----------
     limits : of ``sweep`` at a small eps, rho <= 0.
     by_margin, by_time : of ``longer_figure``.
-    noisy : of ``noise_sweep``, by name.
+    noisy : of ``noise_sweep``, by name. Of each seed, means over the networks of a name are taken.
+    n_noisy : inputs on which readers are tested. All else is measured at the four centres.
     """
-    off = max(abs(rows["ratio"].mean() / limit_ratio(rho) - 1) for rho, rows in limits.groupby("rho"))
-    above = by_margin[by_margin["rho"] > 0]
-    slopes = [
-        np.polyfit(np.log(rows["goal"]), np.log(rows["ratio"]), 1)[0]
-        for _, rows in above.groupby(["rho", "seed"])
+    centres = 4
+    off = {
+        f"rho {rho:g}": (rows["ratio"] / limit_ratio(rho) - 1).abs() for rho, rows in limits.groupby("rho")
+    }
+    fall = {
+        f"rho {rho:g}": [-_slope(of_seed["goal"], of_seed["ratio"]) for _, of_seed in rows.groupby("seed")]
+        for rho, rows in by_margin[by_margin["rho"] > 0].groupby("rho")
+    }
+    behind = {name: (t["probe"] - t["inputs"]).groupby(t["seed"]).mean() for name, t in noisy.items()}
+    missed = {name: _missed(t) for name, t in noisy.items() if len(_missed(t))}
+    return [
+        Statement(
+            "Where siblings point apart, structure survives at the size that the proposition says",
+            "minus the absolute relative error of the ratio r of one network",
+            [Case(name, list(-values), centres) for name, values in off.items()],
+            above=-AT_THE_LIMIT,
+        ),
+        Statement(
+            "Where siblings are alike, longer training removes structure like a power of the margin",
+            "power with which r falls in the margin; 2 by the proposition",
+            [Case(name, values, centres) for name, values in fall.items()],
+            above=STEEP,
+        ),
+        Statement(
+            "Weight decay removes structure from alike siblings more than tenfold, and from others far less",
+            "log10 of the factor by which the strongest decay changes the final r, largest rho minus least",
+            [Case("first layer trained", _decay_effect(by_time), centres)],
+            above=1,
+        ),
+        Statement(
+            "A linear probe on the features reads the fine label nearly as well as one on the inputs",
+            "accuracy of the probe on features minus that on inputs",
+            [Case(name, list(values), n_noisy) for name, values in behind.items()],
+            above=-CLOSE,
+        ),
+        Statement(
+            "2-means often fails where the probe is right",
+            f"share with 2-means below {FAILS:g}, of the networks with a probe above {RIGHT:g}",
+            [Case(name, list(values), n_noisy) for name, values in missed.items()],
+            above=OFTEN,
+        ),
     ]
-    decayed = by_time[(by_time["rho"] > 0) & (by_time["decay"] == by_time["decay"].max())]
-    ends = decayed.groupby("time")["ratio"].mean().iloc[[0, -1]]
-    kept = by_time[(by_time["rho"] <= 0) & (by_time["time"] == by_time["time"].max())]
-    spread = kept.groupby(["rho", "decay"])["ratio"].mean().groupby("rho")
-    change = (spread.max() / spread.min() - 1).max()
-    behind = {name: (t["inputs"] - t["probe"]).mean() for name, t in noisy.items()}
-    clustered = pd.concat(noisy.values())
-    lost = clustered[clustered["probe"] > 0.95]
-    share = (lost["two_means"] < 0.75).mean()
-    return "\n".join(
-        [
-            "* **Where siblings point apart, structure survives at full size.** For $\\rho \\leq 0$ the"
-            f" trained ratio lies within {off:.1%} of the limit of the proposition, with nothing fitted.",
-            "* **Where they are alike, longer training removes it.** For $\\rho > 0$ the ratio falls with the"
-            f" margin to the power {np.mean(slopes):.2f}; predicted is -2.",
-            "* **Weight decay removes it faster.** For $\\rho > 0$ and"
-            f" $\\lambda$ = {by_time['decay'].max():g} it falls from {ends.iloc[0]:.1g} to {ends.iloc[1]:.1g}"
-            f" between the times {ends.index[0]:g} and {ends.index[1]:g}. For $\\rho \\leq 0$ decay changes"
-            f" the final ratio by {change:.1%} at most.",
-            "* **A linear probe still reads the fine label.** Averaged over each map it is"
-            f" {min(behind.values()):.1%} to {max(behind.values()):.1%} behind the same probe on the inputs."
-            " Clustering needs more: of the networks on which the probe is right for more than 95 %, 2-means"
-            f" is right for less than 75 % on {share:.0%}.",
-        ]
-    )
+
+
+def _slope(x: pd.Series, y: pd.Series) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def _missed(table: pd.DataFrame) -> pd.Series:
+    """Of the networks of each seed on which the probe is right, the share on which 2-means fails."""
+    clear = table[table["probe"] > RIGHT]
+    return (clear["two_means"] < FAILS).groupby(clear["seed"]).mean()
+
+
+def _decay_effect(by_time: pd.DataFrame) -> list[float]:
+    """How much more decay lowers log10 r at the largest rho than it changes it at the smallest, by seed."""
+    ends = by_time[by_time["time"] == by_time["time"].max()]
+    logs = np.log10(ends.set_index(["rho", "seed", "decay"])["ratio"]).unstack("decay")
+    lowered = (logs[logs.columns.min()] - logs[logs.columns.max()]).unstack("rho")
+    return list(lowered[lowered.columns.max()] - lowered[lowered.columns.min()].abs())
 
 
 @theme()
@@ -337,7 +378,7 @@ def phase_diagram_figure(tables: Mapping[str, pd.DataFrame]) -> Axes:
     panels[0, 0].set_ylabel(r"size $\epsilon$ of the start")
     bar = figure.colorbar(mesh, ax=panels, label=r"$\log_{10}$ of fine over coarse squared distance")
     bar.add_lines(lines)
-    figure.suptitle("Where fine structure survives training")
+    figure.suptitle("Fine over coarse distance, by similarity of siblings and size of the start")
     return described(panels[0, 0], f"Colour maps of fine over coarse squared distance. {'; '.join(words)}.")
 
 

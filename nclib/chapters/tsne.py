@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.chapters.tables import SPACES, shown_split
@@ -28,6 +29,56 @@ TSNE_STARTS = {  # name: initialization and seed
     "random, seed 0": ("random", 0),
     "random, seed 1": ("random", 1),
 }
+
+ABOVE_CHANCE = 0.1  # k-NN label agreement; the bounds are our choice
+SAME = 0.05  # two agreements in the plane
+
+
+def statements(
+    results_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    agreement: Mapping[str, Sequence[float]],
+    n: int,
+) -> list[Statement]:
+    """What this chapter's runs decide.
+
+    Parameters
+    ----------
+    results_of : a list of ``neighbours`` for each name, one entry a seed.
+    agreement : by the name of a run, of all embeddings of one super-class, of ``grid_agreement``.
+    n : images that were embedded.
+    """
+
+    def cases(effect: Callable[[Mapping[str, Any]], float], suffix: str = "") -> list[Case]:
+        return [Case(name + suffix, [effect(result["test"]) for result in of], of[0]["test"]["n"])
+                for name, of in results_of.items()]  # fmt: skip
+
+    def above(reference: str) -> Callable[[Mapping[str, Any]], float]:
+        return lambda part: part["all"]["features"] - part["all"][reference]
+
+    return [
+        Statement(
+            "Nearest neighbours in feature space share the fine class much more often than by chance",
+            "k-NN label agreement of features on test, minus chance",
+            cases(lambda part: part["all"]["features"] - part["chance"]),
+            above=ABOVE_CHANCE,
+        ),
+        Statement(
+            "Training raises the label agreement of nearest neighbours",
+            "k-NN label agreement on test, features minus features at initialisation",
+            cases(above("untrained")),
+        ),
+        Statement(
+            "Neighbours in feature space agree more often than neighbours in pixel space",
+            "k-NN label agreement on test, features minus pixels",
+            cases(above("pixels")),
+        ),
+        Statement(
+            "The label agreement of neighbours in the plane hardly depends on the settings of t-SNE",
+            "lowest minus highest agreement, over starts and perplexities",
+            [Case(name, [min(values) - max(values)], n) for name, values in agreement.items()],
+            above=-SAME,
+        ),
+    ]
 
 
 def of_super_class(f: FeatureSet, coarse: int) -> FeatureSet:
@@ -167,6 +218,6 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
     axes.invert_yaxis()
     axes.set_xlim(right=1.01)
     axes.set_xlabel(f"k-NN label agreement inside the super-class, k = {k}")
-    axes.set_title("Nearest neighbours share the fine class (dotted: chance)")
+    axes.set_title("k-NN label agreement in three spaces (dotted: chance)")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     return described(axes, f"k-NN label agreement. {'; '.join(words)}.")

@@ -1,0 +1,62 @@
+"""Chapter 1's statements say what its measures hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nclib.chapters import conclusions, neural_collapse
+from nclib.runs import evaluation
+
+N = {"a": {"train": 100, "test": 50}}
+ACCURACY = (0.1, 0.9, 0.999, 1.0)
+
+
+def measured(rng, nc1=(8, 2, 1, 0.8), test=2.0, nc4=0.001, accuracy=ACCURACY):
+    factor = 2 ** (0.02 * rng.standard_normal())
+    return [
+        {"epoch": epoch, "split": split, "nc4": nc4 * factor, "accuracy": seen,
+         "nc1": value * (factor if epoch else 1) * (test if split == "test" else 1)}
+        for epoch, (value, seen) in enumerate(zip(nc1, accuracy, strict=True))
+        for split in ("train", "test")
+    ]  # fmt: skip
+
+
+def rows(coarse_factor=1.2, **changed):
+    rng = np.random.default_rng(0)
+    fine = [measured(rng, **changed) for _ in range(5)]
+    coarse = [measured(rng, **changed) for _ in range(5)]
+    for of_run in coarse:
+        for row in of_run:
+            row["nc1"] *= coarse_factor
+    return conclusions.show(*neural_collapse.statements(fine, coarse, {}, "a", N)).rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "wrong"),
+    [
+        ({}, set()),
+        ({"nc1": (8, 8, 8, 7)}, {0, 1}),
+        ({"nc1": (8, 6, 4, 1)}, {1}),
+        ({"coarse_factor": 4}, {2}),
+        ({"test": 0.5}, {3}),
+        ({"nc4": 0.1}, {4}),
+    ],
+)
+def test_the_measures_decide(changed, wrong):
+    found = rows(**changed)
+    sentences = list(dict.fromkeys(row["statement"] for row in found))
+    assert {sentences.index(row["statement"]) for row in found if row["verdict"] != "holds"} == wrong
+
+
+def test_without_a_terminal_phase_nothing_is_said_about_it():
+    found = rows(accuracy=(0.1, 0.5, 0.9, 1.0))
+    assert not any("terminal phase" in row["statement"] for row in found)
+
+
+def test_of_a_run(tiny_run):
+    measures = evaluation.measures(tiny_run)
+    said = neural_collapse.statements([measures], [measures], {}, "a", N)
+    first, last = (evaluation.coarse_nc1(tiny_run, "train", epoch) for epoch in (0, -1))
+    assert said[0].cases[0].values == [pytest.approx(np.log2(first / last), rel=1e-5)]
+    assert said[2].cases[0].values == [0]

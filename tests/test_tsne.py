@@ -1,0 +1,45 @@
+"""Chapter 4's statements say what its neighbours hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nclib.chapters import conclusions
+from nclib.chapters import tsne as chapter
+from nclib.runs import baselines
+
+GRID = [0.93, 0.95, 0.94]
+
+
+def verdicts(features=0.95, untrained=0.8, pixels=0.85, grid=GRID):
+    rng = np.random.default_rng(0)
+    found = [
+        {"test": {"all": {"features": features + 0.01 * rng.standard_normal(), "untrained": untrained,
+                          "pixels": pixels}, "chance": 0.5, "n": 100}}
+        for _ in range(5)
+    ]  # fmt: skip
+    said = chapter.statements({"a": found}, {"a": grid}, 50)
+    return [row["verdict"] for row in conclusions.show(*said).rows]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, ["holds", "holds", "holds", "observed"]),
+        ({"features": 0.5}, ["does not hold", "does not hold", "does not hold", "observed"]),
+        ({"untrained": 0.99}, ["holds", "does not hold", "holds", "observed"]),
+        ({"pixels": 0.99}, ["holds", "holds", "does not hold", "observed"]),
+        ({"grid": [0.6, 0.9]}, ["holds", "holds", "holds", "not observed"]),
+    ],
+)
+def test_the_neighbours_decide(changed, expected):
+    assert verdicts(**changed) == expected
+
+
+def test_of_a_run(tiny_run):
+    found = baselines.neighbours(tiny_run)
+    said = chapter.statements({"a": [found]}, {"a": GRID}, 50)
+    above = found["test"]["all"]["features"] - found["test"]["chance"]
+    assert said[0].cases[0].values == [pytest.approx(above)]
+    assert [each.cases[0].n for each in said] == [360, 360, 360, 50]
