@@ -118,9 +118,9 @@ def statements(
     runs_of : the runs themselves, under the same names.
     """
     above_chance = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["chance"])
-    above_start = _each(runs_of, results_of, lambda run, _: _gained(run))
+    above_start = _each(runs_of, results_of, lambda run, _: _gained(run), "test")
     above_pixels = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["pixels"]["kmeans"])
-    augmented = _paired(runs_of, results_of, AUGMENTED, lambda r: _kmeans(r, "test"))
+    augmented = _paired(runs_of, results_of, AUGMENTED, lambda r: _kmeans(r, "test"), "test")
     grouped = _paired(runs_of, results_of, GROUPED, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
     made = [
         Statement(
@@ -165,9 +165,14 @@ def _each(
     runs_of: Mapping[str, Sequence[Run]],
     results_of: Mapping[str, Sequence[Mapping[str, Any]]],
     effect: Callable[[Run, Mapping[str, Any]], float],
+    split: str = "train",
 ) -> list[Case]:
     return [
-        Case(name, [effect(*pair) for pair in zip(runs, results_of[name], strict=True)], _images(runs[0]))
+        Case(
+            name,
+            [effect(*pair) for pair in zip(runs, results_of[name], strict=True)],
+            _images(runs[0], split),
+        )
         for name, runs in runs_of.items()
     ]
 
@@ -177,6 +182,7 @@ def _paired(
     results_of: Mapping[str, Sequence[Mapping[str, Any]]],
     pairs: Mapping[str, str],
     effect: Callable[[Mapping[str, Any]], float],
+    split: str = "train",
 ) -> list[Case]:
     """One effect minus another, for the seeds that both experiments have."""
     cases = []
@@ -188,10 +194,10 @@ def _paired(
             for of in (name, other)
         )
         if seeds := sorted(one.keys() & two.keys()):
-            case = Case(name, [one[seed] - two[seed] for seed in seeds], _images(runs_of[name][0]))
+            case = Case(name, [one[seed] - two[seed] for seed in seeds], _images(runs_of[name][0], split))
             cases.append(case)
     return cases
 
 
-def _images(run: Run) -> int:
-    return int(run.moments("train").counts.sum())
+def _images(run: Run, split: str) -> int:
+    return int(run.moments(split).counts.sum())
