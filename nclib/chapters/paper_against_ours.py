@@ -128,11 +128,11 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
 
     Returns
     -------
-    "not run yet". Without an interval "one seed: above", "one seed: below", or "no interval: ..." of several
-    seeds: above the bound less its margin, or above null where there is no bound. A count is "same" or
-    "weaker". "not seen" if ``p`` is not below 5 % or the interval, if there is one, reaches null; "opposite" if the
-    value lies below null; "same" if the interval lies above the bound less its margin, "same direction" where
-    there is no bound; else "weaker".
+    "not run yet" without a run; a count is "same" or "weaker". "not seen" if ``p`` is not below 5 % or the
+    interval reaches null. Then, of one seed, "one seed: above" the bound less its margin, or above null where
+    there is no bound, or "one seed: below"; "no interval: ..." likewise. "opposite" if the value lies below
+    null; "same direction" if there is no bound; "same" if the interval lies above the bound less its margin;
+    else "weaker".
     """
     if found is None:
         return "not run yet"
