@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nclib.chapters import long_runs
+from nclib.chapters import conclusions, long_runs
 from nclib.chapters.figures import alt_text
 from nclib.data.grouping import Grouping
 
@@ -92,3 +92,18 @@ def test_queue_says_what_has_not_run(monkeypatch):
     }
     assert list(table.index) == ["a"]
     assert long_runs.not_run_yet() == "Not run yet: b"
+
+
+def test_statements_change_with_the_runs():
+    def verdicts(pseudo: float, normal: float) -> list[str]:
+        runs = {"x": [run(0)], "x-ten-labels": [run(0, joined=False)]}
+        of_x = runs["x"][0]
+        of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
+        of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo}
+        runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
+        return [row["verdict"] for row in conclusions.show(*long_runs.statements(runs)).rows]
+
+    assert verdicts(0.94, 0.95) == ["observed", "observed"]  # the probe on true labels has 0.95
+    assert verdicts(0.94, 0.97) == ["observed", "not observed"]
+    assert verdicts(0.70, 0.97) == ["not observed", "not observed"]
+    assert long_runs.statements({"ten labels": [run(0, joined=False)]}) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import TINY
 
-from nclib.chapters import more_datasets
+from nclib.chapters import conclusions, more_datasets
 from nclib.runs.publish import release
 from nclib.runs.released import released_runs
 
@@ -65,3 +65,27 @@ def test_sentence_states_the_best_of_each():
     up, down = said.splitlines()
     assert "2 seeds" in up and "0.850 from features (spectral), 0.150 above pixels (k-means)" in up
     assert "1 seed)" in down and "0.600 from features (spectral), 0.100 below pixels (k-means)" in down
+
+
+def test_statements_change_with_the_runs(tiny_run, monkeypatch):
+    """Structure in every run, then none: no accuracy above guessing, nor above pixels."""
+    monkeypatch.setattr(more_datasets, "AUGMENTED", {"with": "without"})
+    monkeypatch.setattr(more_datasets, "GROUPED", {})
+
+    def verdicts(found: float, explained: float) -> list[list[str]]:
+        monkeypatch.setattr(
+            more_datasets,
+            "mean_explained_variance",
+            lambda run, split, epoch: explained if epoch == run.measured_epochs[-1] else 0.0,
+        )
+        result = {"reconstruction": {"kmeans": {"train": found, "test": found}}}
+        result |= {"pixels": {"kmeans": 0.6}, "chance": 0.5}
+        poor = result | {"reconstruction": {"kmeans": {"train": 0.5, "test": 0.5}}}
+        runs = {"with": [tiny_run], "without": [tiny_run]}
+        made = more_datasets.statements({"with": [result], "without": [poor]}, runs)
+        rows = conclusions.show(*made).rows
+        return [[r["verdict"] for r in rows if r["statement"] == s.text] for s in made]
+
+    yes, no = "observed", "not observed"
+    assert verdicts(0.9, 0.3) == [[yes, no], [yes, yes], [yes, no], [yes]]
+    assert verdicts(0.5, 0.0) == [[no, no], [no, no], [no, no], [no]]

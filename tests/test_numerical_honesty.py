@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from nclib.chapters import numerical_honesty
+from nclib.chapters import conclusions, numerical_honesty
 from nclib.measures.collapse import variability
 from nclib.measures.distances import class_distances, msdr
 from nclib.measures.moments import Moments
@@ -127,3 +128,23 @@ class TestRounding:
         assert rows.loc[(1, "fp32"), "nc1"] == pytest.approx(variability(Moments.of(self.h, self.coarse)))
         assert rows.loc[(1, "bf16"), "found"] > 0.95
         assert rows.loc[(300, "fp32"), "found"] > rows.loc[(300, "bf16"), "found"]
+
+
+class TestStatements:
+    def verdicts(self, errors, bf16: float) -> list[str]:
+        rows = [
+            {"factor": factor, "format": name, "found": 0.9 if name == "fp32" or factor == 1 else bf16}
+            for factor in (1, 1000)
+            for name in ("fp32", "bf16")
+        ]
+        kept = {"x": [pd.DataFrame(rows)]}
+        made = numerical_honesty.statements(errors, 2_000, kept, {"x": 100})
+        return [row["verdict"] for row in conclusions.show(*made).rows]
+
+    def test_change_with_what_rounding_does(self, errors):
+        yes, no = "observed", "not observed"
+        assert self.verdicts(errors, bf16=0.6) == [yes, yes, yes, yes, yes]
+        exact = errors.assign(nc1=errors["reference"], error=0.0)
+        assert self.verdicts(exact, bf16=0.9) == [yes, yes, no, yes, no]
+        wrong = errors.assign(error=0.5)
+        assert self.verdicts(wrong, bf16=0.9)[:2] == [no, no]

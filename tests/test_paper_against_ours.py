@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_1samp
 
 import nclib
 from nclib.chapters import paper_against_ours
@@ -25,32 +25,54 @@ ROOT = Path(__file__).parent.parent
 ALL = {claim.title: claim for claim in paper_against_ours.read_claims()}
 
 
-def found(low: float, high: float, null: float = 0.5, p: float | None = None) -> Found:
-    return Found((low + high) / 2, low, high, null, seeds=5, p=p)
+def found(low: float, high: float, null: float = 0.5, p: float | None = 0.01, seeds: int = 5) -> Found:
+    return Found((low + high) / 2, low, high, null, seeds, p)
 
 
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("what", "bound", "expected"),
+        ("what", "bound", "margin", "expected"),
         [
-            (None, 0.93, "not run yet"),
-            (found(0.94, 0.96), 0.93, "same"),
-            (found(0.92, 0.96), 0.93, "weaker"),
-            (found(0.7, 0.8), 0.93, "weaker"),
-            (found(0.7, 0.8), None, "same"),
-            (found(0.49, 0.9), None, "not seen"),
-            (found(0.5, 0.5), None, "not seen"),
-            (found(0.4, 0.49), None, "opposite"),
-            (found(0.6, 0.9, p=0.06), None, "not seen"),
-            (found(0.6, 0.9, p=0.04), None, "same"),
+            (None, 0.93, 0, "not run yet"),
+            (found(0.94, 0.96), 0.93, 0, "same"),
+            (found(0.92, 0.96), 0.93, 0, "weaker"),
+            (found(0.92, 0.96), 0.93, 0.02, "same"),
+            (found(0.7, 0.8), 0.93, 0.02, "weaker"),
+            (found(0.7, 0.8), None, 0, "same direction"),
+            (found(0.49, 0.9), None, 0, "not seen"),
+            (found(0.4, 0.49), None, 0, "opposite"),
+            (found(0.4, 0.49, p=0.06), None, 0, "not seen"),
+            (found(0.6, 0.9, p=0.06), None, 0, "not seen"),
+            (found(0.99, 0.99, p=0.06), 0.93, 0.02, "not seen"),
+            (found(0.99, 0.99, p=None, seeds=1), 0.93, 0.02, "one seed: above"),
+            (found(0.92, 0.92, p=None, seeds=1), 0.93, 0.02, "one seed: above"),
+            (found(0.9, 0.9, p=None, seeds=1), 0.93, 0.02, "one seed: below"),
+            (found(0.6, 0.6, p=None, seeds=1), None, 0, "one seed: above"),
+            (found(0.5, 0.5, p=None, seeds=1), None, 0, "one seed: below"),
+            (found(0.6, 0.9, seeds=1), None, 0, "one seed: above"),
+            (found(0.6, 0.9, p=0.06, seeds=1), None, 0, "not seen"),
+            (found(0.6, 0.6, p=None), None, 0, "no interval: above"),
+            (found(15, 15, p=None)._replace(count=True), 15, 0.5, "same"),
+            (found(5, 5, p=None)._replace(count=True), 15, 0.5, "weaker"),
         ],
     )
-    def test_is_the_rule(self, what, bound, expected):
-        assert verdict(what, bound) == expected
+    def test_is_the_rule(self, what, bound, margin, expected):
+        assert verdict(what, bound, margin) == expected
 
     def test_page_states_every_verdict(self):
         page = (ROOT / "book" / "paper-against-ours.md").read_text(encoding="utf-8")
-        assert re.findall(r"^\* \*\*([a-z ]+)\*\*:", page, re.MULTILINE) == list(paper_against_ours.VERDICTS)
+        stated = re.findall(r"^\* \*\*([a-z][a-z :]+)\*\*:", page, re.MULTILINE)
+        assert stated == list(paper_against_ours.VERDICTS)
+
+    def test_p_values_are_adjusted_within_a_source(self):
+        claims = [ALL["NC1, variability"], ALL["NC3, self-duality"], ALL["Fifteen seeds"]]
+        p_values = [0.03, 0.04, 0.03]
+        measured = [(c, found(0.6, 0.9, p=p)) for c, p in zip(claims, p_values, strict=True)]
+        measured.append((claims[0], found(0.6, 0.6, p=None, seeds=1)))
+        done = paper_against_ours.adjusted([*measured, (claims[1], None)])
+        assert [what.p for _, what in done[:4]] == pytest.approx([0.06, 0.06, 0.03, None])
+        assert [verdict(what) for _, what in done[:3]] == ["not seen", "not seen", "same direction"]
+        assert done[4] == (claims[1], None)
 
 
 class TestFile:
@@ -88,6 +110,10 @@ class TestFile:
 
     def test_published_number_is_the_one_that_the_book_cites(self):
         assert ALL["Reconstructed labels, 93 %"].bound == 0.93
+        assert ALL["Reconstructed labels, 93 %"].margin == 0.02
+
+    def test_margins_belong_to_numbers(self):
+        assert all(claim.margin == 0 for claim in ALL.values() if claim.bound is None)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +128,13 @@ class TestMeasures:
         half = t.ppf(0.975, 4) * np.std(values, ddof=1) / np.sqrt(5)
         assert [got.value, got.high - got.value] == pytest.approx([np.mean(values), half])
         assert got.seeds == 5
+        assert got.p == pytest.approx(ttest_1samp(values, got.null).pvalue)
+        assert got.size / got.deviation == pytest.approx((got.value - got.null) / np.std(values, ddof=1))
 
     def test_one_seed_has_no_interval(self, narrow):
         got = paper_against_ours.found_again(narrow[:1], "")
         assert got.low == got.value == got.high
+        assert got.p is None
 
     def test_runs_without_the_method_are_no_evidence(self):
         mse = nclib.released_runs("fashion-narrow-mse-seed*")
@@ -125,12 +154,15 @@ class TestMeasures:
         terms = [paper_against_ours.fall(narrow[:1], key).value for key in paper_against_ours.NC_TERMS]
         assert least == pytest.approx(min(terms))
 
-    def test_closer_to_itself_counts_rows_of_the_distance_matrix(self, narrow):
+    def test_explained_is_between_over_total_variance(self, narrow):
         run = narrow[0]
-        distances = np.array(run.results["distances_train"])
-        siblings = [(c + 5) % 10 for c in range(10)]
-        share = np.mean([distances[c, c] < distances[c, siblings[c]] for c in range(10)])
-        assert paper_against_ours.closer_to_itself([run], "").value == share
+        d = np.array(run.results["distances_train"])  # mean squared; classes have equally many images
+        shares = []
+        for c in range(5):
+            within = (d[c, c] + d[c + 5, c + 5]) / 2  # twice the mean variance
+            between = (d[c, c + 5] - within) / 4  # of the means, around the mean of both
+            shares.append(between / (between + within / 2))
+        assert paper_against_ours.explained([run], "").value == pytest.approx(np.mean(shares), rel=1e-3)
 
     def test_settings_count_learning_rates_and_weight_decays_of_the_grid(self, narrow):
         assert paper_against_ours.settings(narrow, "").value == 1  # all have 0.1 and 5e-4

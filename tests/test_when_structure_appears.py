@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nclib
-from nclib.chapters import figures, when_structure_appears
+from nclib.chapters import conclusions, figures, when_structure_appears
 from nclib.data.datasets import load
 from nclib.data.grouping import Grouping
 from nclib.runs import evaluation
@@ -196,7 +196,12 @@ class TestTrajectories:
                 for split in ("train", "test"):
                     row = {"data": "X", "experiment": kind, "seed": 0, "augmentation": "some", "epoch": epoch}
                     row |= {"split": split, "accuracy": 1.0, "nc1": 0.1, "explained_variance": value}
-                    row |= {"kmeans": value + 0.5, "terminal": 2 if kind == "x-laptop" else np.nan}
+                    row |= {
+                        "width": 16,
+                        "n": 100,
+                        "kmeans": value + 0.5,
+                        "terminal": 2 if kind == "x-laptop" else np.nan,
+                    }
                     rows.append(row)
         return pd.DataFrame(rows)
 
@@ -207,15 +212,42 @@ class TestTrajectories:
         text = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
         assert text.loc["99.9 % train accuracy from"].tolist() == ["never", "epoch 2"]
 
-    def test_sentence_changes_with_the_runs(self):
+    def verdicts(self, table: pd.DataFrame, asked=None) -> dict[str, list[str]]:
+        ends = when_structure_appears.trajectory_ends(table)
+        rows = conclusions.show(*when_structure_appears.statements(ends, asked or {})).rows
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["statement"], []).append(row["verdict"])
+        return found
+
+    def test_statements_change_with_the_runs(self):
+        more, explains, rises, falls = self.verdicts(self.table()).items()
+        assert "reconstructs more" in more[0] and more[1] == ["observed"]  # 0.8 against 0.6
+        assert explains[1] == ["observed"]
+        assert rises[1] == ["not observed"] * 2  # the first epoch is the peak
+        assert falls[1] == ["observed"] * 2  # by 0.4, and by 0.1
+        flat = self.verdicts(self.table().assign(explained_variance=0.0, kmeans=0.5))
+        assert {v for verdicts in flat.values() for v in verdicts} == {"not observed"}
+
+    def test_terminal_runs_join_when_they_are_released(self):
         table = self.table()
-        said = when_structure_appears.contrast_sentences(when_structure_appears.trajectory_ends(table))
-        assert "end higher: explained variance on test" in said and "observation" in said
-        values = -table["explained_variance"]
-        said = when_structure_appears.contrast_sentences(
-            when_structure_appears.trajectory_ends(table.assign(explained_variance=values))
+        names = {"x-unaugmented": "x-terminal", "x-laptop": "x-terminal-augmented"}
+        later = table.assign(experiment=table["experiment"].map(names), width=table["width"] * 2)
+        both = self.verdicts(pd.concat([table, later]))
+        assert [len(verdicts) for verdicts in both.values()] == [2, 2, 4, 4]
+        ends = when_structure_appears.trajectory_ends(pd.concat([table, later]))
+        pairs = when_structure_appears.confounds(ends)
+        assert (
+            pairs.loc[("x-terminal", "x-terminal-augmented"), "runs at 99.9 % of train"] == "0 of 1 / 1 of 1"
         )
-        assert "lower: explained variance on test" in said
+        assert pairs.loc[("x-unaugmented", "x-laptop"), "width"] == "16 / 16"
+
+    def test_changes_are_taken_seed_by_seed(self, tiny_run):
+        same = {"1": [tiny_run], "3": [tiny_run]}
+        found = self.verdicts(self.table(), {"digits": {"epochs": same}})
+        assert found["Each of these changes leaves fewer fine labels for k-means to reconstruct"] == [
+            "not observed"
+        ]
 
     def test_figure_draws_runs_and_marks_the_terminal_phase(self):
         axes = when_structure_appears.trajectory_figure(self.table(), "A title")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
-from nclib.runs.evaluation import METHOD_NAMES, METHODS, measures, results
+from nclib.runs.evaluation import (
+    METHOD_NAMES,
+    METHODS,
+    coarse_nc1,
+    mean_explained_variance,
+    measures,
+    results,
+)
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
@@ -26,6 +34,9 @@ NORMALISED = {
     for loss, name in (("cross-entropy", "cross entropy"), ("nc", "NC loss"))
     for l2 in (False, True)
 }
+
+CLOSE = 0.02  # of accuracy: what "nearly as accurate" allows
+BURIED = 0.1  # of accuracy: how far a probe has to be above k-means
 
 
 def released_losses() -> dict[str, list[ReleasedRun]]:
@@ -118,3 +129,92 @@ def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize="small")
     figure.suptitle(title or "What training makes of features")
     return described(panels[0, 0], f"Six panels. At the end, mean over seeds: {'; '.join(ends)}.")
+
+
+def statements(
+    runs_of: Mapping[str, Mapping[str, Sequence[Run]]],
+    ablated: Mapping[str, Mapping[str, Sequence[Run]]],
+    normalised: Mapping[str, Mapping[str, Sequence[Run]]],
+) -> list[Statement]:
+    """What runs with the NC loss decide, against cross entropy and seed by seed.
+
+    Parameters
+    ----------
+    runs_of : by name of the data, runs by name of the loss, see ``LOSSES``.
+    ablated, normalised : the same for ``ABLATIONS`` and ``NORMALISED``.
+    """
+    plain, nc = "cross entropy", "NC loss"
+    less_nc1 = "decimal logarithm of NC1 of super-classes, train"
+    return [
+        Statement(
+            "The NC loss trains a classifier that is nearly as accurate as that of cross entropy",
+            "accuracy on super-classes, test, NC loss minus cross entropy",
+            _paired(runs_of, nc, plain, _accuracy),
+            -CLOSE,
+        ),
+        Statement(
+            "The super-classes collapse further under the NC loss than under cross entropy",
+            f"{less_nc1}, cross entropy minus NC loss",
+            _paired(runs_of, plain, nc, _log_nc1, "train"),
+        ),
+        Statement(
+            "The fine classes explain less of the variance after the NC loss than after cross entropy",
+            "explained variance on test, cross entropy minus NC loss",
+            _paired(runs_of, plain, nc, lambda run: mean_explained_variance(run, "test")),
+        ),
+        Statement(
+            f"After the NC loss a probe on true fine labels is right more often than k-means, by {BURIED:g}",
+            "accuracy on test of the probe minus reconstruction accuracy on test",
+            [_case(data, runs[nc], [_buried(run) for run in runs[nc]]) for data, runs in runs_of.items()],
+            BURIED,
+        ),
+        Statement(
+            "Without NC3 the classifier is less accurate",
+            "accuracy on super-classes, test, all terms minus without NC3",
+            _paired(ablated, "all terms", "without NC3", _accuracy),
+        ),
+        Statement(
+            "L2-normalised features collapse earlier under cross entropy than free ones",
+            f"{less_nc1} after a tenth of the epochs, free minus normalised",
+            _paired(normalised, plain, f"{plain}, L2-normalised", _early_log_nc1, "train"),
+        ),
+    ]
+
+
+def _paired(
+    runs_of: Mapping[str, Mapping[str, Sequence[Run]]],
+    one: str,
+    other: str,
+    value: Callable[[Run], float],
+    split: str = "test",
+) -> list[Case]:
+    """A value of the runs of one name minus that of another, for the seeds that both have."""
+    cases = []
+    for data, runs in runs_of.items():
+        first, second = ({run.config.seed: run for run in runs[name]} for name in (one, other))
+        if both := sorted(first.keys() & second.keys()):
+            values = [value(first[seed]) - value(second[seed]) for seed in both]
+            cases.append(_case(data, runs[one], values, split))
+    return cases
+
+
+def _case(data: str, runs: Sequence[Run], values: Sequence[float], split: str = "test") -> Case:
+    return Case(data, values, int(runs[0].moments(split).counts.sum()))
+
+
+def _accuracy(run: Run) -> float:
+    return run.history[-1]["test_accuracy"]
+
+
+def _log_nc1(run: Run) -> float:
+    return float(np.log10(coarse_nc1(run)))
+
+
+def _early_log_nc1(run: Run) -> float:
+    epoch = next(epoch for epoch in run.measured_epochs if epoch >= run.config.epochs / 10)
+    return float(np.log10(coarse_nc1(run, epoch=epoch)))
+
+
+def _buried(run: Run) -> float:
+    found = results(run, methods=METHODS[:1])
+    return found["probe"] - found["reconstruction"][METHODS[0]]["test"]

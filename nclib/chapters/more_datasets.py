@@ -6,7 +6,7 @@ more_datasets.missing()       # a table; nothing is ever put in the place of a r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.config import recipe_config
 from nclib.data.datasets import missing_files
 from nclib.errors import StoreError
-from nclib.runs.evaluation import METHOD_NAMES
+from nclib.runs.evaluation import METHOD_NAMES, mean_explained_variance
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
@@ -31,6 +32,8 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: recipe, fields t
     "CIFAR-100, own super-classes": ("cifar100-laptop", {}),
     "CIFAR-100, random super-classes": ("cifar100-laptop", {"grouping": "random20"}),
 }
+AUGMENTED = {"FashionMNIST": "FashionMNIST, unaugmented", "CIFAR-10": "CIFAR-10, unaugmented"}
+GROUPED = {"CIFAR-100, random super-classes": "CIFAR-100, own super-classes"}
 Experiments = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
@@ -63,7 +66,7 @@ def labels_of_test(run: Run) -> Tensor | None:
     Of its features, or, where a released run has none, of those of another run on the same images; None
     if there are none either.
     """
-    same = [r for r in released_runs() if _images(r) == _images(run)]
+    same = [r for r in released_runs() if _data(r) == _data(run)]
     for candidate in (run, *same):
         try:
             return candidate.features("test").fine
@@ -72,7 +75,7 @@ def labels_of_test(run: Run) -> Tensor | None:
     return None
 
 
-def _images(run: Run) -> tuple[str, tuple[int, ...]]:
+def _data(run: Run) -> tuple[str, tuple[int, ...]]:
     return run.config.dataset, run.config.held_out
 
 
@@ -102,3 +105,99 @@ def against_pixels(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
             f"{features['kmeans']:.3f} from features, {pixels['kmeans']:.3f} from pixels."
         )
     return "\n".join(lines)
+
+
+def statements(
+    results_of: Mapping[str, Sequence[Mapping[str, Any]]], runs_of: Mapping[str, Sequence[Run]]
+) -> list[Statement]:
+    """What the runs of each data set decide about its fine structure.
+
+    Parameters
+    ----------
+    results_of : of ``nclib.runs.evaluation.results``, by name, in the order of the runs.
+    runs_of : the runs themselves, under the same names.
+    """
+    above_chance = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["chance"])
+    above_start = _each(runs_of, results_of, lambda run, _: _gained(run), "test")
+    above_pixels = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["pixels"]["kmeans"])
+    augmented = _paired(runs_of, results_of, AUGMENTED, lambda r: _kmeans(r, "test"), "test")
+    grouped = _paired(runs_of, results_of, GROUPED, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
+    made = [
+        Statement(
+            "k-means reconstructs more fine labels than guessing does",
+            "reconstruction accuracy on train minus chance",
+            above_chance,
+        ),
+        Statement(
+            "The fine classes explain more of the variance inside super-classes after training than before",
+            "explained variance on test, at the end minus at initialisation",
+            above_start,
+        ),
+        Statement(
+            "k-means reconstructs more fine labels from features than from pixels",
+            "reconstruction accuracy on train, features minus pixels",
+            above_pixels,
+        ),
+        Statement(
+            "k-means reconstructs more fine labels after training with augmentation",
+            "reconstruction accuracy on test, with minus without",
+            augmented,
+        ),
+        Statement(
+            "Training gains more for random super-classes than for those that join what is alike",
+            "reconstruction accuracy on train minus that of pixels, random minus own super-classes",
+            grouped,
+        ),
+    ]
+    return [statement for statement in made if statement.cases]
+
+
+def _kmeans(results: Mapping[str, Any], split: str) -> float:
+    return results["reconstruction"]["kmeans"][split]
+
+
+def _gained(run: Run) -> float:
+    first, last = (mean_explained_variance(run, "test", run.measured_epochs[at]) for at in (0, -1))
+    return last - first
+
+
+def _each(
+    runs_of: Mapping[str, Sequence[Run]],
+    results_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    effect: Callable[[Run, Mapping[str, Any]], float],
+    split: str = "train",
+) -> list[Case]:
+    return [
+        Case(
+            name,
+            [effect(*pair) for pair in zip(runs, results_of[name], strict=True)],
+            _images(runs[0], split),
+        )
+        for name, runs in runs_of.items()
+    ]
+
+
+def _paired(
+    runs_of: Mapping[str, Sequence[Run]],
+    results_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    pairs: Mapping[str, str],
+    effect: Callable[[Mapping[str, Any]], float],
+    split: str = "train",
+) -> list[Case]:
+    """One effect minus another, for the seeds that both experiments have."""
+    cases = []
+    for name, other in pairs.items():
+        if name not in runs_of or other not in runs_of:
+            continue
+        one, two = (
+            {run.config.seed: effect(r) for run, r in zip(runs_of[of], results_of[of], strict=True)}
+            for of in (name, other)
+        )
+        if seeds := sorted(one.keys() & two.keys()):
+            case = Case(name, [one[seed] - two[seed] for seed in seeds], _images(runs_of[name][0], split))
+            cases.append(case)
+    return cases
+
+
+def _images(run: Run, split: str) -> int:
+    return int(run.moments(split).counts.sum())

@@ -8,6 +8,7 @@ rounding(f.h, f.fine, f.coarse)    # MSDR and reconstruction as collapse goes on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.measures.arrays import ArrayLike, as_features, as_labels
@@ -50,6 +52,8 @@ def rounding_table(tables: Mapping[str, Sequence[pd.DataFrame]], factor: float =
     return pd.DataFrame(rows).set_index(["data", "format"])
 
 
+RIGHT = 0.01  # relative error of an NC1 that is right
+KEPT = 0.01  # of reconstruction accuracy: what rounding may cost and still keep it
 NOISE = 0.0045  # of close_pairs, in units of the distance of siblings
 TF32_DROPPED = 13  # bits of float32's fraction that tf32 does without: 10 of 23 stay
 
@@ -271,6 +275,69 @@ def rounding(
     return pd.DataFrame(rows)
 
 
+def statements(
+    errors: pd.DataFrame, samples: int, kept: Mapping[str, Sequence[pd.DataFrame]], images: Mapping[str, int]
+) -> list[Statement]:
+    """What rounding does to NC1 of the synthetic set, and to the fine classes of trained networks.
+
+    Parameters
+    ----------
+    errors, samples : of ``nc1_errors``, and how many samples it was told to draw.
+    kept : of ``rounding``, by name of the data; several of one name are seeds.
+    images : how many images these are, by name.
+    """
+    gram, pinv = (errors[errors["method"].str.endswith(name)] for name in ("fp64 Gram matrix", "fp32 pinv"))
+    gram, pinv = gram[gram["method"].str.startswith("fp32")], pinv[pinv["distance"] < pinv_limit()]
+    digits = -np.log10(gram["error"].clip(lower=1e-16))
+    factor = np.log10(pinv["reference"] / pinv["nc1"])
+    right, wrong = (
+        [Case(f"siblings {d:g} apart", [v], samples) for d, v in zip(of["distance"], values, strict=True)]
+        for of, values in ((gram, digits), (pinv, factor))
+    )
+    depths = sorted(
+        {factor for of_seeds in kept.values() for table in of_seeds for factor in table["factor"]}
+    )
+    lost = {
+        depth: [
+            Case(name, [_lost(table, depth) for table in of_seeds], images[name])
+            for name, of_seeds in kept.items()
+        ]
+        for depth in (depths[0], depths[-1])
+    }
+    return [
+        Statement(
+            f"Float32 features and a float64 Gram matrix give NC1 to {RIGHT:.0%}",
+            "correct decimal digits of NC1",
+            right,
+            float(-np.log10(RIGHT)),
+        ),
+        Statement(
+            "Where pinv drops the siblings, the formula in float32 gives a tenth of NC1 or less",
+            "decimal logarithm of true over reported NC1",
+            wrong,
+            1,
+        ),
+        Statement(
+            f"As trained, features in bf16 keep the reconstruction accuracy to {KEPT:g}",
+            "reconstruction accuracy from bf16 minus that from float32",
+            [replace(case, values=[-value for value in case.values]) for case in lost[depths[0]]],
+            -KEPT,
+        ),
+        Statement(
+            f"Drawn together {depths[-1]:,.0f} times, features in bf16 lose more than that",
+            "reconstruction accuracy from float32 minus that from bf16",
+            lost[depths[-1]],
+            KEPT,
+        ),
+    ]
+
+
+def _lost(table: pd.DataFrame, factor: float) -> float:
+    """Reconstruction accuracy from float32 features minus that from bf16 ones, at one depth of collapse."""
+    found = table[table["factor"] == factor].set_index("format")["found"]
+    return float(found["fp32"] - found["bf16"])
+
+
 @theme()
 def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
     """Relative error of NC1 against the distance of siblings, method by method.
@@ -289,7 +356,7 @@ def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
     axes.set(xscale="log", yscale="log", xlabel=r"distance of siblings (pairs are $\sqrt{2}$ apart)")
     axes.set_ylabel("relative error of NC1")
     axes.invert_xaxis()
-    axes.set_title("The closer the classes, the more digits NC1 needs")
+    axes.set_title("Error of NC1, by precision and distance of siblings")
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     closest = table[table["distance"] == table["distance"].min()]
     ends = "; ".join(f"{row.method}: {row.error:.1g}" for row in closest.itertuples())
@@ -321,7 +388,7 @@ def rounding_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Axes:
             panel.set_title(name, fontsize="medium")
             panel.invert_xaxis()
     panels[0, 0].legend(fontsize="small", loc="lower left")
-    figure.suptitle("The deeper the collapse, the more digits the fine structure needs")
+    figure.suptitle("Fine structure in rounded features, as collapse deepens")
     last = pd.concat(of_seeds).groupby(["factor", "format"], sort=False)[["msdr", "found"]].mean()
     kept = last.loc[last.index[-1][0]]
     words = "; ".join(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
+from nclib.runs.detection import LABELLINGS
 from nclib.runs.released import ReleasedRun, released_runs
 
 SCORE_NAMES = {
@@ -22,6 +27,10 @@ SCORE_NAMES = {
     "neco": "NECO",
 }
 LABEL_NAMES = {"labels of training": "training labels", "labels found again": "pseudo-labels"}
+
+CLOSE = 0.02  # of AUROC: what "about as well" allows
+OF_MEANS = ("nearest-mean", "gaussian")  # scores for the statements about labels, chosen in advance
+LABEL_FREE = "knn"  # and for those about networks
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
@@ -125,3 +134,86 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
 
 def _place_of_score(case: str) -> int:
     return list(SCORE_NAMES.values()).index(case.partition(",")[0])
+
+
+def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.DataFrame) -> list[Statement]:
+    """What the page's runs decide about labels, networks and losses, by scores that are fixed in advance.
+
+    Parameters
+    ----------
+    data : name of the data set of ``live``.
+    live : of ``nclib.runs.detection.detections``, networks trained on "coarse" and "fine" labels, in which
+        the held-out classes leave siblings behind.
+    kept : the same of released runs, whose held-out classes leave super-classes of one class.
+    losses : the same of released runs by loss, without held-out classes.
+    """
+    same = {"trained on": "coarse", "outliers": "held-out classes"}
+    coarse, pseudo, fine = (same | {"labels": name} for name in LABELLINGS)
+    by_network = [{"trained on": name, "outliers": "held-out classes"} for name in ("coarse", "fine")]
+    by_loss = [{"trained on": name} for name in ("NC loss", "cross entropy")]
+    kinds = losses["outliers"].unique()
+    made = [
+        Statement(
+            "Pseudo-labels detect held-out classes better than the super-classes do",
+            "AUROC with pseudo-labels minus that with super-classes",
+            [_case(f"{data}, {SCORE_NAMES[s]}", live, s, pseudo, coarse) for s in OF_MEANS],
+        ),
+        Statement(
+            "Pseudo-labels detect held-out classes about as well as the true fine labels do",
+            "AUROC with pseudo-labels minus that with fine labels",
+            [_case(f"{data}, {SCORE_NAMES[s]}", live, s, pseudo, fine) for s in OF_MEANS],
+            -CLOSE,
+        ),
+        Statement(
+            "A network trained on super-classes detects held-out classes about as well as one trained on"
+            " fine labels",
+            f"AUROC of {SCORE_NAMES[LABEL_FREE]}, coarse minus fine training",
+            [
+                _case(data, live, LABEL_FREE, *by_network),
+                _case("FashionMNIST, without siblings", kept, LABEL_FREE, *by_network),
+            ],
+            -CLOSE,
+        ),
+        Statement(
+            "Held-out classes are detected better than by guessing",
+            f"AUROC of {SCORE_NAMES[LABEL_FREE]}, coarse training, minus one half",
+            [
+                _case(data, live, LABEL_FREE, by_network[0]),
+                _case("FashionMNIST, without siblings", kept, LABEL_FREE, by_network[0]),
+            ],
+        ),
+        Statement(
+            "After the NC loss, OOD samples are detected better than after cross entropy",
+            f"AUROC of {SCORE_NAMES[LABEL_FREE]}, NC loss minus cross entropy",
+            [
+                _case(
+                    f"FashionMNIST, {kind}", losses, LABEL_FREE, *(of | {"outliers": kind} for of in by_loss)
+                )
+                for kind in kinds
+            ],
+        ),
+    ]
+    held = [replace(statement, cases=[case for case in statement.cases if case]) for statement in made]
+    return [statement for statement in held if statement.cases]
+
+
+def _case(
+    name: str,
+    rows: pd.DataFrame,
+    score: str,
+    one: Mapping[str, str],
+    other: Mapping[str, str] | None = None,
+) -> Case | None:
+    """AUROC of a score in the rows of ``one``, minus that in those of ``other``, or one half; by seed."""
+    first = _by_seed(rows, {"score": score} | dict(one))
+    second = first * 0 + 0.5 if other is None else _by_seed(rows, {"score": score} | dict(other))
+    seeds = first.index.intersection(second.index)
+    if seeds.empty:
+        return None
+    n = rows.loc[rows["outliers"] == one["outliers"], "n"].iloc[0]
+    return Case(name, (first[seeds] - second[seeds]).tolist(), int(n))
+
+
+def _by_seed(rows: pd.DataFrame, where: Mapping[str, str]) -> pd.Series:
+    wanted = (rows[list(where)] == pd.Series(where)).all(axis=1)
+    return rows[wanted].set_index("seed")["auroc"].sort_index()

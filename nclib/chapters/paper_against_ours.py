@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
-from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class, test_features
+from nclib.chapters.conclusions import p_value
+from nclib.chapters.more_datasets import labels_of_test
+from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
 from nclib.measures.collapse import collapse_of
-from nclib.measures.distances import distances_of, msdr_of
+from nclib.measures.distances import distances_of
 from nclib.measures.neighbours import neighbour_purity, purity_by_chance
 from nclib.measures.ood_scores import detection_of, outlier_scores
 from nclib.networks.features import features_of
@@ -39,12 +41,27 @@ SOURCES = {  # key in the bibliography: name
 }
 GRID = [(lr, decay) for lr in (1e-1, 1e-2, 1e-3) for decay in (5e-3, 5e-4, 5e-5)]  # of Yang et al.
 SIGNIFICANT = 0.05
-VERDICTS = ("same", "weaker", "not seen", "opposite", "not run yet", "not tested")
+MARGIN = 0.05  # of explained variance: what counts as nothing
+VERDICTS = (
+    "same",
+    "same direction",
+    "weaker",
+    "not seen",
+    "opposite",
+    "one seed: above",
+    "one seed: below",
+    "no interval: above",
+    "no interval: below",
+    "not run yet",
+    "not tested",
+)
 COLUMNS = (  # of ``compare``
     "source",
     "claim",
     "data",
     "ours",
+    "effect size",
+    "p (Holm)",
     "verdict",
     "seeds",
     "nothing",
@@ -68,6 +85,7 @@ class Claim:
     measure: str = ""
     key: str = ""
     bound: float | None = None
+    margin: float = 0.0
     own: str = ""
     others: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
@@ -82,7 +100,10 @@ class Found(NamedTuple):
     low, high : its 95 % interval, the value itself where there is none.
     null : the value if there were nothing.
     seeds : how many runs it is from.
-    p : chance of a value as far from null, where a second test has to agree.
+    p : chance of a value as far from null, where there is an interval.
+    deviation : of single seeds, on the scale on which they were averaged; that of ``size``.
+    size : value minus null on that scale; a correlation is its own size.
+    count : whether it is a number of runs, which has no error.
     """
 
     value: float
@@ -91,35 +112,56 @@ class Found(NamedTuple):
     null: float
     seeds: int
     p: float | None = None
+    deviation: float | None = None
+    size: float | None = None
+    count: bool = False
 
 
-def verdict(found: Found | None, bound: float | None = None) -> str:
+def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0) -> str:
     """How ours compares with a claim; larger values are in its favour.
 
     Parameters
     ----------
-    found : what was measured; None if nothing was run.
+    found : what was measured, its ``p`` adjusted for the number of tests; None if nothing was run.
     bound : the published number, if there is one.
+    margin : by how much ours may lie below it and still be called the same.
 
     Returns
     -------
-    "not run yet"; "opposite" if the whole interval lies below null; "not seen" if it reaches down to null,
-    or if ``p`` is not below 5 %; "same" if it lies above the bound, or above null where there is no bound;
+    "not run yet" without a run; a count is "same" or "weaker". "not seen" if ``p`` is not below 5 % or the
+    interval reaches null. Then, of one seed, "one seed: above" the bound less its margin, or above null where
+    there is no bound, or "one seed: below"; "no interval: ..." likewise. "opposite" if the value lies below
+    null; "same direction" if there is no bound; "same" if the interval lies above the bound less its margin;
     else "weaker".
     """
     if found is None:
         return "not run yet"
-    if found.high < found.null:
-        return "opposite"
-    if found.low <= found.null or (found.p is not None and found.p >= SIGNIFICANT):
+    needed = found.null if bound is None else bound - margin
+    if found.count:
+        return "same" if found.value > needed else "weaker"
+    if found.p is not None and (found.p >= SIGNIFICANT or found.low <= found.null <= found.high):
         return "not seen"
-    return "same" if bound is None or found.low > bound else "weaker"
+    if found.p is None or found.seeds == 1:
+        start = "one seed" if found.seeds == 1 else "no interval"
+        return f"{start}: {'above' if found.value > needed else 'below'}"
+    if found.value < found.null:
+        return "opposite"
+    if bound is None:
+        return "same direction"
+    return "same" if found.low > needed else "weaker"
 
 
 def read_claims() -> list[Claim]:
-    """All claims, in the order of ``claims.toml``."""
-    entries = tomllib.loads(CLAIMS_FILE.read_text(encoding="utf-8"))["claims"]
-    return [Claim(**{name: tuple(v) if isinstance(v, list) else v for name, v in e.items()}) for e in entries]
+    """All claims, in the order of ``claims.toml``; those with a number get the file's margin by default."""
+    file = tomllib.loads(CLAIMS_FILE.read_text(encoding="utf-8"))
+    margins = {"margin": file["margin"]}
+    return [
+        Claim(
+            **(margins if "bound" in entry else {})
+            | {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+        )
+        for entry in file["claims"]
+    ]
 
 
 def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -133,27 +175,57 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     Returns
     -------
     DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
-    interval, "verdict", "seeds", "nothing" (the value if there were nothing), "setting" ("source's" for the
-    experiment that repeats it as far as we know it), "tier", "n train / test" and "commit".
+    interval, "effect size", "p (Holm)", "verdict", "seeds", "nothing" (the value if there were nothing),
+    "setting" ("source's" for the experiment that repeats it as far as we know it), "tier", "n train / test"
+    and "commit".
+
+    Notes
+    -----
+    P-values are adjusted by Holm's method over all rows of a source that have one.
     """
-    rows = []
+    claims = list(claims)
+    rows, measured = [], []
     for claim in claims:
-        start = {"source": claim.source, "claim": claim.title}
-        if not claim.measure:
-            rows.append(start | {"verdict": "not tested"})
-        experiments = [claim.own, *claim.others] if claim.measure else []
-        against = claim.against or [""] * len(experiments)
-        for name, other in zip(experiments, against, strict=True):
+        for name, other in _experiments(claim):
+            rows.append({"source": claim.source, "claim": claim.title})
+            measured.append((claim, None))
+            if not name:
+                continue
             runs, compared = experiment_runs(name, live), experiment_runs(other, live)
-            where = {"data": name.rstrip("*"), "setting": "source's" if name == claim.own else "another"}
-            where["tier"] = tier(name, live)
-            found = None
+            rows[-1] |= {"data": name.rstrip("*"), "setting": "source's" if name == claim.own else "another"}
+            rows[-1]["tier"] = tier(name, live)
             if runs and (compared or not other):
                 measure = PAIRED[claim.measure] if other else MEASURES[claim.measure]
                 found = measure(runs, compared, claim.key) if other else measure(runs, claim.key)
-                where |= _described(found, runs) if found else {}
-            rows.append(start | where | {"verdict": verdict(found, claim.bound)})
+                measured[-1] = (claim, found)
+                rows[-1] |= _provenance(runs) if found else {}
+    for row, (claim, found) in zip(rows, adjusted(measured), strict=True):
+        row["verdict"] = verdict(found, claim.bound, claim.margin) if claim.measure else "not tested"
+        row |= _described(found) if found else {}
     return pd.DataFrame([dict.fromkeys(COLUMNS, "-") | row for row in rows])
+
+
+def _experiments(claim: Claim) -> list[tuple[str, str]]:
+    """Names of a claim's experiments and of those that they are held against; one of no name if untested."""
+    if not claim.measure:
+        return [("", "")]
+    names = [claim.own, *claim.others]
+    return list(zip(names, claim.against or [""] * len(names), strict=True))
+
+
+def adjusted(measured: Sequence[tuple[Claim, Found | None]]) -> list[tuple[Claim, Found | None]]:
+    """What was measured for claims, with p-values adjusted by Holm's method within each source."""
+    done = list(measured)
+    for source in {claim.source for claim, _ in measured}:
+        tested = [
+            i for i, (claim, found) in enumerate(measured)
+            if claim.source == source and found and found.p is not None
+        ]  # fmt: skip
+        p_values = statistics.holm([measured[i][1].p for i in tested])
+        for i, p in zip(tested, p_values, strict=True):
+            claim, found = measured[i]
+            done[i] = (claim, found._replace(p=p))
+    return done
 
 
 def experiment_runs(name: str, live: Mapping[str, Sequence[Run]]) -> list[Run]:
@@ -193,17 +265,23 @@ def shown(table: pd.DataFrame) -> object:
         return HTML(table.to_html(classes="claims", border=0))
 
 
-def _described(found: Found, runs: Sequence[Run]) -> dict[str, str]:
+def _described(found: Found) -> dict[str, str]:
     interval = f"{found.value:.3g}"
     if found.low < found.high:
         interval += f" ({found.low:.3g} to {found.high:.3g})"
+    row = {"ours": interval, "nothing": f"{found.null:.3g}", "seeds": str(found.seeds)}
+    if found.size is not None:
+        row["effect size"] = f"{found.size:+.3g}"
+        if found.deviation:
+            row["effect size"] += f" (d = {found.size / found.deviation:.1f})"
     if found.p is not None:
-        interval += f", p = {found.p:.2g}"
+        row["p (Holm)"] = f"{found.p:.2g}"
+    return row
+
+
+def _provenance(runs: Sequence[Run]) -> dict[str, str]:
     samples = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
     return {
-        "ours": interval,
-        "nothing": f"{found.null:.3g}",
-        "seeds": str(found.seeds),
         "n train / test": " / ".join(f"{n:,}" for n in samples),
         "commit": ", ".join(sorted({tables.short_commit(run.provenance["commit"]) for run in runs})),
     }
@@ -214,12 +292,14 @@ def _mean(values: Sequence[float], null: float) -> Found | None:
     if not values:
         return None
     mean, half = statistics.interval(values)
-    half = 0.0 if len(values) == 1 else half
-    return Found(mean, mean - half, mean + half, null, len(values))
+    if len(values) == 1:
+        return Found(mean, mean, mean, null, 1, size=mean - null)
+    p, deviation = p_value(np.asarray(values), null), float(np.std(values, ddof=1))
+    return Found(mean, mean - half, mean + half, null, len(values), p, deviation, mean - null)
 
 
 def _mean_ratio(ratios: Sequence[float]) -> Found | None:
-    """Geometric mean over seeds of ratios, which are 1 if there is nothing."""
+    """Geometric mean over seeds of ratios, which are 1 if there is nothing; the size is its logarithm."""
     found = _mean(np.log(ratios).tolist(), null=0)
     return found and _scaled(found, np.exp)
 
@@ -230,9 +310,9 @@ def _scaled(found: Found, change: Callable[[float], float]) -> Found:
     return found._replace(**values)
 
 
-def _exact(number: float, seeds: int) -> Found:
-    """A number that has no interval, and is zero if there is nothing."""
-    return Found(number, number, number, null=0, seeds=seeds)
+def _counted(number: int, seeds: int) -> Found:
+    """How many runs or settings there are."""
+    return Found(number, number, number, null=0, seeds=seeds, count=True)
 
 
 def probe_on_found(runs: Sequence[Run], _: str) -> Found | None:
@@ -256,25 +336,18 @@ def settings(runs: Sequence[Run], _: str) -> Found:
     """Of the nine learning rates and weight decays, those that were run with cross entropy."""
     plain = [r.config for r in runs if r.config.loss == "cross-entropy" and not r.config.held_out]
     done = {(c.lr, c.weight_decay) for c in plain} & set(GRID)
-    return _exact(len(done), seeds=len({c.seed for c in plain}))
+    return _counted(len(done), seeds=len({c.seed for c in plain}))
 
 
 def seeds(runs: Sequence[Run], _: str) -> Found:
     """How many seeds."""
     number = len({run.config.seed for run in runs})
-    return _exact(number, seeds=number)
+    return _counted(number, seeds=number)
 
 
-def closer_to_itself(runs: Sequence[Run], _: str) -> Found | None:
-    """Share of classes with a D(c, c) below the mean of D(c, c') over siblings, that is an MSDR above 1.
-
-    Notes
-    -----
-    Two classes of equal means have (D(c, c) + D(c', c')) / 2 between them: one of them, the narrower, then
-    passes, the other does not. Hence one half if there is nothing.
-    """
-    found = [msdr_of(run.moments("train"), run.grouping.fine_to_coarse) for run in runs]
-    return _mean([float((ratio[~ratio.isnan()] > 1).double().mean()) for ratio in found], null=0.5)
+def explained(runs: Sequence[Run], _: str) -> Found | None:
+    """Share of the variance inside super-classes that the fine classes explain, on train."""
+    return _mean([evaluation.mean_explained_variance(run) for run in runs], null=MARGIN)
 
 
 def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
@@ -285,14 +358,15 @@ def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
-    """k-NN label agreement in the t-SNE plane, of runs that have test features."""
+    """k-NN label agreement in the t-SNE plane, of runs that have one and whose labels are known."""
     found, chance = [], 0.0
     for run in runs:
-        f = test_features(run)
-        if f is None:
+        fine = labels_of_test(run)
+        if fine is None or (run.released and run.embedding is None):
             continue
-        found.append(float(neighbour_purity(evaluation.embedding(run), f.fine, f.coarse).mean()))
-        chance = float(purity_by_chance(f.fine, f.coarse).mean())
+        coarse = run.grouping.coarse(fine)
+        found.append(float(neighbour_purity(evaluation.embedding(run), fine, coarse).mean()))
+        chance = float(purity_by_chance(fine, coarse).mean())
     return _mean(found, null=chance)
 
 
@@ -300,7 +374,7 @@ def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
     """Correlation over classes of MSDR on train with the accuracy of the probe on test."""
     classes = averaged_over_seeds(per_class(run) for run in runs)
     found = correlation(classes["msdr_train"], classes["probe"], classes["super-class"])
-    return Found(found.r, found.low, found.high, null=0, seeds=len(runs), p=found.p_restricted)
+    return Found(found.r, found.low, found.high, null=0, seeds=len(runs), p=found.p_restricted, size=found.r)
 
 
 def fall(runs: Sequence[Run], key: str) -> Found | None:
@@ -331,7 +405,10 @@ def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found
     """Accuracy by pseudo-labels over the test accuracy of networks that were trained on fine labels."""
     usual = np.mean([run.history[-1]["test_accuracy"] for run in normal])
     found = probe_on_found(runs, "")
-    return found and _scaled(found, lambda accuracy: accuracy / usual)
+    if found is None:
+        return None
+    in_units = {name: v / usual for name in ("size", "deviation") if (v := getattr(found, name)) is not None}
+    return _scaled(found, lambda accuracy: accuracy / usual)._replace(**in_units)
 
 
 def earlier(runs: Sequence[Run], plain: Sequence[Run], _: str) -> Found | None:
@@ -353,7 +430,8 @@ def worst_gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | N
     """The same for the lowest AUROC over seeds."""
     pairs = _pairs(runs, plain)
     with_it, without = (min(held_out_auroc(run, key) for run in of) for of in zip(*pairs, strict=True))
-    return _exact(with_it - without, seeds=len(pairs))
+    change = with_it - without  # of two extremes: one number, whatever the number of seeds
+    return Found(change, change, change, null=0, seeds=len(pairs), size=change)
 
 
 def held_out_auroc(run: Run, score: str) -> float:
@@ -386,7 +464,7 @@ MEASURES: dict[str, Callable[[Sequence[Run], str], Found | None]] = {
         found_again,
         settings,
         seeds,
-        closer_to_itself,
+        explained,
         labels_apart,
         tsne_purity,
         msdr_correlation,

@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
 from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import interval, with_interval
@@ -280,6 +281,20 @@ CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, spl
     "accuracy": ("train accuracy", "linear", ("train",)),
     "kmeans": ("reconstruction accuracy", "linear", ("train", "test")),
 }
+PAIRS = {"unaugmented": "laptop", "terminal": "terminal-augmented"}  # ends of names of experiments
+MOVED = 0.05  # of explained variance: peaks lie above start and end by definition, these by more than noise
+CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before, case after
+    "largest weight decay at the largest learning rate": (
+        "grid",
+        "lr 0.1, weight decay 0.0005",
+        "lr 0.1, weight decay 0.005",
+    ),
+    "look-alikes joined": ("grouping", "modulo 5", "look-alikes"),
+    "a quarter of the width": ("width", "1", "1/4"),
+    "three times the epochs": ("epochs", "1", "3"),
+    "a tenth of the labels wrong": ("noise", "0", "0.1"),
+    "squared error": ("loss", "cross entropy", "squared error"),
+}
 LONG = 50  # epochs beyond which the axis of a trajectory is logarithmic
 
 
@@ -309,12 +324,14 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
     begin = terminal_epoch([run])
     same = {"experiment": run.folder.name.rpartition("-seed")[0], "seed": run.config.seed}
     same |= {"augmentation": run.config.augment, "terminal": np.nan if begin is None else begin}
+    same |= {"width": run.config.width}
     recorded = {record["epoch"]: record for record in run.history}
     rows = []
     for measured in run.results["measures"]:
         epoch, split = measured["epoch"], measured["split"]
         row = same | {"epoch": epoch, "split": split, "accuracy": recorded[epoch][f"{split}_accuracy"]}
         row |= {"explained_variance": mean_explained_variance(run, split, epoch), "nc1": measured["nc1"]}
+        row["n"] = int(run.moments(split, epoch).counts.sum())
         at_end = epoch == run.measured_epochs[-1]
         end = run.results["reconstruction"]["kmeans"][split] if at_end else np.nan
         rows.append(row | {"kmeans": measured.get("kmeans", end)})
@@ -322,17 +339,19 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
 
 
 def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
-    """Peak of the explained variance and the end of training, a row for each run of ``trajectories``."""
+    """Start, peak and end of the explained variance, a row for each run of ``trajectories``."""
     rows = []
     for (data, experiment, seed), of_run in table.groupby(["data", "experiment", "seed"], sort=False):
         train, test = (of_run[of_run["split"] == split] for split in ("train", "test"))
         peak, end = test.loc[test["explained_variance"].idxmax()], test.iloc[-1]
         row = {"data": data, "experiment": experiment, "seed": seed, "augmentation": end["augmentation"]}
-        row |= {"epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
+        row |= {"width": end["width"], "epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
+        row |= {"explained variance at the start, test": test.iloc[0]["explained_variance"]}
         row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
         row |= {"explained variance, test": end["explained_variance"]}
         row |= {"k-means, train": train.iloc[-1]["kmeans"], "k-means, test": end["kmeans"]}
+        row |= {"test images": end["n"]}
         rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "experiment", "seed"])
 
@@ -345,44 +364,111 @@ def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
         for name, column in ends.drop(columns="augmentation").items()
     }
     shown = {"augmentation": ends["augmentation"].tolist()} | shown
-    shown["epochs"] = [f"{epochs:.0f}" for epochs in ends["epochs"]]
+    for name in ("width", "epochs", "test images"):
+        shown[name] = [f"{number:,.0f}" for number in ends[name]]
     return pd.DataFrame(shown, index=ends.index).T
 
 
-def contrast_sentences(ends: pd.DataFrame) -> str:
-    """What the runs with and without augmentation say, data set by data set, as Markdown.
+def statements(
+    ends: pd.DataFrame, questions_of: Mapping[str, Mapping[str, Mapping[str, Sequence[Run]]]]
+) -> list[Statement]:
+    """What the page's runs decide about augmentation, about rise and fall, and about six changes.
 
     Parameters
     ----------
-    ends : of ``trajectory_ends``; the experiments named "unaugmented" and "laptop" are compared.
+    ends : of ``trajectory_ends``.
+    questions_of : by name of the data, and as ``question_runs`` gives them, runs for each case of each
+        question; the cases of ``GRID`` as "grid".
     """
-    lines = []
-    for data, of_data in ends.groupby("data", sort=False):
-        names = of_data.index.get_level_values("experiment")
-        plain, augmented = (of_data[names.str.endswith(end)] for end in ("-unaugmented", "-laptop"))
-        if len(plain) and len(augmented):
-            lines.append(_contrast(data, plain, augmented))
-    return "\n".join(lines)
-
-
-def _contrast(data: str, plain: pd.DataFrame, augmented: pd.DataFrame) -> str:
-    said = []
-    for name, of_kind in (("without augmentation", plain), ("with it", augmented)):
-        mean, seeds = of_kind.mean(numeric_only=True), "seed" if len(of_kind) == 1 else "seeds"
-        said.append(
-            f"{name} ({len(of_kind)} {seeds}), train accuracy ends at {mean['accuracy, train']:.3f}, "
-            f"explained variance on test at {mean['explained variance, test']:.2f} and k-means "
-            f"reconstruction accuracy at {mean['k-means, train']:.3f} on train and "
-            f"{mean['k-means, test']:.3f} on test"
+    augmented = {
+        "k-means, test": "With augmentation k-means reconstructs more fine labels of test images",
+        "explained variance, test": "With augmentation fine classes explain more of the variance at the end",
+    }
+    moves = {
+        "rises": ("explained variance at the start, test", "its peak minus its start, on test"),
+        "falls": ("explained variance, test", "its peak minus its end, on test"),
+    }
+    made = [
+        Statement(text, f"{column}, with augmentation minus without", _gains(ends, column))
+        for column, text in augmented.items()
+    ] + [
+        Statement(
+            f"Explained variance {move} during training by more than {MOVED:g}",
+            what,
+            _moves(ends, column),
+            MOVED,
         )
-    gains = augmented.mean(numeric_only=True) - plain.mean(numeric_only=True)
-    words = {"explained variance, test": "explained variance on test"}
-    words |= {f"k-means, {split}": f"reconstruction accuracy on {split}" for split in ("train", "test")}
-    higher, lower = ([words[k] for k in words if (gains[k] > 0) == sign] for sign in (True, False))
-    moved = [f"higher: {', '.join(higher)}"] * bool(higher) + [f"lower: {', '.join(lower)}"] * bool(lower)
-    one = " One seed on a side makes this an observation." if 1 in (len(plain), len(augmented)) else ""
-    text = f"{'; '.join(said)}. With augmentation they end {'; '.join(moved)}.{one}"
-    return f"* **{data}.** {text[0].upper()}{text[1:]}"
+        for move, (column, what) in moves.items()
+    ]
+    changed = [case for name, questions in questions_of.items() for case in _changed(name, questions)]
+    text = "Each of these changes leaves fewer fine labels for k-means to reconstruct"
+    made.append(Statement(text, "reconstruction accuracy on train without the change minus with it", changed))
+    return [statement for statement in made if statement.cases]
+
+
+def _gains(ends: pd.DataFrame, column: str) -> list[Case]:
+    """With augmentation minus without, for the seeds that both experiments of a pair have."""
+    return [
+        Case(f"{with_it} against {without}", (b[column] - a[column]).tolist(), int(a["test images"].iloc[0]))
+        for without, with_it, a, b in _pairs(ends)
+    ]
+
+
+def _pairs(ends: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+    """Experiments of ``PAIRS`` and their rows of ``ends``, those of seeds that both have, by seed."""
+    kinds = {name: rows.droplevel(["data", "experiment"]) for name, rows in ends.groupby("experiment")}
+    found = []
+    for name, rows in kinds.items():
+        data, _, kind = name.partition("-")
+        other = f"{data}-{PAIRS.get(kind)}"
+        seeds = rows.index.intersection(kinds[other].index) if other in kinds else []
+        if len(seeds):
+            found.append((name, other, rows.loc[seeds], kinds[other].loc[seeds]))
+    return found
+
+
+def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
+    return [
+        Case(
+            name,
+            (rows["explained variance at its peak, test"] - rows[column]).tolist(),
+            int(rows["test images"].iloc[0]),
+        )
+        for name, rows in ends.groupby("experiment", sort=False)
+    ]
+
+
+def _changed(name: str, questions: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[Case]:
+    cases = []
+    for change, (question, before, after) in CHANGES.items():
+        runs = questions.get(question, {})
+        if before not in runs or after not in runs:
+            continue
+        found = ends({case: runs[case] for case in (before, after)})
+        found = found.pivot_table(index="seed", columns="case", values="found").dropna()
+        if len(found):
+            n = int(runs[before][0].moments("train").counts.sum())
+            cases.append(Case(f"{name}: {change}", (found[before] - found[after]).tolist(), n))
+    return cases
+
+
+def confounds(ends: pd.DataFrame) -> pd.DataFrame:
+    """In what else the experiments of each pair differ: width, length, and how many runs fit their images.
+
+    Parameters
+    ----------
+    ends : of ``trajectory_ends``.
+    """
+    rows = []
+    for without, with_it, a, b in _pairs(ends):
+        row = {"without augmentation": without, "with it": with_it}
+        for name in ("width", "epochs"):
+            row[name] = " / ".join(f"{of[name].iloc[0]:.0f}" for of in (a, b))
+        fitted = (of["99.9 % train accuracy from"].notna() for of in (a, b))
+        row["runs at 99.9 % of train"] = " / ".join(f"{of.sum()} of {len(of)}" for of in fitted)
+        rows.append(row)
+    columns = ["without augmentation", "with it", "width", "epochs", "runs at 99.9 % of train"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
 
 @theme()
@@ -523,7 +609,7 @@ def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], deca
             f"{found[at]:.3f} at lr {at[0]:g}, decay {at[1]:g}" for at in (found.idxmin(), found.idxmax())
         )
         words.append(f"{name}, {len(found)} settings: reconstruction accuracy from {' to '.join(ends)}")
-    figure.suptitle("Learning rate x weight decay: what is left at the end of training")
+    figure.suptitle("Learning rate x weight decay, at the end of training")
     return described(panels[0, 0], f"Heatmaps. {'; '.join(words)}.")
 
 
