@@ -226,7 +226,7 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"permutations": 0}, "permutations must be 1 or more"),
+            ({"permutations": 0}, "permutations"),
             ({"level": 1.0}, "level must lie between 0 and 1"),
             ({"level": float("nan")}, "level must lie between 0 and 1"),
             ({"fine": [0, 0, 1]}, r"shape \(4,\)"),

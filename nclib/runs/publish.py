@@ -19,7 +19,7 @@ from nclib.runs import evaluation
 from nclib.runs.baselines import neighbours, pixel_distances
 from nclib.runs.detection import detection
 from nclib.runs.provenance import provenance
-from nclib.runs.released import EMBEDDING, REPLACED, ReleasedRun, encode_features
+from nclib.runs.released import EMBEDDING, REPLACED, ReleasedRun, encode_features, in_place
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json, write_tensors
@@ -107,7 +107,8 @@ def _refuse_non_finite(record: Any, place: str = "") -> None:
 def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Path:
     """Write a released folder; it appears, or takes the place of an older one, when it is whole.
 
-    Between the two renames of the latter ``nclib.runs.released`` reads the older one where it then lies.
+    Readers wait during the two renames of the latter; after a kill between them they find the older one
+    where it then lies.
     """
     _refuse_non_finite(record)
     folder, partial, old = RELEASED / name, RELEASED / f".partial-{name}", RELEASED / (REPLACED + name)
@@ -120,9 +121,10 @@ def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Pa
         write_tensors(partial / "arrays.safetensors", arrays)
         write_json(partial / "run.json", record)
         store.write_manifest(partial)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+        with in_place(change=True):
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     return folder
 

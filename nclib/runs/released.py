@@ -12,9 +12,12 @@ is the largest error, in units of the root mean square residual.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -38,7 +41,7 @@ FEATURES = "features/test/"  # where the test features lie among the arrays
 EMBEDDING = "tsne/test"
 FILES = {"run.json", "arrays.safetensors"}
 REPLACED = ".old-"  # before the name of a run whose place a new release takes
-RETRIES = (0.01, 0.1)  # seconds until a run that could not be read is read again
+RETRIES = (0.01, 0.1)  # seconds until a run that could not be read is read again, where there are no locks
 
 
 class ReleasedRun(Run):
@@ -153,9 +156,25 @@ def _names() -> list[str]:
     if not RELEASED.is_dir():
         return []
     files = ("run.json", "manifest.json")
-    runs = [path for path in RELEASED.iterdir() if any((path / file).is_file() for file in files)]
+    with in_place():
+        runs = [path for path in RELEASED.iterdir() if any((path / file).is_file() for file in files)]
     names = {path.name.removeprefix(REPLACED) for path in runs}
     return sorted(name for name in names if not name.startswith("."))
+
+
+@contextmanager
+def in_place(change: bool = False) -> Iterator[None]:
+    """No release takes the place of another meanwhile, but one's own with ``change``.
+
+    A lock on the folder itself, for which nothing is written.
+    """
+    folder = os.open(RELEASED, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks, as some of a network
+            fcntl.flock(folder, fcntl.LOCK_EX if change else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _or_warning(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun | None:
@@ -168,10 +187,11 @@ def _or_warning(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun | 
 
 
 def _patiently(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun:
-    """Read a run, several times if need be: a release may take its place just now."""
+    """Read a run, several times if need be: without locks a release may take its place just now."""
     for seconds in RETRIES:
         try:
-            return read(name)
+            with in_place():
+                return read(name)
         except NclibError:
             time.sleep(seconds)
     return read(name)
