@@ -304,9 +304,9 @@ def statements(
         ]
         for depth in (depths[0], depths[-1])
     }
-    return [
+    made = [
         Statement(
-            f"Float32 features and a float64 Gram matrix give NC1 to {RIGHT:.0%}",
+            f"Float32 features and a float64 Gram matrix give NC1 to {100 * RIGHT:g} %",
             "correct decimal digits of NC1",
             right,
             float(-np.log10(RIGHT)),
@@ -330,6 +330,7 @@ def statements(
             KEPT,
         ),
     ]
+    return [statement for statement in made if statement.cases]
 
 
 def _lost(table: pd.DataFrame, factor: float) -> float:
