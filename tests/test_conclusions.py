@@ -54,6 +54,15 @@ def test_equal_values():
     assert verdicts(Case("a", [0.0, 0.0], 9)) == ["undecided"]
 
 
+def test_nearly_equal_values():
+    assert verdicts(Case("a", [0.5, 0.5 + 1e-16, 0.5 - 1e-16], 9)) == ["holds"]
+
+
+def test_p_value_is_scipys():
+    values = np.array([0.1, 0.4, -0.2, 0.35])
+    assert conclusions.p_value(values, 0.05) == pytest.approx(stats.ttest_1samp(values, 0.05).pvalue)
+
+
 def test_many_cases_need_more():
     """One p-value of 0.03 is significant by itself, and not among ten."""
     values = np.array([-1.0, 0.0, 1.0])

@@ -52,7 +52,7 @@ def cells_of(row: dict[str, Any]) -> tuple:
     p = "-" if row["p"] is None else f"{row['p']:.2g}"
     effect = f"{row['effect']}: {row['value']:.3g}"
     start = (row["page"].replace("_", " "), row["statement"], row["data"], effect, interval)
-    return (*start, f"{row['above']:g}", f"{row['n']:,}", row["seeds"], p, row["verdict"])
+    return (*start, f"{row['above']:.3g}", f"{row['n']:,}", row["seeds"], p, row["verdict"])
 
 
 def setup(app) -> dict[str, bool]:

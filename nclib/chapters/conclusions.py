@@ -85,7 +85,8 @@ class Decided:
         start = beginning([row["verdict"] for row in rows]) + statement.text + "."
         start = f"<strong>{escape(start)}</strong>" if bold else start
         found = "; ".join(in_words(row) for row in rows)
-        found = f"{statement.effect} (has to exceed {statement.above:g}): {found}."
+        effect = statement.effect[:1].upper() + statement.effect[1:]
+        found = f"{effect} (has to exceed {statement.above:.3g}): {found}."
         return f"{start} {escape(found) if bold else found}"
 
 
@@ -134,9 +135,10 @@ def row(statement: Statement, case: Case) -> dict[str, Any]:
 
 def p_value(values: np.ndarray, above: float) -> float:
     """Two-sided p-value of Student's t test of a mean against ``above``."""
-    if np.ptp(values) == 0:  # no spread: t is infinite or undefined
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    if error == 0:  # t is infinite or undefined
         return float(values[0] == above)
-    return float(stats.ttest_1samp(values, above).pvalue)
+    return float(2 * stats.t.sf(abs(values.mean() - above) / error, len(values) - 1))
 
 
 def verdict(row: dict[str, Any]) -> str:
