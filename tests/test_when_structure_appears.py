@@ -201,6 +201,7 @@ class TestTrajectories:
                         "n": 100,
                         "kmeans": value + 0.5,
                         "terminal": 2 if kind == "x-laptop" else np.nan,
+                        "drop": np.nan,
                     }
                     rows.append(row)
         return pd.DataFrame(rows)
@@ -241,6 +242,25 @@ class TestTrajectories:
             pairs.loc[("x-terminal", "x-terminal-augmented"), "runs at 99.9 % of train"] == "0 of 1 / 1 of 1"
         )
         assert pairs.loc[("x-unaugmented", "x-laptop"), "width"] == "16 / 16"
+
+    @pytest.mark.parametrize(
+        ("values", "verdict"),
+        [((0.5, 0.4, 0.1, 0.05), "observed"), ((0.5, 0.4, 0.35, 0.05), "not observed")],
+    )
+    def test_where_in_training_the_fall_lies(self, values, verdict):
+        """The rate drops after epoch 2.4, and 99.9 % are reached at epoch 3 of 4."""
+        first = self.table()[:2]  # of the run without augmentation, train and test
+        epochs = [first.assign(epoch=e, explained_variance=v) for e, v in enumerate(values, 1)]
+        table = pd.concat(epochs, ignore_index=True)
+        table = table.assign(terminal=3, drop=2.4)
+        ends = when_structure_appears.trajectory_ends(table)
+        row = ends.iloc[0]
+        assert row["explained variance before the rate drops, test"] == values[1]
+        assert row["explained variance at 99.9 %, test"] == values[2]
+        (found,) = (v for text, v in self.verdicts(table).items() if text.startswith("Most of the fall"))
+        assert found == [verdict]
+        never = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
+        assert never.loc["explained variance before the rate drops, test"].tolist() == ["never", "never"]
 
     def test_changes_are_taken_seed_by_seed(self, tiny_run):
         same = {"1": [tiny_run], "3": [tiny_run]}

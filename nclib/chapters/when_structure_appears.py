@@ -48,6 +48,7 @@ from nclib.runs.get import get_cases
 from nclib.runs.released import ReleasedRun, released_cases, released_runs
 from nclib.runs.remember import remembered
 from nclib.runs.run import Run
+from nclib.training.loop import DROPS
 
 RATES = (0.1, 0.01, 0.001)
 DECAYS = (5e-3, 5e-4, 5e-5)
@@ -313,7 +314,8 @@ def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
     A row for each run, epoch and split. Columns "data", "experiment", "seed", "augmentation", "epoch",
     "split", "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the reconstruction accuracy,
     not a number where only the end was clustered; "terminal", the run's first measured epoch with 99.9 %
-    train accuracy, not a number if there is none.
+    train accuracy, not a number if there is none; "drop", the epoch after which the learning rate falls for
+    the first time, likewise, of schedules that go in steps.
     """
     return pd.DataFrame(
         [{"data": d} | row for d, runs in runs_of.items() for run in runs for row in _rows(run)]
@@ -324,7 +326,8 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
     begin = terminal_epoch([run])
     same = {"experiment": run.folder.name.rpartition("-seed")[0], "seed": run.config.seed}
     same |= {"augmentation": run.config.augment, "terminal": np.nan if begin is None else begin}
-    same |= {"width": run.config.width}
+    drops = DROPS.get(run.config.schedule)  # None of a rate that changes all the time
+    same |= {"width": run.config.width, "drop": drops[0] * run.config.epochs if drops else np.nan}
     recorded = {record["epoch"]: record for record in run.history}
     rows = []
     for measured in run.results["measures"]:
@@ -349,6 +352,9 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
         row |= {"explained variance at the start, test": test.iloc[0]["explained_variance"]}
         row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
+        for when, epoch in (("before the rate drops", end["drop"]), ("at 99.9 %", end["terminal"])):
+            until = test[test["epoch"] <= epoch]["explained_variance"]
+            row[f"explained variance {when}, test"] = np.nan if until.empty else until.iloc[-1]
         row |= {"explained variance, test": end["explained_variance"]}
         row |= {"k-means, train": train.iloc[-1]["kmeans"], "k-means, test": end["kmeans"]}
         row |= {"test images": end["n"]}
@@ -360,13 +366,17 @@ def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
     """``trajectory_ends`` as text, a column for each run."""
     whole = {"epochs", "peak at", "99.9 % train accuracy from"}
     shown = {
-        name: [("never" if pd.isna(v) else f"epoch {v:.0f}") if name in whole else f"{v:.3f}" for v in column]
+        name: [_shown(value, f"epoch {value:.0f}" if name in whole else f"{value:.3f}") for value in column]
         for name, column in ends.drop(columns="augmentation").items()
     }
     shown = {"augmentation": ends["augmentation"].tolist()} | shown
     for name in ("width", "epochs", "test images"):
         shown[name] = [f"{number:,.0f}" for number in ends[name]]
     return pd.DataFrame(shown, index=ends.index).T
+
+
+def _shown(value: float, text: str) -> str:
+    return "never" if pd.isna(value) else text
 
 
 def statements(
@@ -400,6 +410,13 @@ def statements(
         )
         for move, (column, what) in moves.items()
     ]
+    made.append(
+        Statement(
+            "Most of the fall comes between the first drop of the learning rate and 99.9 % train accuracy",
+            "the fall there minus the fall before and after, of explained variance on test",
+            _fall_between(ends),
+        )
+    )
     changed = [case for name, questions in questions_of.items() for case in _changed(name, questions)]
     text = "Each of these changes leaves fewer fine labels for k-means to reconstruct"
     made.append(Statement(text, "reconstruction accuracy on train without the change minus with it", changed))
@@ -436,6 +453,21 @@ def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
         )
         for name, rows in ends.groupby("experiment", sort=False)
     ]
+
+
+def _fall_between(ends: pd.DataFrame) -> list[Case]:
+    """Of runs whose learning rate goes in steps and that train on after 99.9 %."""
+    within = ends[ends["99.9 % train accuracy from"] < ends["epochs"]]
+    cases = []
+    for name, rows in within.groupby("experiment", sort=False):
+        peak, dropped, fitted, end = (
+            rows[f"explained variance{when}, test"]
+            for when in (" at its peak", " before the rate drops", " at 99.9 %", "")
+        )
+        fall = ((dropped - fitted) - (peak - dropped) - (fitted - end)).dropna()
+        if len(fall):
+            cases.append(Case(name, fall.tolist(), int(rows["test images"].iloc[0])))
+    return cases
 
 
 def _changed(name: str, questions: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[Case]:
