@@ -125,8 +125,13 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises
+    ------
+    StoreError : a file that cannot be read.
+    """
+    with storage_errors(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
