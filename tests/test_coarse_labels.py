@@ -18,7 +18,7 @@ def measured(nc1, explained, rng):
     ]
 
 
-def verdicts(nc1=(8, 4, 2, 1, 0.5), explained=(0.1, 0.5, 0.6, 0.5, 0.4)):
+def verdicts(nc1=(8, 4, 2, 1, 0.05), explained=(0.1, 0.5, 0.6, 0.5, 0.4)):
     rng = np.random.default_rng(0)
     measures = {"a": [measured(nc1, explained, rng) for _ in range(5)]}
     said = coarse_labels.statements(measures, {"a": {"train": 100, "test": 50}})

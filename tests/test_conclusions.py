@@ -30,7 +30,7 @@ def verdicts(*cases, above=0.0):
         ([-v for v in STRONG], "does not hold", "Does not hold in these runs: "),
         ([0.4, -0.5, 0.1, -0.1, 0.0], "undecided", "Undecided in these runs: "),
         ([0.4], "observed", "Observed: "),
-        ([-0.4], "not observed", "Does not hold in these runs: "),
+        ([-0.4], "not observed", "Not observed: "),
     ],
 )  # fmt: skip
 def test_the_values_decide(values, verdict, beginning):
@@ -42,6 +42,20 @@ def test_the_values_decide(values, verdict, beginning):
 
 def test_some_cases_only():
     assert decided(Case("a", STRONG, 9), Case("b", [-1.0], 9)).text().startswith("* Holds in part: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "beginning"),
+    [
+        ((STRONG, [0.4]), "Holds where there are several seeds, observed elsewhere: "),
+        (([0.4], [-0.4]), "Observed in part: "),
+        (([0.4, -0.5, 0.1], [-0.4]), "Not supported by these runs: "),
+        (([-v for v in STRONG], [-0.4]), "Does not hold in these runs: "),
+    ],
+)
+def test_a_mixture_claims_no_more_than_it_shows(values, beginning):
+    cases = [Case(str(i), each, 9) for i, each in enumerate(values)]
+    assert decided(*cases).text().startswith(f"* {beginning}")
 
 
 def test_the_bound_counts():

@@ -18,7 +18,7 @@ PIXELS = {"kmeans": 0.60, "spectral": 0.62, "tsne-kmeans": 0.64}
 def result(found, pixels, probe, rng):
     def of(value):
         near = value + 0.01 * rng.standard_normal()
-        return {"train": near, "test": near, "probe": near - 0.03, "confusion": np.full((4, 4), 25)}
+        return {"train": near, "test": near, "probe": near - 0.02, "confusion": np.full((4, 4), 25)}
 
     return {
         "reconstruction": {method: of(value) for method, value in found.items()},

@@ -24,7 +24,7 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
     group = torch.tensor([0, 1, 0, 1]) if joined else torch.arange(4)
     found = {"train": 0.9, "test": 0.8, "probe": 0.7 + seed / 10}
     return SimpleNamespace(
-        config=SimpleNamespace(epochs=4, seed=seed),
+        config=SimpleNamespace(epochs=4, seed=seed, schedule="step", width=4, augment="none"),
         grouping=Grouping(group, names, names[: int(group.max()) + 1]),
         history=[
             {"epoch": e, "train_accuracy": 1.0 if e == terminal else 0.5, "test_accuracy": 0.9}
@@ -49,9 +49,9 @@ def test_rise_and_fall_has_start_peak_and_end():
     assert row["explained, end"] == "0.30"
     assert row["k-means, peak"] == "0.78 (0.75 to 0.80)"
     assert row["peak at epoch"] == "2"
-    assert row["99.9 % of train at epoch"] == "4 of 4"
+    assert row["first measured at 99.9 % of train"] == "4 of 4"
     missed = long_runs.rise_and_fall_table({"x": [run(0), run(1, terminal=None)]})
-    assert missed.loc["x", "99.9 % of train at epoch"] == "not reached of 4"
+    assert missed.loc["x", "first measured at 99.9 % of train"] == "not reached of 4"
 
 
 def test_end_has_a_row_for_each_method_that_was_released():

@@ -29,7 +29,7 @@ def rows(coarse_factor=1.2, **changed):
     for of_run in coarse:
         for row in of_run:
             row["nc1"] *= coarse_factor
-    return conclusions.show(*neural_collapse.statements(fine, coarse, {}, "a", N)).rows
+    return conclusions.show(*neural_collapse.statements(fine, coarse, {}, "a", N, (10, 10))).rows
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_without_a_terminal_phase_nothing_is_said_about_it():
 
 def test_of_a_run(tiny_run):
     measures = evaluation.measures(tiny_run)
-    said = neural_collapse.statements([measures], [measures], {}, "a", N)
+    said = neural_collapse.statements([measures], [measures], {}, "a", N, (10, 10))
     first, last = (evaluation.coarse_nc1(tiny_run, "train", epoch) for epoch in (0, -1))
     assert said[0].cases[0].values == [pytest.approx(np.log2(first / last), rel=1e-5)]
     assert said[2].cases[0].values == [0]

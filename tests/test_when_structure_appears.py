@@ -225,8 +225,8 @@ class TestTrajectories:
         more, explains, rises, falls = self.verdicts(self.table()).items()
         assert "reconstructs more" in more[0] and more[1] == ["observed"]  # 0.8 against 0.6
         assert explains[1] == ["observed"]
-        assert rises[1] == ["not observed"] * 2  # the first epoch is the peak
-        assert falls[1] == ["observed"] * 2  # by 0.4, and by 0.1
+        assert rises[1] == ["not observed"] * 4  # the first epoch is the peak
+        assert falls[1] == ["observed"] * 4  # by 0.4, and by 0.1
         flat = self.verdicts(self.table().assign(explained_variance=0.0, kmeans=0.5))
         assert {v for verdicts in flat.values() for v in verdicts} == {"not observed"}
 
@@ -235,7 +235,7 @@ class TestTrajectories:
         names = {"x-unaugmented": "x-terminal", "x-laptop": "x-terminal-augmented"}
         later = table.assign(experiment=table["experiment"].map(names), width=table["width"] * 2)
         both = self.verdicts(pd.concat([table, later]))
-        assert [len(verdicts) for verdicts in both.values()] == [2, 2, 4, 4]
+        assert [len(verdicts) for verdicts in both.values()] == [2, 2, 8, 8]
         ends = when_structure_appears.trajectory_ends(pd.concat([table, later]))
         pairs = when_structure_appears.confounds(ends)
         assert (

@@ -152,12 +152,15 @@ def verdict(row: dict[str, Any]) -> str:
 
 def beginning(verdicts: Sequence[str]) -> str:
     """How a sentence begins, so that it does not claim more than its cases show."""
-    good = [v in GOOD for v in verdicts]
-    if all(good):
-        return "" if "holds" in verdicts else "Observed: "
-    if any(good):
-        return "Holds in part: "
-    return "Undecided in these runs: " if set(verdicts) == {"undecided"} else "Does not hold in these runs: "
+    kinds = set(verdicts)
+    if kinds <= set(GOOD):
+        several = "Holds where there are several seeds, observed elsewhere: "
+        return {1: "" if "holds" in kinds else "Observed: "}.get(len(kinds), several)
+    if kinds & set(GOOD):
+        return "Holds in part: " if "holds" in kinds else "Observed in part: "
+    if "undecided" in kinds:
+        return "Undecided in these runs: " if len(kinds) == 1 else "Not supported by these runs: "
+    return "Does not hold in these runs: " if "does not hold" in kinds else "Not observed: "
 
 
 def in_words(row: dict[str, Any]) -> str:

@@ -92,7 +92,9 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
             continue  # trained on its fine classes: nothing is inside them
         of_runs = [[row for row in run.results["measures"] if row["split"] == split] for run in runs]
         peaks = [max(rows, key=lambda row: row["explained_variance"]) for rows in of_runs]
-        row = {"experiment": name, "seeds": str(len(runs))}
+        config = runs[0].config
+        row = {"experiment": name, "seeds": str(len(runs)), "schedule": config.schedule}
+        row |= {"width": str(config.width), "augmentation": config.augment}
         for when, chosen in (
             ("start", [rows[0] for rows in of_runs]),
             ("peak", peaks),
@@ -102,7 +104,7 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
                 row[f"{title}, {when}"] = over_seeds((each[measure] for each in chosen), "{:.2f}")
         row["peak at epoch"] = over_seeds((each["epoch"] for each in peaks), "{:.0f}")
         begins = [terminal_epoch([run]) for run in runs]
-        row["99.9 % of train at epoch"] = (
+        row["first measured at 99.9 % of train"] = (
             "not reached" if None in begins else over_seeds(begins, "{:.0f}")
         ) + f" of {runs[0].config.epochs}"
         rows.append(row)

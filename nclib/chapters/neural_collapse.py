@@ -39,6 +39,7 @@ def statements(
     released: Mapping[str, Sequence[Measures]],
     live: str,
     n_of: Mapping[str, Mapping[str, int]],
+    classes: tuple[int, int],
 ) -> list[Statement]:
     """What this chapter's runs decide.
 
@@ -49,6 +50,7 @@ def statements(
     released : the same of released runs, by name.
     live : the name of the page's own runs.
     n_of : number of images by split, by the same names.
+    classes : how many fine and how many coarse labels.
     """
     own = {f"{live}: fine labels": fine, f"{live}: coarse labels": coarse}
 
@@ -58,7 +60,11 @@ def statements(
         kept = {name: [v for v in values if v is not None] for name, values in found.items()}
         return [Case(name, values, images[name]) for name, values in kept.items() if values]
 
-    ends = [[np.log2(_last(m, "train", "nc1")) for m in of] for of in (fine, coarse)]
+    # NC1 divides a trace over C - 1 directions by C
+    ends = [
+        [np.log2(_last(m, "train", "nc1") * c / (c - 1)) for m in of]
+        for of, c in zip((fine, coarse), classes, strict=True)
+    ]
     gaps = np.abs(np.subtract(*ends))  # (seeds,)
     return [
         Statement(
@@ -74,8 +80,8 @@ def statements(
             cases(_before_minus_within),
         ),
         Statement(
-            "A network on coarse labels ends within a factor of two of the NC1 of one on fine labels",
-            "minus the absolute difference of log2 NC1 at the end, train",
+            "A network on coarse labels ends within a factor of two of the collapse of one on fine labels",
+            "minus the absolute difference of log2 tr(Sigma_W pinv(Sigma_B)) / (C - 1) at the end, train",
             [Case(live, (-gaps).tolist(), n_of[live]["train"])],
             above=-1,
         ),

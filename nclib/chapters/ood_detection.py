@@ -29,7 +29,7 @@ SCORE_NAMES = {
 LABEL_NAMES = {"labels of training": "training labels", "labels found again": "pseudo-labels"}
 
 CLOSE = 0.02  # of AUROC: what "about as well" allows
-OF_MEANS = ("nearest-mean", "gaussian")  # scores for the statements about labels, chosen in advance
+OF_MEANS = ("nearest-mean", "gaussian")  # for the statements about labels, after earlier runs were seen
 LABEL_FREE = "knn"  # and for those about networks
 
 
@@ -137,7 +137,7 @@ def _place_of_score(case: str) -> int:
 
 
 def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.DataFrame) -> list[Statement]:
-    """What the page's runs decide about labels, networks and losses, by scores that are fixed in advance.
+    """What the page's runs decide about labels, networks and losses, by the same scores for all data.
 
     Parameters
     ----------

@@ -14,7 +14,10 @@ from nclib.runs.released import ReleasedRun
 from nclib.runs.run import Run
 
 # released runs, without and with augmentation, that several chapters show
-LARGER = ("cifar10-unaugmented-*", "cifar10-laptop-*", "fashion-unaugmented-*", "fashion-laptop-*")
+LARGER = (
+    "cifar10-unaugmented-*", "cifar10-laptop-*", "cifar10-terminal-seed*",
+    "fashion-unaugmented-*", "fashion-laptop-*", "fashion-terminal-seed*",
+)  # fmt: skip
 SPACES = {  # of ``nclib.runs.baselines.spaces``
     "features": "features",
     "untrained": "features at initialisation",

@@ -283,7 +283,8 @@ CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, spl
     "kmeans": ("reconstruction accuracy", "linear", ("train", "test")),
 }
 PAIRS = {"unaugmented": "laptop", "terminal": "terminal-augmented"}  # ends of names of experiments
-MOVED = 0.05  # of explained variance: peaks lie above start and end by definition, these by more than noise
+MOVED = 0.05  # of explained variance; our choice, less than some jumps between neighbouring epochs
+SUGGESTED = ("fashion-terminal", 0)  # after this run a statement was written, which it cannot also decide
 CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before, case after
     "largest weight decay at the largest learning rate": (
         "grid",
@@ -342,7 +343,11 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
 
 
 def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
-    """Start, peak and end of the explained variance, a row for each run of ``trajectories``."""
+    """Explained variance at the start, at its peak and so on, a row for each run of ``trajectories``.
+
+    Typical of the first half is the median over its measured epochs from 1 on: a peak is the largest of many
+    values that vary from epoch to epoch.
+    """
     rows = []
     for (data, experiment, seed), of_run in table.groupby(["data", "experiment", "seed"], sort=False):
         train, test = (of_run[of_run["split"] == split] for split in ("train", "test"))
@@ -350,16 +355,27 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
         row = {"data": data, "experiment": experiment, "seed": seed, "augmentation": end["augmentation"]}
         row |= {"width": end["width"], "epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
-        row |= {"explained variance at the start, test": test.iloc[0]["explained_variance"]}
         row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
-        for when, epoch in (("before the rate drops", end["drop"]), ("at 99.9 %", end["terminal"])):
-            until = test[test["epoch"] <= epoch]["explained_variance"]
-            row[f"explained variance {when}, test"] = np.nan if until.empty else until.iloc[-1]
-        row |= {"explained variance, test": end["explained_variance"]}
+        for split, rows_of in (("train", train), ("test", test)):
+            row |= {f"explained variance {when}, {split}": v for when, v in _stages(rows_of).items()}
+            row |= {f"explained variance, {split}": rows_of.iloc[-1]["explained_variance"]}
         row |= {"k-means, train": train.iloc[-1]["kmeans"], "k-means, test": end["kmeans"]}
-        row |= {"test images": end["n"]}
+        row |= {"train images": train.iloc[-1]["n"], "test images": end["n"]}
         rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "experiment", "seed"])
+
+
+def _stages(of_split: pd.DataFrame) -> dict[str, float]:
+    """Explained variance of one run and split at the start and on the way; not a number where undefined."""
+    explained, epoch = of_split["explained_variance"], of_split["epoch"]
+    stages = {
+        "at the start": explained.iloc[0],
+        "typical of the first half": explained[(epoch >= 1) & (epoch <= max(1, epoch.max() / 2))].median(),
+    }
+    for when, last in (("before the rate drops", "drop"), ("at 99.9 %", "terminal")):
+        until = explained[epoch <= of_split[last].iloc[-1]]
+        stages[when] = np.nan if until.empty else until.iloc[-1]
+    return stages
 
 
 def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +386,7 @@ def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
         for name, column in ends.drop(columns="augmentation").items()
     }
     shown = {"augmentation": ends["augmentation"].tolist()} | shown
-    for name in ("width", "epochs", "test images"):
+    for name in ("width", "epochs", "train images", "test images"):
         shown[name] = [f"{number:,.0f}" for number in ends[name]]
     return pd.DataFrame(shown, index=ends.index).T
 
@@ -395,8 +411,8 @@ def statements(
         "explained variance, test": "With augmentation fine classes explain more of the variance at the end",
     }
     moves = {
-        "rises": ("explained variance at the start, test", "its peak minus its start, on test"),
-        "falls": ("explained variance, test", "its peak minus its end, on test"),
+        "rises": ("explained variance at the start", "its start"),
+        "falls": ("explained variance", "its end"),
     }
     made = [
         Statement(text, f"{column}, with augmentation minus without", _gains(ends, column))
@@ -404,7 +420,7 @@ def statements(
     ] + [
         Statement(
             f"Explained variance {move} during training by more than {MOVED:g}",
-            what,
+            f"explained variance, median over measured epochs of the first half minus {what}",
             _moves(ends, column),
             MOVED,
         )
@@ -412,8 +428,10 @@ def statements(
     ]
     made.append(
         Statement(
-            "Most of the fall comes between the first drop of the learning rate and 99.9 % train accuracy",
-            "the fall there minus the fall before and after, of explained variance on test",
+            "Most of the fall from the peak lies between the last measured epoch before the first drop of the"
+            " learning rate and the first measured epoch with 99.9 % train accuracy",
+            "the fall there minus the fall before and after, of explained variance on test; rates that go in"
+            " steps, without the run that suggested the statement",
             _fall_between(ends),
         )
     )
@@ -445,19 +463,23 @@ def _pairs(ends: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame, pd.DataFram
 
 
 def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
+    typical = "explained variance typical of the first half"
     return [
         Case(
-            name,
-            (rows["explained variance at its peak, test"] - rows[column]).tolist(),
-            int(rows["test images"].iloc[0]),
+            f"{name}, {split}",
+            (rows[f"{typical}, {split}"] - rows[f"{column}, {split}"]).tolist(),
+            int(rows[f"{split} images"].iloc[0]),
         )
         for name, rows in ends.groupby("experiment", sort=False)
+        for split in ("train", "test")
     ]
 
 
 def _fall_between(ends: pd.DataFrame) -> list[Case]:
     """Of runs whose learning rate goes in steps and that train on after 99.9 %."""
-    within = ends[ends["99.9 % train accuracy from"] < ends["epochs"]]
+    key = zip(ends.index.get_level_values("experiment"), ends.index.get_level_values("seed"), strict=True)
+    new = np.array([each != SUGGESTED for each in key])
+    within = ends[new & (ends["99.9 % train accuracy from"] < ends["epochs"])]
     cases = []
     for name, rows in within.groupby("experiment", sort=False):
         peak, dropped, fitted, end = (
