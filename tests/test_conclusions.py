@@ -117,7 +117,8 @@ def test_html_is_escaped():
 
 def test_rows_are_collected_from_executed_pages():
     found = decided(Case("digits", STRONG, 360))
-    output = nbformat.v4.new_output("execute_result", found._repr_mimebundle_())
+    data, metadata = found._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", data, metadata=metadata)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
     (row,) = conclusions.collected([("05_label_reconstruction", notebook)])
     assert row["page"] == "05_label_reconstruction"

@@ -26,7 +26,7 @@ from scipy import stats
 from nclib.chapters.statistics import holm, interval
 
 SIGNIFICANT = 0.05
-MIME = "application/vnd.nclib.conclusions+json"
+ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
 
 
@@ -70,8 +70,8 @@ class Decided:
     def __init__(self, statements: Sequence[Statement], rows: Sequence[dict[str, Any]]) -> None:
         self.statements, self.rows = list(statements), list(rows)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"text/html": self.html(), "text/plain": self.text(), MIME: self.rows}
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        return {"text/html": self.html(), "text/plain": self.text()}, {ROWS: self.rows}
 
     def html(self) -> str:
         items = [f"<li>{self._sentence(s, bold=True)}</li>" for s in self.statements]
@@ -179,5 +179,5 @@ def collected(notebooks: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
         for page, notebook in notebooks
         for cell in notebook.cells
         for output in cell.get("outputs", [])
-        for found in output.get("data", {}).get(MIME, [])
+        for found in output.get("metadata", {}).get(ROWS, [])
     ]
