@@ -3,7 +3,7 @@
     python tests/faults.py                      every kind of fault and 4,000 hostile inputs
     python tests/faults.py --quick              a sample of each kind, in two minutes
     python tests/faults.py --seed 7 --only kill flip
-    python tests/faults.py --write FILE         keep the table as JSON
+    python tests/faults.py --write FILE         keep the table as JSON; other kinds in FILE stay
 
 A fault is injected into a process of its own. Another process then does what a user would: it asks again.
 The fault is survived if the first process said what was wrong in a sentence, or died, and the second ends
@@ -420,7 +420,7 @@ class Faults:
 
     def quota(self, row: Row) -> None:
         """a limit on the length of files, by the operating system"""
-        for length in self.some([int(2 ** (k / 4)) for k in range(24, 84)]):
+        for length in self.some([int(2 ** (k / 4)) for k in range(40, 100)]):  # what it prints fits in
             with self.copy(self.empty) as place:
 
                 def limited(length: int = length) -> None:
@@ -660,10 +660,17 @@ def main() -> int:
     lost = sum(len(row.failures) for row in rows)
     print(f"{sum(row.injected for row in rows)} faults, {lost} not survived")
     if arguments.write:
-        table = [vars(row) | {"failures": len(row.failures)} for row in rows]
-        record = {"seed": arguments.seed, "provenance": provenance(torch.device("cpu")), "rows": table}
-        arguments.write.write_text(json.dumps(record, indent=1) + "\n")
+        keep(rows, arguments.seed, arguments.write)
     return int(lost > 0)
+
+
+def keep(rows: list[Row], seed: int, file: Path) -> None:
+    """Write the table, with rows of other kinds that are there already, each with seed and provenance."""
+    made = {"seed": seed, "provenance": provenance(torch.device("cpu"))}
+    new = {row.kind: vars(row) | {"failures": len(row.failures)} | made for row in rows}
+    old = json.loads(file.read_text())["rows"] if file.exists() else []
+    table = {row["kind"]: row for row in old} | new
+    file.write_text(json.dumps({"rows": list(table.values())}, indent=1) + "\n")
 
 
 def injected(faults: Faults, kind: str) -> Row:

@@ -37,7 +37,7 @@ def test_the_values_decide(values, verdict, beginning):
     found = decided(Case("digits", values, n=360))
     assert [row["verdict"] for row in found.rows] == [verdict]
     assert found.text().startswith(f"* {beginning}")
-    assert f"digits {verdict}" in found.text() and "n = 360" in found.text()
+    assert f"digits: {verdict}" in found.text() and "n = 360" in found.text()
 
 
 def test_some_cases_only():

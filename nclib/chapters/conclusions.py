@@ -74,20 +74,22 @@ class Decided:
         return {"text/html": self.html(), "text/plain": self.text()}, {ROWS: self.rows}
 
     def html(self) -> str:
-        items = [f"<li>{self._sentence(s, bold=True)}</li>" for s in self.statements]
+        items = []
+        for sentence, effect, cases in map(self._parts, self.statements):
+            listed = "".join(f"<li>{escape(case)}</li>" for case in cases)
+            items.append(f"<li><strong>{escape(sentence)}</strong> {escape(effect)}<ul>{listed}</ul></li>")
         return f'<ul class="conclusions">{"".join(items)}</ul>'
 
     def text(self) -> str:
-        return "\n".join(f"* {self._sentence(s, bold=False)}" for s in self.statements)
+        parts = map(self._parts, self.statements)
+        return "\n".join(f"* {sentence} {effect} {'; '.join(cases)}." for sentence, effect, cases in parts)
 
-    def _sentence(self, statement: Statement, bold: bool) -> str:
+    def _parts(self, statement: Statement) -> tuple[str, str, list[str]]:
+        """The sentence, what is measured, and the cases."""
         rows = [row for row in self.rows if row["statement"] == statement.text]
-        start = beginning([row["verdict"] for row in rows]) + statement.text + "."
-        start = f"<strong>{escape(start)}</strong>" if bold else start
-        found = "; ".join(in_words(row) for row in rows)
+        sentence = beginning([row["verdict"] for row in rows]) + statement.text + "."
         effect = statement.effect[:1].upper() + statement.effect[1:]
-        found = f"{effect} (has to exceed {statement.above:.3g}): {found}."
-        return f"{start} {escape(found) if bold else found}"
+        return sentence, f"{effect} (has to exceed {statement.above:.3g}):", [in_words(row) for row in rows]
 
 
 def show(*statements: Statement) -> Decided:
@@ -169,7 +171,7 @@ def in_words(row: dict[str, Any]) -> str:
     if row["low"] is not None:
         value += f" [{row['low']:.3g}, {row['high']:.3g}]"
     seeds = "one seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
-    return f"{row['data']} {row['verdict']}, {value}, {seeds}, n = {row['n']:,}"
+    return f"{row['data']}: {row['verdict']}, {value}, {seeds}, n = {row['n']:,}"
 
 
 def collected(notebooks: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -17,10 +17,13 @@ def table() -> pd.DataFrame:
 def summary() -> str:
     """How many faults in all, how many were not survived, and where, when and with which seed."""
     record = benchmark("faults")
-    made = record["provenance"]
+    made = [row["provenance"] for row in record["rows"]]
+    device, torch = (", ".join(sorted({each[name] for each in made})) for name in ("device", "torch"))
+    commits = ", ".join(dict.fromkeys(short_commit(each["commit"]) for each in made))
+    seeds = ", ".join(sorted({str(row["seed"]) for row in record["rows"]}))
     injected, lost = (sum(row[part] for row in record["rows"]) for part in ("injected", "failures"))
     minutes = sum(row["seconds"] for row in record["rows"]) / 60
     return (
-        f"{injected:,} faults and inputs, {lost} not survived, {minutes:.0f} minutes, seed {record['seed']}; "
-        f"{made['device']}, torch {made['torch']}, commit {short_commit(made['commit'])}."
+        f"{injected:,} faults and inputs, {lost} not survived, {minutes:.0f} minutes, seed {seeds}; "
+        f"{device}, torch {torch}, commit {commits}."
     )
