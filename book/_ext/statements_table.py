@@ -7,9 +7,13 @@ Pages print their statements with ``nclib.chapters.conclusions``, whose outputs 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from jupyter_cache import get_cache
@@ -17,8 +21,7 @@ from nbformat import NotebookNode
 
 from nclib.chapters.conclusions import collected
 
-COLUMNS = ("page", "statement", "data", "effect", "95 % interval", "has to exceed", "n", "seeds", "p (Holm)")
-COLUMNS += ("verdict",)
+COLUMNS = ("data", "verdict", "effect", "95 % interval", "n", "seeds", "p (Holm)")
 
 
 class StatementsTable(Directive):
@@ -27,8 +30,7 @@ class StatementsTable(Directive):
         rows = collected(executed(Path(app.config.nb_execution_cache_path), Path(app.srcdir)))
         if not rows:
             return [nodes.paragraph(text="No page has been executed yet; make book executes them.")]
-        table = html_table(rows)
-        return [nodes.raw("", table, format="html")]
+        return [nodes.raw("", html_of(rows), format="html")]
 
 
 def executed(cache_path: Path, root: Path) -> Iterator[tuple[str, NotebookNode]]:
@@ -39,20 +41,24 @@ def executed(cache_path: Path, root: Path) -> Iterator[tuple[str, NotebookNode]]
         yield Path(record.uri).stem, cache.get_cache_bundle(record.pk).nb
 
 
-def html_table(rows: list[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    cells = [dict(zip(COLUMNS, cells_of(row), strict=True)) for row in rows]
-    with pd.option_context("display.max_colwidth", None):
-        return pd.DataFrame(cells).to_html(index=False, classes="claims", border=0)
+def html_of(rows: list[dict[str, Any]]) -> str:
+    """A table for each statement, in the order of pages."""
+    parts = []
+    for page, of_page in groupby(rows, itemgetter("page")):
+        parts.append(f"<h2>{escape(page.replace('_', ' '))}</h2>")
+        for _, of_statement in groupby(of_page, itemgetter("statement")):
+            cases = list(of_statement)
+            effect = f"Effect: {cases[0]['effect']}; has to exceed {cases[0]['above']:.3g}."
+            parts.append(f"<p><strong>{escape(cases[0]['statement'])}.</strong> {escape(effect)}</p>")
+            table = pd.DataFrame([dict(zip(COLUMNS, cells_of(case), strict=True)) for case in cases])
+            parts.append(table.to_html(index=False, classes="claims", border=0))
+    return "\n".join(parts)
 
 
 def cells_of(row: dict[str, Any]) -> tuple:
     interval = "-" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
     p = "-" if row["p"] is None else f"{row['p']:.2g}"
-    effect = f"{row['effect']}: {row['value']:.3g}"
-    start = (row["page"].replace("_", " "), row["statement"], row["data"], effect, interval)
-    return (*start, f"{row['above']:.3g}", f"{row['n']:,}", row["seeds"], p, row["verdict"])
+    return (row["data"], row["verdict"], f"{row['value']:.3g}", interval, f"{row['n']:,}", row["seeds"], p)
 
 
 def setup(app) -> dict[str, bool]:
