@@ -115,7 +115,7 @@ def execute(path: str, parameters: list[list[str]]) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    from nclib.notebook import read_value
+    from nclib.notebook import kernel_config, kernel_folder, read_value
 
     notebook = nbformat.read(path, as_version=4)
     at = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
@@ -126,7 +126,9 @@ def execute(path: str, parameters: list[list[str]]) -> None:
     notebook.cells[at + 1 : at + 2] = [*cells, notebook.cells[at + 1], nbformat.v4.new_code_cell(watch)]
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
     limits = {"timeout": 1200, "startup_timeout": 600}  # seconds, on a busy machine
-    NotebookClient(notebook, kernel_name="python3", resources=resources, **limits).execute()
+    with kernel_folder() as folder:
+        config = kernel_config(folder)
+        NotebookClient(notebook, kernel_name="python3", resources=resources, config=config, **limits).execute()
 
 
 def read(file: Path) -> list[dict]:
