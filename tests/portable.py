@@ -125,10 +125,10 @@ def execute(path: str, parameters: list[list[str]]) -> None:
     # after the cell that checks the parameters, which sets the number of threads before torch is imported
     notebook.cells[at + 1 : at + 2] = [*cells, notebook.cells[at + 1], nbformat.v4.new_code_cell(watch)]
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    limits = {"timeout": 1200, "startup_timeout": 600}  # seconds, on a busy machine
+    options = {"timeout": 1200, "startup_timeout": 600}  # seconds, on a busy machine
     with kernel_folder() as folder:
-        config = kernel_config(folder)
-        NotebookClient(notebook, kernel_name="python3", resources=resources, config=config, **limits).execute()
+        options["config"] = kernel_config(folder)
+        NotebookClient(notebook, kernel_name="python3", resources=resources, **options).execute()
 
 
 def read(file: Path) -> list[dict]:
