@@ -66,3 +66,11 @@ def test_workflows_may_read_only_but_for_the_job_that_publishes(path):
             {"pages": "write", "id-token": "write"} if name == "pages" else {}
         )
         assert job["timeout-minutes"] <= 240
+
+
+def test_actions_are_pinned_to_commits():
+    """A tag can be moved to other code, a commit cannot; the comment says which version it is."""
+    lines = [line for path in WORKFLOWS for line in path.read_text(encoding="utf-8").splitlines()]
+    used = [line.partition("uses:")[2].strip() for line in lines if "uses:" in line]
+    assert len(used) > 4
+    assert [action for action in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)] == []
