@@ -195,9 +195,9 @@ class TestTheory:
             assert rows["ratio"].mean() == pytest.approx(expected, rel=0.05)
 
     def test_longer_training_is_a_smaller_start(self):
-        long = two_layer.sweep([0.2], [0.2], range(4), margin=20.0)["ratio"]
-        small = two_layer.sweep([0.2], [0.05], range(4), margin=5.0)["ratio"]
-        assert long.to_numpy() == pytest.approx(small.to_numpy(), rel=0.02)  # worst of 200 seeds 0.0101
+        long = two_layer.sweep([0.2], [0.1], range(4), margin=20.0)["ratio"]
+        small = two_layer.sweep([0.2], [0.025], range(4), margin=5.0)["ratio"]
+        assert long.to_numpy() == pytest.approx(small.to_numpy(), rel=0.02)  # worst of 200 seeds 0.0075
 
     def test_weight_decay_forgets_the_start(self):
         table = two_layer.decay_sweep([0.3, -0.2], [0.0, 0.03], [100, 200], range(8), width=512)
