@@ -212,10 +212,11 @@ def left_over(place: Path) -> str | None:
 # Faults in the file layer
 
 
-def failing(at: int, fault: Callable[[str], bool], place: Path) -> Callable[[], None]:
-    """Make the ``at``-th call of the file layer fail, and further ones as long as ``fault`` says so.
+def failing(at: int, fault: Callable[[str, bool, tuple], None], place: Path) -> Callable[[], None]:
+    """Hand the ``at``-th call of the file layer and all further ones to ``fault``.
 
-    ``fault(name)`` kills, raises, or lets the call pass. Calls about files outside of ``place`` do not count.
+    ``fault(name, whether it is the first, arguments)`` kills, raises, or lets the call pass. Calls about
+    files outside of ``place`` do not count.
     """
     count = 0
 

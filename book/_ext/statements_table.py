@@ -27,13 +27,13 @@ COLUMNS = ("data", "verdict", "effect", "95 % interval", "n", "seeds", "p (Holm)
 class StatementsTable(Directive):
     def run(self) -> list[nodes.Node]:
         app = self.state.document.settings.env.app
-        rows = collected(executed(Path(app.config.nb_execution_cache_path), Path(app.srcdir)))
+        rows = collected(executed(Path(app.config.nb_execution_cache_path)))
         if not rows:
             return [nodes.paragraph(text="No page has been executed yet; make book executes them.")]
         return [nodes.raw("", html_of(rows), format="html")]
 
 
-def executed(cache_path: Path, root: Path) -> Iterator[tuple[str, NotebookNode]]:
+def executed(cache_path: Path) -> Iterator[tuple[str, NotebookNode]]:
     """Names and executed notebooks of all pages, in the order of their names."""
     cache = get_cache(str(cache_path))
     records = sorted(cache.list_cache_records(), key=lambda record: Path(record.uri).name)

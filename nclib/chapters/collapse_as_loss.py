@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
@@ -35,7 +35,6 @@ NORMALISED = {
     for l2 in (False, True)
 }
 
-CLOSE = 0.02  # of accuracy: what "nearly as accurate" allows
 BURIED = 0.1  # of accuracy: how far a probe has to be above k-means
 
 

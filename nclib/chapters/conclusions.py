@@ -26,6 +26,7 @@ from scipy import stats
 from nclib.chapters.statistics import holm, interval
 
 SIGNIFICANT = 0.05
+CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
 
@@ -155,9 +156,12 @@ def verdict(row: dict[str, Any]) -> str:
 def beginning(verdicts: Sequence[str]) -> str:
     """How a sentence begins, so that it does not claim more than its cases show."""
     kinds = set(verdicts)
+    if kinds == {"holds"}:
+        return ""
+    if kinds == {"observed"}:
+        return "Observed: "
     if kinds <= set(GOOD):
-        several = "Holds where there are several seeds, observed elsewhere: "
-        return {1: "" if "holds" in kinds else "Observed: "}.get(len(kinds), several)
+        return "Holds where there are several seeds, observed elsewhere: "
     if kinds & set(GOOD):
         return "Holds in part: " if "holds" in kinds else "Observed in part: "
     if "undecided" in kinds:

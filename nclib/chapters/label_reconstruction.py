@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
 from nclib.chapters.tables import LARGER
@@ -25,7 +25,6 @@ from nclib.runs.run import Run
 
 RELEASED = (*LARGER, "fashion-narrow-cross-entropy-*")
 ABOVE_CHANCE = 0.1  # reconstruction accuracy; bounds are our choice, one for all data
-CLOSE = 0.02  # two test accuracies
 Results = Mapping[str, Any]  # of ``nclib.runs.evaluation.results``
 
 

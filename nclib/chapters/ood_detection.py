@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.detection import LABELLINGS
@@ -28,7 +28,6 @@ SCORE_NAMES = {
 }
 LABEL_NAMES = {"labels of training": "training labels", "labels found again": "pseudo-labels"}
 
-CLOSE = 0.02  # of AUROC: what "about as well" allows
 OF_MEANS = ("nearest-mean", "gaussian")  # for the statements about labels, after earlier runs were seen
 LABEL_FREE = "knn"  # and for those about networks
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.measures.distances import sibling_pairs
@@ -238,7 +238,6 @@ def order_sentence(table: pd.DataFrame) -> str:
 
 AT_THE_LIMIT = 0.1  # relative error of one network; the bounds are our choice
 STEEP = 1.5  # power of the margin; the proposition says 2
-CLOSE = 0.02  # two accuracies
 RIGHT, FAILS, OFTEN = 0.95, 0.75, 0.1  # of the probe, of 2-means, how often the two meet
 
 

@@ -133,10 +133,10 @@ def _compare(path: Path, entry: dict[str, Any]) -> None:
     if not path.is_file():
         raise Damaged(f"{path.name} is missing")
     with storage_errors(path, "read"):
-        size, digest = path.stat().st_size, sha256(path)
+        size = path.stat().st_size
     if size != entry["bytes"]:
         raise Damaged(f"{path.name} has {size} bytes instead of {entry['bytes']}")
-    if digest != entry["sha256"]:
+    if sha256(path) != entry["sha256"]:
         raise Damaged(f"{path.name} has a changed content (its SHA-256 is not that of the manifest)")
 
 
