@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from nclib.chapters import conclusions, long_runs
 from nclib.chapters.figures import alt_text
 from nclib.data.grouping import Grouping
+from nclib.measures.moments import Moments
 
 
 def run(seed: int, joined: bool = True, terminal: int | None = 4):
@@ -107,3 +109,42 @@ def test_statements_change_with_the_runs():
     assert verdicts(0.94, 0.97) == ["observed", "not observed"]
     assert verdicts(0.70, 0.97) == ["not observed", "not observed"]
     assert long_runs.statements({"ten labels": [run(0, joined=False)]}) == []
+
+
+def measured_run(gaps: list[float], seed: int = 0):
+    """A stand-in for a run: two super-classes of two classes that lie ``gap`` apart at epochs 0, 1, ..."""
+    rng, group = np.random.default_rng(seed), torch.tensor([0, 0, 1, 1])
+    labels = torch.arange(400) % 4
+    moments = []
+    for gap in gaps:
+        h = torch.from_numpy(rng.normal(size=(400, 3)))
+        h[:, 0] += 10.0 * group[labels] + gap * (labels % 2)
+        moments.append(Moments.of(h, labels))
+    return SimpleNamespace(
+        grouping=Grouping(group, tuple("abcd"), tuple("xy")),
+        measured_epochs=list(range(len(gaps))),
+        history=[{"epoch": e, "train_accuracy": 1.0 if e >= 2 else 0.5} for e in range(len(gaps))],
+        moments=lambda split, epoch: moments[epoch],
+    )
+
+
+def test_milestones_are_start_peak_terminal_phase_and_end():
+    table = long_runs.milestones_table({"x": [measured_run([0.0, 4.0, 2.0, 1.0])]})
+    assert list(table["epoch"]) == ["0", "1", "2", "3"]
+    for gap, share in zip([4.0, 2.0, 1.0], table["explained, test"][1:], strict=True):
+        # between: gap^2 / 4 of a total that adds 3 from noise; a share of 200 samples is off by 0.05 at most
+        assert abs(float(share) - gap**2 / (gap**2 + 12)) < 0.1
+    assert list(table["p"][1:3]) == ["< 1e-06"] * 2
+
+
+def test_milestones_see_nothing_where_there_is_nothing():
+    """Least p of 40 draws, two super-classes and one split each; the median is near one half."""
+    tables = [long_runs.milestones_table({"x": [measured_run([0.0], seed)]}) for seed in range(40)]
+    p = [float(table["p"].iloc[0]) for table in tables]
+    assert np.median(p) > 0.25 and min(p) > 1e-4
+
+
+def test_milestones_say_what_was_not_reached():
+    table = long_runs.milestones_table({"x": [measured_run([0.0, 1.0])], "y": [measured_run([1.0] * 4)]})
+    assert table.loc[("x", "99.9% of train"), "seeds"] == "0 of 1"
+    assert table.loc[("x", "99.9% of train"), "explained, test"] == "-"

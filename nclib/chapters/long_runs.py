@@ -14,11 +14,20 @@ from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import described, theme
-from nclib.chapters.statistics import over_seeds
+from nclib.chapters.statistics import holm, over_seeds
 from nclib.chapters.tables import short_commit
-from nclib.runs.evaluation import METHOD_NAMES, TERMINAL_ACCURACY, fine_per_coarse, terminal_epoch
+from nclib.measures.significance import explained_variance_null
+from nclib.runs.evaluation import (
+    METHOD_NAMES,
+    TERMINAL_ACCURACY,
+    coarse_nc1,
+    fine_per_coarse,
+    mean_explained_variance,
+    terminal_epoch,
+)
 from nclib.runs.queue import Job, read_queue
 from nclib.runs.released import ReleasedRun, released_runs
+from nclib.runs.run import Run
 
 QUEUE = "evidence"
 PANELS = {  # measure: title, scale of its axis
@@ -29,6 +38,7 @@ PANELS = {  # measure: title, scale of its axis
 }
 PROBED = "tsne-kmeans"  # whose pseudo-labels a probe is trained on: the way of the paper's 93 %
 TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
+SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
 STYLES = {"train": "-", "test": "--"}
 
 
@@ -108,6 +118,57 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
         ) + f" of {runs[0].config.epochs}"
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
+
+
+def milestones_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Explained variance and its null at the start, at the peak, at 99.9 % train accuracy and at the end.
+
+    "explained" is the mean over super-classes and seeds, with the lowest and the highest seed in brackets;
+    "by chance", the largest mean share of a split and seed that equal means exceed in one of twenty cases;
+    p, the largest of all super-classes, splits and seeds, adjusted for the number of super-classes (Holm).
+    Peaks are those of test.
+    """
+    rows = []
+    for name, runs in runs_of.items():
+        if max(fine_per_coarse(runs[0])) == 1:
+            continue  # trained on its fine classes: nothing is inside them
+        when = {
+            "start": [run.measured_epochs[0] for run in runs],
+            "peak": [_peak(run) for run in runs],
+            f"{TERMINAL_ACCURACY:.1%} of train": [terminal_epoch([run]) for run in runs],
+            "end": [run.measured_epochs[-1] for run in runs],
+        }
+        rows += [{"runs": name, "when": title} | _milestone(runs, epochs) for title, epochs in when.items()]
+    table = pd.DataFrame(rows, columns=None if rows else ["runs", "when"])
+    return table.set_index(["runs", "when"]).fillna("-")
+
+
+def _peak(run: Run) -> int:
+    return max(run.measured_epochs, key=lambda epoch: mean_explained_variance(run, "test", epoch))
+
+
+def _milestone(runs: Sequence[Run], epochs: Sequence[int | None]) -> dict[str, str]:
+    """A row of ``milestones_table``, from the runs that reached it."""
+    reached = [(run, epoch) for run, epoch in zip(runs, epochs, strict=True) if epoch is not None]
+    row = {"seeds": f"{len(reached)} of {len(runs)}"}
+    if not reached:
+        return row
+    row["epoch"] = over_seeds((epoch for _, epoch in reached), "{:.0f}")
+    row["NC1, train"] = over_seeds((coarse_nc1(run, "train", epoch) for run, epoch in reached), "{:.2g}")
+    tests = {
+        split: [
+            explained_variance_null(run.moments(split, epoch), run.grouping.fine_to_coarse)
+            for run, epoch in reached
+        ]
+        for split in STYLES
+    }
+    for split, of_split in tests.items():
+        row[f"explained, {split}"] = over_seeds((float(t.share.nanmean()) for t in of_split), "{:.2f}")
+    everything = [test for of_split in tests.values() for test in of_split]
+    row["by chance"] = f"< {max(float(test.null.nanmean()) for test in everything):.1g}"
+    p = max(p for test in everything for p in holm(test.p[test.p.isfinite()].tolist()))
+    row["p"] = f"{p:.1g}" if p >= SMALLEST_P else f"< {SMALLEST_P:g}"
+    return row
 
 
 def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
