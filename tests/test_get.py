@@ -272,6 +272,13 @@ def test_small_networks_share_a_gpu(monkeypatch):
     assert get.processes_at_once([narrow], cuda) == 4
 
 
+@pytest.mark.parametrize("value", ["garbage", "0", "-1", "2.5", "²"])
+def test_a_wrong_number_of_processes_is_named(monkeypatch, value):
+    monkeypatch.setenv("NCLIB_PROCESSES", value)
+    with pytest.raises(ConfigError, match="NCLIB_PROCESSES"):
+        get.processes_at_once([RunConfig(width=16)], torch.device("cpu"))
+
+
 def test_what_another_process_trains_comes_last(home, monkeypatch):
     configs = [recipe_config("digits", lr=lr) for lr in (0.1, 0.2, 0.3)]
     trained = []

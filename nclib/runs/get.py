@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from nclib.config import RunConfig, recipe_config
-from nclib.errors import StoreError, TrainingError
+from nclib.errors import ConfigError, StoreError, TrainingError
 from nclib.networks.features import feature_tensors
 from nclib.runs.provenance import provenance
 from nclib.runs.released import find_released, released_runs
@@ -155,9 +155,16 @@ def processes_at_once(configs: Sequence[RunConfig], device: torch.device) -> int
     measures two runs at once on either; the number for CUDA is an assumption, not yet measured.
     ``NCLIB_PROCESSES`` says otherwise for a CPU: a book build, which fills the processors with chapters,
     trains in the chapters themselves, for a process of its own costs as much as three runs of digits.
+
+    Raises
+    ------
+    ConfigError : an ``NCLIB_PROCESSES`` that is no whole number above 0.
     """
     if device.type != "cuda":
-        return int(os.environ.get("NCLIB_PROCESSES", 0)) or os.cpu_count() or 1
+        chosen = os.environ.get("NCLIB_PROCESSES") or str(os.cpu_count() or 1)
+        if not (chosen.isascii() and chosen.isdigit() and int(chosen) > 0):
+            raise ConfigError(f"NCLIB_PROCESSES={chosen!r}: set it to a whole number from 1 on, or unset it")
+        return int(chosen)
     small = (config.arch == "mlp" or config.width < FILLS_A_GPU for config in configs)
     return 4 if all(small) else 1
 
