@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 PYTHON ?=
 python := .venv/bin/python
 
-.PHONY: help book test portable faults notebooks bench lint clean lock
+.PHONY: help book browser pdf test portable faults notebooks bench lint clean lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -19,6 +19,12 @@ help: ## list these targets
 
 book: .venv/.installed ## build the book, executing the notebooks that changed; warnings are errors
 	@$(python) book/build.py
+
+browser: .venv/.installed ## check the built pages in Chromium: errors, links, accessibility, sizes
+	@$(python) book/browser
+
+pdf: .venv/.installed ## print the built book into one PDF, with Chromium
+	@$(python) book/pdf.py
 
 test: .venv/.installed ## run the whole test suite
 	@$(python) -m pytest

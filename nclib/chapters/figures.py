@@ -4,13 +4,17 @@ Each figure function returns its Axes, leaves its alt text on them, and draws in
 settings are the reader's own before and after.
 
     show(embeddings_figure(points, fine, grouping), caption="...")
+
+A figure is an SVG drawing in the page. Its writing, axes and empty markers take the page's colours, so that
+it reads well on a light and on a dark page; what shows data keeps its own.
 """
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import html
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import fill
@@ -19,22 +23,41 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from nclib.data.grouping import Grouping
 
 PALETTE = "colorblind"
-DPI = 120
+WIDTH = 9  # inches, at most: 864 pixels, which a page has room for on a wide screen
+FONT_SCALE = 0.85  # of seaborn's sizes; the smallest writing is 7 points, or 9.3 pixels
+DPI = 192  # of what is drawn as pixels: two for each of the page
+MOST_POINTS = 400  # of one scatter; more become pixels, as heatmaps do
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
+INK, LINE, SHADE = "#262627", "#cccccd", "#e0e0e1"  # writing, axes and grid, parts of a panel set off
+PAGE_COLOURS = {  # of a page; the ones above where it names none
+    INK: "currentColor",
+    LINE: f"var(--figure-line, {LINE})",
+    SHADE: f"var(--figure-shade, {SHADE})",
+}
+PAPER = "var(--figure-paper, #ffffff)"
+THEME = {
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.edgecolor": LINE, "grid.color": LINE, "figure.facecolor": "none", "axes.facecolor": "none",
+    "legend.facecolor": "white", "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # equally wide, as writing is measured here
+    "svg.hashsalt": "nclib",
+}  # fmt: skip
 
 
 @contextmanager
 def theme() -> Iterator[None]:
     """The look of the book's figures, as a context or as a decorator of what draws them."""
     with plt.rc_context():
-        sns.set_theme(style="whitegrid", palette=PALETTE, color_codes=False)
+        sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=FONT_SCALE, color_codes=False, rc=THEME)
         yield
 
 
@@ -42,17 +65,48 @@ def show(axes: Axes, caption: str) -> None:
     """Display a figure with its alt text and a caption, then close it."""
     from IPython.display import HTML, display
 
-    buffer = io.BytesIO()
-    with theme():  # ticks are made when they are needed
-        axes.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    drawing = svg(axes.figure, alt_text(axes))
     plt.close(axes.figure)
-    image = base64.b64encode(buffer.getvalue()).decode()
-    display(
-        HTML(
-            f'<figure class="nclib"><img src="data:image/png;base64,{image}" '
-            f'alt="{html.escape(alt_text(axes))}"><figcaption>{html.escape(caption)}</figcaption></figure>'
-        )
-    )
+    display(HTML(f'<figure class="nclib">{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>'))
+
+
+def svg(figure: Figure, text: str) -> str:
+    """A figure as an SVG element that ``text`` describes, at most ``WIDTH`` wide, in the page's colours."""
+    width, height = figure.get_size_inches()
+    if width > WIDTH:
+        figure.set_size_inches(WIDTH, height)
+    for drawn in figure.findobj(lambda artist: isinstance(artist, PathCollection | QuadMesh)):
+        drawn.set_rasterized(isinstance(drawn, QuadMesh) or len(drawn.get_offsets()) > MOST_POINTS)
+    buffer = io.StringIO()
+    with theme():  # ticks are made when they are needed
+        figure.savefig(buffer, format="svg", dpi=DPI, bbox_inches="tight", metadata={"Date": None})
+    drawing = buffer.getvalue().partition("<svg ")[2]
+    for part in ("metadata", "style"):  # in a page a style would be of all its elements
+        drawing = re.sub(rf"\s*<{part}\b.*?</{part}>", "", drawing, flags=re.DOTALL)
+    about = f'role="img" aria-label="{html.escape(text)}" style="stroke-linejoin: round"'
+    return f"<svg {about} {_own_names(_in_page_colours(drawing))}"
+
+
+def _in_page_colours(drawing: str) -> str:
+    """The drawing with the colours of ``THEME`` left to the page; white stays white in writing only."""
+    for colour, of_page in PAGE_COLOURS.items():
+        drawing = drawing.replace(colour, of_page)
+    shape = r'(<(?:path|use|rect)\b[^>]*?style="[^"]*?(?:fill|stroke): )#ffffff'
+    return re.sub(shape, rf"\g<1>{PAPER}", drawing)
+
+
+def _rounded(drawing: str) -> str:
+    """The drawing with lengths to a hundredth of a point."""
+    lengths = r'(?<= )(?:d|x|y|transform)="[^"]*"'
+    return re.sub(lengths, lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawing)
+
+
+def _own_names(drawing: str) -> str:
+    """The drawing with those ids only that it refers to, and none that another figure of the page has."""
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', drawing))
+    own = hashlib.sha256(drawing.encode()).hexdigest()[:8]
+    drawing = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", drawing)
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>f{own}-", drawing)
 
 
 def alt_text(axes: Axes) -> str:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import MARKERS, by_super_class, described, draw_edges, theme
+from nclib.chapters.figures import INK, MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
 from nclib.chapters.tables import LARGER
 from nclib.data.grouping import Grouping
@@ -195,7 +195,7 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     axes.set(xlim=(None, 1.01), xlabel="reconstruction accuracy, train")
     axes.set_title("Fine labels reconstructed by clustering inside super-classes (dotted: chance)")
     keys = [plt.Line2D([], [], marker=MARKERS[n], color=f"C{n}", ls="") for n in range(len(METHOD_NAMES))]
-    keys.append(plt.Line2D([], [], marker="o", color="0.3", mfc="none", ls=""))
+    keys.append(plt.Line2D([], [], marker="o", color=INK, mfc="none", ls=""))
     names = [*METHOD_NAMES.values(), "hollow: pixels"]
     axes.legend(keys, names, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     return described(axes, f"Reconstruction accuracy on train. {'; '.join(words)}.")

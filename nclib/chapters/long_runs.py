@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import described, theme
+from nclib.chapters.figures import SHADE, described, theme
 from nclib.chapters.statistics import holm, over_seeds
 from nclib.chapters.tables import short_commit
 from nclib.measures.significance import explained_variance_null
@@ -268,7 +268,7 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
                 at, value = ([row[key] for row in rows] for key in ("epoch", name))
                 panel.plot(at, value, line, color=f"C{colour}", marker=".", label=label)
         if begin is not None:
-            panel.axvspan(begin, 1.02 * last, color="0.88", lw=0, zorder=0)
+            panel.axvspan(begin, 1.02 * last, color=SHADE, lw=0, zorder=0)
         panel.set_title(heading, fontsize="medium")
         panel.set(xlabel="epoch (0: at initialisation)", xlim=(0, 1.02 * last), yscale=scale)
         if scale == "linear":

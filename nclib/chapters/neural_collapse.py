@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import described, theme
+from nclib.chapters.figures import SHADE, described, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.runs.evaluation import TERMINAL_ACCURACY
 
@@ -214,7 +214,7 @@ def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str 
     right = 1.15 * epochs[-1]
     for panel, (name, measure) in zip(panels.flat, COLLAPSE_PANELS.items(), strict=False):
         if begin is not None:
-            panel.axvspan(begin, right, color="0.88", lw=0)
+            panel.axvspan(begin, right, color=SHADE, lw=0)
         for rows in of_seeds:
             _collapse_lines(panel, rows, measure)
         panel.set_title(name, fontsize="medium")
@@ -265,5 +265,5 @@ def _collapse_legend(panel: Axes, begin: int | None) -> None:
         for name, (color, style) in COLLAPSE_STYLES.items()
     ]
     if begin is not None:
-        handles.append(plt.Rectangle((0, 0), 1, 1, color="0.88", label=f"terminal phase, from epoch {begin}"))
+        handles.append(plt.Rectangle((0, 0), 1, 1, color=SHADE, label=f"terminal phase, from epoch {begin}"))
     panel.legend(handles=handles, loc="center", frameon=False)

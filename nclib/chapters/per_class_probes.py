@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from nclib.chapters import statistics
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
+from nclib.chapters.figures import INK, MARKERS, described, stacked_panels, theme
 from nclib.measures.distances import distances_of, msdr_of
 from nclib.measures.probe import linear_probe
 from nclib.networks.features import FeatureSet
@@ -473,5 +473,5 @@ def _regression(panel: Axes, x: pd.Series, y: pd.Series) -> None:
     """Least-squares line of some points, its 95 % interval as a band."""
     at = np.linspace(x.min(), x.max(), 101)
     height, half = regression_band(x, y, at)
-    panel.plot(at, height, color="0.3", lw=1)
+    panel.plot(at, height, color=INK, lw=1)
     panel.fill_between(at, height - half, height + half, color="0.5", alpha=0.15, lw=0)

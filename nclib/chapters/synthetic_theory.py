@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import MARKERS, described, theme
+from nclib.chapters.figures import INK, MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
 from nclib.measures.distances import sibling_pairs
 from nclib.measures.moments import Moments
@@ -90,7 +90,7 @@ def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: fl
             panel.annotate("", point, (0, 0), arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "k"})
             panel.annotate(rf"$\mu_{k + 1}$", 1.15 * point, ha="center", va="center", fontsize="large")
             across = np.array([-point[1], point[0]])
-            panel.axline((0, 0), across, color="k", lw=0.7, ls=":")  # where w . mu_k = 0
+            panel.axline((0, 0), across, color=INK, lw=0.7, ls=":")  # where w . mu_k = 0
         panel.set(title=rf"$\rho = {rho:g}$", aspect="equal", xlabel="first coordinate of the plane")
     panels[0, 0].set_ylabel("second coordinate of the plane")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -331,7 +331,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
     _, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     below, above = np.linspace(-0.9, 0, 91), np.linspace(0.01, 0.9, 90)
     axes.plot(
-        below, [two_layer.limit_ratio(rho) for rho in below], color="0.2", label=r"limit, $\rho \leq 0$"
+        below, [two_layer.limit_ratio(rho) for rho in below], color=INK, label=r"limit, $\rho \leq 0$"
     )
     for number, (eps, rows) in enumerate(table.groupby("eps", sort=False)):
         law = np.array([two_layer.collapsed_ratio(rho, eps) for rho in above])

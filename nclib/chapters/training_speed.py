@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from scipy.stats import ttest_ind
 
 from nclib.chapters.benchmarks import benchmark
-from nclib.chapters.figures import described, theme
+from nclib.chapters.figures import INK, described, theme
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import short_commit
 
@@ -149,7 +149,7 @@ def loops_figure(record: Mapping[str, Any]) -> Axes:
     ends = np.array([(row["lowest"], row["highest"]) for row in rows]).T
     names = [row["variant"] for row in rows]
     colors = ["C0", *["0.7"] * (len(rows) - 2), "C1"]
-    axes.barh(names, middle, xerr=abs(ends - middle), color=colors, ecolor="0.3")
+    axes.barh(names, middle, xerr=abs(ends - middle), color=colors, ecolor=INK)
     axes.invert_yaxis()
     axes.set_xlabel("training images per second")
     axes.set_title(f"nclib trains {record['rows'][1]['ratio']:.1f} times as fast as the copied loop")
