@@ -61,3 +61,24 @@ def test_a_random_start_depends_on_the_seed_and_keeps_neighbours():
 def test_refuses_an_unknown_start():
     with pytest.raises(ValueError, match="'origin'; choose one of pca, random"):
         tsne(np.eye(8), initialization="origin")
+
+
+def test_a_start_in_the_plane_keeps_the_arrangement():
+    h, y = two_clusters()
+    first = tsne(h)
+    turned = first @ np.array([[0.0, 1.0], [-1.0, 0.0]])  # by a quarter
+    after = tsne(h, initialization=turned)
+
+    def axis(points):
+        gap = points[y == 1].mean(axis=0) - points[y == 0].mean(axis=0)
+        return gap / np.linalg.norm(gap)
+
+    assert axis(after) @ axis(turned) > 0.9
+    assert abs(axis(after) @ axis(first)) < 0.4
+    np.testing.assert_array_equal(tsne(h, initialization=turned * 1024), after)
+
+
+@pytest.mark.parametrize("start", [np.zeros((119, 2)), np.zeros((120, 3)), np.full((120, 2), np.nan)])
+def test_refuses_a_start_that_does_not_fit(start):
+    with pytest.raises(ValueError, match="initialization"):
+        tsne(two_clusters()[0], initialization=start)

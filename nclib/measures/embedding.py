@@ -9,10 +9,13 @@ from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_whole
 
 STARTS = ("pca", "random")
 FEWEST = 5  # samples; with fewer no perplexity above one is left
+SPREAD = 1e-4  # standard deviation of a start, below which early forces are attractive
 GRID_FROM = 8_000  # samples from which forces on a grid are cheaper than a tree's
 
 
-def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: str = "pca") -> np.ndarray:
+def tsne(
+    h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: str | np.ndarray = "pca"
+) -> np.ndarray:
     """Embed features in the plane.
 
     Parameters
@@ -20,7 +23,8 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
     h : (N, D) features.
     perplexity : effective number of neighbours, lowered to (N - 1) / 3 where that is less.
     seed : of the neighbour search, and of a random start.
-    initialization : where points start: "pca", the principal components, or "random".
+    initialization : where points start: "pca", the principal components; "random"; or (N, 2) coordinates, of
+        which t-SNE takes the arrangement and not the scale, such as the embedding of an earlier epoch.
 
     Returns
     -------
@@ -29,7 +33,7 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
     Raises
     ------
     ValueError : features that are not finite, fewer than five samples, all samples equal (to the
-        precision of squared distances), a perplexity below 1, or an unknown start.
+        precision of squared distances), a perplexity below 1, an unknown start, or one of another shape.
 
     Notes
     -----
@@ -39,7 +43,7 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
     """
     from openTSNE import TSNE  # not needed to train and to measure, so not to import nclib either
 
-    if initialization not in STARTS:
+    if isinstance(initialization, str) and initialization not in STARTS:
         raise ValueError(f"unknown initialization {initialization!r}; choose one of {', '.join(STARTS)}")
     if not perplexity >= 1:
         raise ValueError(f"perplexity={perplexity!r}: expected 1 neighbour or more, for example 30")
@@ -50,6 +54,8 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
     if not (h - h[0]).square().any():
         raise ValueError(f"t-SNE needs samples that differ; all {len(h)} are equal")
     h = h - h.mean(dim=0)
+    if not isinstance(initialization, str):
+        initialization = _start(initialization, len(h))
     embedding = TSNE(
         perplexity=min(perplexity, (len(h) - 1) / 3),
         initialization=initialization,
@@ -58,3 +64,12 @@ def tsne(h: ArrayLike, perplexity: float = 30, seed: int = 0, initialization: st
         random_state=seed,
     ).fit(h.numpy())
     return np.array(embedding, dtype=np.float64)
+
+
+def _start(points: ArrayLike, count: int) -> np.ndarray:
+    """Coordinates to start from, (count, 2): small, as t-SNE wants them, and about the origin."""
+    points = as_features(points, "initialization").to(torch.float64).cpu().numpy()
+    if points.shape != (count, 2):
+        raise ValueError(f"initialization must have shape ({count}, 2); got {points.shape}")
+    points = points - points.mean(axis=0)
+    return points / (points[:, 0].std() or 1) * SPREAD
