@@ -69,6 +69,29 @@ class TestSpaces:
         rows = [int((x == row).all(dim=1).nonzero()[0]) for row in found["pixels"].h]
         assert torch.equal(tiny_run.features("train").h[rows], found["features"].h)
 
+    def test_of_a_released_run_need_no_data_set(self, tiny_run, monkeypatch):
+        kept = {"features": tiny_run.features("test")}
+        run = SimpleNamespace(references=kept)
+        monkeypatch.setattr(baselines, "task", None)
+        assert baselines.spaces(run, "test") == kept
+
+    def test_of_a_part_of_train_are_of_the_same_images(self, tiny_run):
+        """As of a released run, which has features of some of the training images."""
+        rows = baselines.stratified_rows(tiny_run.features("train").fine, 200)
+        some = baselines.of_rows(tiny_run.features("train"), rows)
+        run = SimpleNamespace(config=tiny_run.config, references={}, features=lambda split: some)
+        found = baselines.spaces(run, "train")
+        everything = baselines.spaces(tiny_run, "train")
+        assert len(rows) == 200
+        for name, f in found.items():
+            assert torch.allclose(f.h, everything[name].h[rows], atol=1e-6)
+
+
+def test_stratified_rows_are_those_of_the_images(tiny_run):
+    images = task(tiny_run.config)[0].train
+    rows = baselines.stratified_rows(images.labels, 300)
+    assert torch.equal(images.stratified(300).images, images.images[rows])
+
 
 @pytest.fixture(scope="module")
 def found(tiny_run) -> dict:
@@ -110,7 +133,7 @@ def test_amending_adds_what_a_release_lacked(tiny_run, released, monkeypatch):
     assert amended.results["pixel_distances"] == complete.results["pixel_distances"]
     ours, theirs = (r.results["neighbours"]["test"]["all"] for r in (amended, complete))
     assert ours == pytest.approx(theirs, abs=0.002)  # features were rounded
-    assert "train" not in amended.results["neighbours"]
+    assert amended.results["neighbours"]["train"]["n"] == 1437
     assert amended.results["probe"] == 0.5
     assert amended.results["amended"]["commit"]
     assert np.isfinite(amended.results["pixel_distances"]["train"]).all()

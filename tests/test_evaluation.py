@@ -225,7 +225,7 @@ class TestPictures:
         f, own = features(np.arange(60) % 10), np.zeros((60, 2))
         monkeypatch.setattr(tsne, "spaces", lambda run, split: {"features": f, "pixels": f})
         monkeypatch.setattr(evaluation, "tsne", lambda h, *_: np.ones((len(h), 2)))
-        found = tsne.pictures(SimpleNamespace(feature_splits=("test",), embedding=own))
+        found = tsne.pictures(SimpleNamespace(released=True, embedding=own))
         assert found["features"][1] is own
         assert (found["pixels"][1] == 1).all()
 

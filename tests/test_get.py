@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY
+from sklearn.decomposition import PCA
 
 import nclib
 from nclib.config import RunConfig, recipe_config
+from nclib.data.grouping import task
 from nclib.errors import ConfigError, StoreError
-from nclib.runs import evaluation, get, publish
+from nclib.runs import baselines, evaluation, get, publish
 from nclib.runs.publish import release
 from nclib.runs.released import find_released, released_runs
 from nclib.storage import store
@@ -187,14 +189,37 @@ class TestReleased:
         assert torch.equal(f.fine, true.fine)
         assert torch.equal(f.coarse, true.coarse)
 
+    @pytest.mark.numeric
+    def test_train_features_and_references_are_those_of_the_data(self, published, tiny_run, tiny_config):
+        """Each as the run of the store and the images give it, but for the stated error."""
+        run, (_, images) = find_released(tiny_config), task(tiny_config)[0]
+        rows = baselines.stratified_rows(images.labels, 360)
+        x = PCA(50, random_state=0).fit_transform(images.images.flatten(1) / 255.0)
+        expected = {
+            "train": tiny_run.features("train").h,
+            "untrained": tiny_run.features("test", 0).h[rows],
+            "pixels": torch.as_tensor(x)[rows],
+        }
+        found = run.references | {"train": run.features("train")}
+        assert run.feature_splits == ("train", "test")
+        assert torch.equal(found["features"].h, run.features("test").h[rows])
+        for name, h in expected.items():
+            f = found[name]
+            means = torch.stack([h[f.coarse == c].mean(0) for c in range(5)])
+            spread = (h - means[f.coarse]).square().mean().sqrt()
+            stated = run.results["feature_errors"][name]
+            assert float((f.h - h).abs().max() / spread) <= stated * 1.01 + 1e-4
+            assert 0 < stated < 0.01
+
     def test_features_in_two_bytes(self, published, tiny_run):
-        f = tiny_run.features("test")
+        count = sum(tiny_run.features(split).h.numel() for split in ("train", "test", "test"))
         moments = (tiny_run.folder / "moments.safetensors").stat().st_size
-        assert (published / "arrays.safetensors").stat().st_size < moments + 2.3 * f.h.numel() + 2000
+        others = 50 * 360 * 2 + 10_000  # components of pixels; labels, means, names
+        assert (published / "arrays.safetensors").stat().st_size < moments + 2 * count + others
 
     def test_lacks_are_named_with_the_way_to_get_them(self, published, tiny_config):
         run = find_released(tiny_config)
-        for ask, what in ((lambda: run.features("train"), "train features"), (run.model, "weights")):
+        for ask, what in ((lambda: run.features("test", 0), "features of epoch 0"), (run.model, "weights")):
             with pytest.raises(StoreError, match=rf"tiny holds no {what}.*released=False.*trains it again"):
                 ask()
 

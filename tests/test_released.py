@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nclib import cli
 from nclib.config import recipe_config
@@ -210,6 +211,32 @@ class TestWhatCannotBeReleased:
         parts, error = released_module.encode_features(f)
         assert error == 0
         assert all(np.isfinite(tensor.float().numpy()).all() for tensor in parts.values())
+
+
+class TestAddingFeatures:
+    @pytest.fixture
+    def bare(self, released, tiny_run, tiny_config, monkeypatch):
+        monkeypatch.setattr(evaluation, "results", lambda run, methods: {"probe": 0.5})
+        release(tiny_run, "tiny", with_features=False, with_tsne=False)
+        return find_released(tiny_config)
+
+    def test_leaves_everything_else_as_it_was(self, bare, tiny_run, tiny_config):
+        before, arrays = json.dumps(bare.record), dict(bare.arrays)
+        publish.add_features(bare, tiny_run)
+        run = find_released(tiny_config)
+        added = {
+            name: run.record["results"].pop(name) for name in ("feature_error", "feature_errors", "amended")
+        }
+        assert added["feature_error"] == added["feature_errors"]["test"]
+        assert added["amended"]["commit"]
+        assert json.dumps(run.record) == before
+        assert all(torch.equal(run.arrays[name], tensor) for name, tensor in arrays.items())
+        assert run.feature_splits == ("train", "test")
+
+    def test_of_another_run_are_refused(self, bare, tiny_run, monkeypatch):
+        monkeypatch.setattr(bare, "key", "0" * 64)
+        with pytest.raises(StoreError, match="tiny is run 000000000000; its features are not those of"):
+            publish.add_features(bare, tiny_run)
 
 
 class TestBytes:

@@ -67,8 +67,8 @@ def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 
 def shown_split(run: Run) -> str:
-    """Whose features a page draws: those of train, or of test where a run has no others."""
-    return next(iter(run.feature_splits), "test")
+    """Whose features a page draws: those of train, or of test where a run was released with some of train."""
+    return "test" if run.released else "train"
 
 
 def by_experiment(runs: Iterable[ReleasedRun]) -> dict[str, list[ReleasedRun]]:

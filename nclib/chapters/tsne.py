@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +18,7 @@ from nclib.chapters.tables import SPACES, shown_split
 from nclib.measures.embedding import tsne
 from nclib.measures.neighbours import neighbour_purity
 from nclib.networks.features import FeatureSet
-from nclib.runs.baselines import NEIGHBOURS, spaces
+from nclib.runs.baselines import NEIGHBOURS, of_rows, spaces
 from nclib.runs.evaluation import embedding, tsne_inside
 from nclib.runs.run import Run
 
@@ -83,8 +82,7 @@ def statements(
 
 def of_super_class(f: FeatureSet, coarse: int) -> FeatureSet:
     """The samples of one super-class."""
-    rows = f.coarse == coarse
-    return replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
+    return of_rows(f, f.coarse == coarse)
 
 
 def neighbour_table(

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from nclib.config import RunConfig
+from nclib.data.datasets import ImageSet
 from nclib.data.grouping import task
 from nclib.measures.distances import class_distances
 from nclib.measures.neighbours import neighbour_purity, purity_by_chance
@@ -25,11 +27,28 @@ from nclib.runs.run import Run
 
 NEIGHBOURS = 10
 NEIGHBOUR_SAMPLES = 10_000  # of a split, whose neighbours are looked for among themselves
+PIXEL_COMPONENTS = 50  # principal components of the images, where all pixels would be too many
 
 
 def pixels(images: Tensor) -> Tensor:
     """Images (N, C, H, W) uint8 as vectors of numbers from 0 to 1, (N, C H W) float32."""
     return images.flatten(1).float() / 255
+
+
+def pixel_components(images: Tensor, seed: int = 0) -> np.ndarray:
+    """Principal components of the ``pixels`` of images, (N, 50) or fewer, float32."""
+    x = pixels(images).numpy()  # (N, C H W)
+    return PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
+
+
+def stratified_rows(labels: Tensor, count: int) -> Tensor:
+    """Rows (count,) of the images that ``ImageSet.stratified`` takes, from their labels (N,) alone."""
+    return ImageSet(torch.arange(len(labels)), labels, ()).stratified(count).images
+
+
+def of_rows(f: FeatureSet, rows: Tensor) -> FeatureSet:
+    """Some of the samples, by number or by a mask (N,)."""
+    return replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
 
 
 def pixel_distances(run: Run, split: str) -> Tensor:
@@ -61,16 +80,19 @@ def untrained(run: Run, split: str, rows: slice | Tensor = slice(None)) -> Featu
 def spaces(run: Run, split: str) -> dict[str, FeatureSet]:
     """One split as features, as features at initialisation ("untrained"), and as pixels.
 
-    Of more than ``NEIGHBOUR_SAMPLES`` samples a random choice of so many, the same in all three.
+    Of more than ``NEIGHBOUR_SAMPLES`` samples a random choice of so many, the same in all three. Of test a
+    run that was published with these ``references`` has them; for others the data set is read.
     """
+    if split == "test" and run.references:
+        return dict(run.references)
     f, images = run.features(split), getattr(task(run.config)[0], split)
+    kept = stratified_rows(images.labels, len(f.h))  # a released run has some of train
     rows = np.random.default_rng(0).permutation(len(f.h))[:NEIGHBOUR_SAMPLES]
     rows = torch.as_tensor(np.sort(rows))
-    f = replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
     return {
-        "features": f,
-        "untrained": untrained(run, split, rows),
-        "pixels": replace(f, h=pixels(images.images[rows])),
+        "features": of_rows(f, rows),
+        "untrained": untrained(run, split, kept[rows]),
+        "pixels": replace(of_rows(f, rows), h=pixels(images.images[kept[rows]])),
     }
 
 

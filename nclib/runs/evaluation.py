@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
 from nclib.config import RunConfig
@@ -25,7 +24,7 @@ from nclib.measures.probe import linear_probe
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.measures.variance import explained_variance_of
 from nclib.networks.features import FeatureSet
-from nclib.runs.baselines import pixels
+from nclib.runs.baselines import pixel_components
 from nclib.runs.remember import remembered, remembered_of_data
 from nclib.runs.run import Run
 
@@ -37,7 +36,6 @@ METHOD_NAMES = {
 }
 METHODS = tuple(METHOD_NAMES)
 TERMINAL_ACCURACY = 0.999  # on train
-PIXEL_COMPONENTS = 50  # principal components of the images that are clustered for comparison
 
 
 def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
@@ -143,8 +141,7 @@ def _pixel_accuracy(fields: dict[str, Any], k: int | Sequence[int], method: str,
     """Accuracy of clustering the training images of a configuration's data set and grouping."""
     (images, _), grouping = task(RunConfig(**fields))
     coarse = grouping.coarse(images.labels)
-    x = pixels(images.images).numpy()  # (N, C H W)
-    components = PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
+    components = pixel_components(images.images, seed)
     return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclib.data.grouping import task
 from nclib.errors import StoreError
 from nclib.measures.distances import distances_of
 from nclib.paths import RELEASED
 from nclib.runs import evaluation
-from nclib.runs.baselines import neighbours, pixel_distances
+from nclib.runs.baselines import (
+    neighbours,
+    of_rows,
+    pixel_components,
+    pixel_distances,
+    stratified_rows,
+    untrained,
+)
 from nclib.runs.detection import detection
 from nclib.runs.provenance import provenance
-from nclib.runs.released import EMBEDDING, REPLACED, ReleasedRun, encode_features, in_place
+from nclib.runs.released import (
+    EMBEDDING,
+    REFERENCE_IMAGES,
+    REPLACED,
+    TRAIN_IMAGES,
+    ReleasedRun,
+    encode_features,
+    in_place,
+)
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json, write_tensors
@@ -38,7 +55,7 @@ def release(
     ----------
     run : a run of the store.
     name : of the new folder, for example "cifar10-laptop-seed0".
-    with_features : whether the test features go with it; meant for one run per data set.
+    with_features : whether features go with it, see ``nclib.runs.released``; meant for one run per data set.
     with_tsne : whether t-SNE is computed, to be shown and to be clustered; on large data it takes longer than
         everything else. By default if openTSNE is installed; if it is not, stderr says what is left out.
     with_detection : whether the detection of outliers goes with it, see ``nclib.runs.detection``.
@@ -68,8 +85,9 @@ def release(
         results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()
     results |= _compared(run)
     if with_features:
-        encoded, results["feature_error"] = encode_features(run.features("test"))
+        encoded, errors = _encoded(run)
         arrays |= encoded
+        results |= errors
     record = run.record | {"results": results, "released": provenance(torch.device("cpu"))}
     return _publish(name, arrays, record)
 
@@ -129,6 +147,27 @@ def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Pa
     return folder
 
 
+def add_features(run: ReleasedRun, source: Run) -> None:
+    """Add features to a run that was released without some of them; its other results stay as they are.
+
+    ``results["amended"]`` says when and by which commit.
+
+    Parameters
+    ----------
+    run : a released run.
+    source : the run of the store that it was made from.
+
+    Raises
+    ------
+    StoreError : they are not the same run.
+    """
+    if run.key != source.key:
+        raise StoreError(f"{run.folder.name} is run {run.key[:12]}; its features are not those of {source}")
+    encoded, errors = _encoded(source)
+    results = run.results | errors | {"amended": provenance(torch.device("cpu"))}
+    _publish(run.folder.name, run.arrays | encoded, run.record | {"results": results})
+
+
 def amend(run: ReleasedRun) -> None:
     """Add to a released run what earlier versions did not measure, from the features that it has.
 
@@ -136,6 +175,25 @@ def amend(run: ReleasedRun) -> None:
     """
     results = run.results | _compared(run) | {"amended": provenance(torch.device("cpu"))}
     _publish(run.folder.name, run.arrays, run.record | {"results": results})
+
+
+def _encoded(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Features that are released with a run, encoded, and the results that state their errors."""
+    images = task(run.config)[0].test.images
+    train, test = run.features("train"), run.features("test")
+    rows = stratified_rows(test.fine, REFERENCE_IMAGES)
+    components = torch.as_tensor(pixel_components(images))[rows]
+    sets = {
+        "test": test,
+        "train": of_rows(train, stratified_rows(train.fine, TRAIN_IMAGES)),
+        "untrained": untrained(run, "test", rows),
+        "pixels": replace(of_rows(test, rows), h=components),
+    }
+    arrays, errors = {}, {}
+    for name, f in sets.items():
+        encoded, errors[name] = encode_features(f, name)
+        arrays |= encoded
+    return arrays, {"feature_error": errors["test"], "feature_errors": errors}
 
 
 def _compared(run: Run) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
     book/released/NAME/run.json             format, configuration, provenance, history, results
     book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; t-SNE of the
-                                            test features; for one run a data set, these features
+                                            test features; for one run a data set, features
     book/released/NAME/manifest.json        SHA-256 and length of both
 
-A released run answers the same questions as one in the store, except for train features and weights.
-Its test features are residuals from the coarse-class means, in two bytes each. ``results["feature_error"]``
-is the largest error, in units of the root mean square residual.
+A released run answers the same questions as one in the store, except for weights. Where it has features,
+these are those of all test images and of ``TRAIN_IMAGES`` of train, at the end of training, and
+``references``: ``REFERENCE_IMAGES`` of test at initialisation, and as principal components of their pixels.
+With these a page needs no data set. Runs of earlier releases have test features only.
+
+All are residuals from the coarse-class means, in two bytes each. ``results["feature_errors"]`` has the
+largest error of each, in units of the root mean square residual; ``results["feature_error"]`` that of test.
 """
 
 from __future__ import annotations
@@ -33,11 +37,14 @@ from nclib.errors import NclibError, StoreError
 from nclib.networks.features import FeatureSet
 from nclib.networks.models import Classifier
 from nclib.paths import RELEASED
+from nclib.runs.baselines import of_rows, stratified_rows
 from nclib.runs.run import Run
 from nclib.storage import integrity, store
 from nclib.storage.files import Damaged, read_tensors
 
-FEATURES = "features/test/"  # where the test features lie among the arrays
+FEATURES = "features/"  # before the names of features among the arrays
+TRAIN_IMAGES = 5_000  # whose features are released; as REFERENCE_IMAGES those of ``stratified_rows``
+REFERENCE_IMAGES = 2_000
 EMBEDDING = "tsne/test"
 FILES = {"run.json", "arrays.safetensors"}
 REPLACED = ".old-"  # before the name of a run whose place a new release takes
@@ -70,23 +77,39 @@ class ReleasedRun(Run):
 
     @property
     def feature_splits(self) -> tuple[str, ...]:
-        """("test",), or none: test features were released with one run a data set."""
-        return ("test",) if FEATURES + "residual" in self.arrays else ()
+        """Splits of which features were released; they come with one run a data set."""
+        return tuple(split for split in ("train", "test") if self._holds(split))
+
+    @cached_property
+    def references(self) -> dict[str, FeatureSet]:
+        """Some test images in three ways, see ``Run``; empty if they were not released."""
+        if not self._holds("untrained"):
+            return {}
+        test = self.features("test")
+        return {
+            "features": of_rows(test, stratified_rows(test.fine, REFERENCE_IMAGES)),
+            "untrained": self._decoded("untrained", epoch=0),
+            "pixels": self._decoded("pixels"),
+        }
 
     def features(self, split: str, epoch: int = -1) -> FeatureSet:
-        """Features of the test split at the end, rounded as ``results["feature_error"]`` says."""
+        """Features at the end, of test or of some images of train, rounded as the module says."""
         if self._measured(epoch) != self.measured_epochs[-1]:
             raise self._lacks(f"features of epoch {epoch}")
-        if split != "test" or FEATURES + "residual" not in self.arrays:
+        if split not in self.feature_splits:
             raise self._lacks(f"{split} features")
+        return self._decoded(split)
+
+    def _holds(self, name: str) -> bool:
+        return f"{FEATURES}{name}/residual" in self.arrays
+
+    def _decoded(self, name: str, epoch: int = -1) -> FeatureSet:
         residual, means, scale, fine = (
-            self.arrays[FEATURES + part] for part in ("residual", "means", "scale", "fine")
+            self.arrays[f"{FEATURES}{name}/{part}"] for part in ("residual", "means", "scale", "fine")
         )
         fine = fine.long()
         coarse = self.grouping.coarse(fine)
-        weight, bias = self.head()
-        h = means[coarse] + residual.float() * scale
-        return FeatureSet(h, fine, coarse, weight, bias)
+        return FeatureSet(means[coarse] + residual.float() * scale, fine, coarse, *self.head(epoch))
 
     def model(self, epoch: int = -1) -> Classifier:
         """Not released: the weights are not part of a released run."""
@@ -140,15 +163,15 @@ def released_cases(cases: Mapping[str, Mapping[str, Any]], recipe: str) -> dict[
     return {name: of_case for name, of_case in found.items() if of_case}
 
 
-def encode_features(f: FeatureSet) -> tuple[dict[str, Tensor], float]:
-    """Test features as half-precision residuals, and their largest error in units of the spread."""
+def encode_features(f: FeatureSet, name: str = "test") -> tuple[dict[str, Tensor], float]:
+    """Features as half-precision residuals, and their largest error in units of the spread."""
     means = torch.stack([f.h[f.coarse == c].mean(0) for c in range(len(f.weight))])  # (C, D)
     residual = f.h - means[f.coarse]  # (N, D)
     scale = residual.square().mean().sqrt().clamp(min=torch.finfo(f.h.dtype).tiny)
     half = (residual / scale).half()
     error = float((half.float() * scale - residual).abs().max() / scale)
     parts = {"residual": half, "means": means, "scale": scale, "fine": f.fine.to(torch.uint8)}
-    return {FEATURES + name: tensor for name, tensor in parts.items()}, error
+    return {f"{FEATURES}{name}/{part}": tensor for part, tensor in parts.items()}, error
 
 
 def _names() -> list[str]:

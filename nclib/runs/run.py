@@ -46,11 +46,14 @@ class Run:
     results : the numbers of ``nclib.runs.evaluation`` that it was published with; none for a run of the
         store, for which they are computed.
     embedding : likewise (N, 2), t-SNE of the test features inside each super-class, or None.
+    references : likewise some of the test images by ``nclib.runs.baselines.spaces``: as features, as features
+        at initialisation and as principal components of their pixels.
     """
 
     released = False
     results: Mapping[str, Any] = MappingProxyType({})
     embedding: np.ndarray | None = None
+    references: Mapping[str, FeatureSet] = MappingProxyType({})
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
