@@ -275,6 +275,7 @@ def write_html(executed: Path, output: Path) -> None:
 
 def plain_markdown(text: str) -> str:
     """Markdown without MyST's directives and roles, for readers outside the book."""
+    text = re.sub(r"^:{3,}\{prediction\}.*$", "**Make a prediction**", text, flags=re.MULTILINE)
     text = re.sub(r"^:{3,}\{[\w-]+\} *(.*)$", r"**\1**", text, flags=re.MULTILINE)
     text = re.sub(r"^(:{3,}|:[\w-]+:.*|\*{4})$\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\([\w-]+\)=$\n?", "", text, flags=re.MULTILINE)

@@ -27,9 +27,10 @@ WORDS_A_MINUTE = 200
 MINUTES = {"figure": 1, "table": 1, "formula": 0.5, "code": 0.5}  # for each one that is not folded
 EXERCISE_MINUTES = 10  # where an exercise does not say "N minutes"
 RULE = (
-    f"{WORDS_A_MINUTE} words of text a minute; a minute for each figure and each table; half a minute for each"
-    " displayed formula and each visible code cell; everything rounded up to five minutes. An exercise takes the"
-    f" minutes that it states, or {EXERCISE_MINUTES}. Folded text, solutions and running time are not counted."
+    f"{WORDS_A_MINUTE} words of text a minute; a minute for each figure and each table; half a minute for"
+    " each displayed formula and each visible code cell; the sum rounded up to five minutes. An exercise"
+    f" takes the minutes that it states, or {EXERCISE_MINUTES}. Folded text, solutions and running time"
+    " are not counted."
 )
 FOLDED = {"dropdown", "toggle", "solution"}  # classes
 FIGURE = '<figure class="nclib">'

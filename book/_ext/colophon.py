@@ -1,4 +1,4 @@
-"""Sphinx extension: every page says how to cite it and which state it was made from, to people and to machines.
+"""Sphinx extension: every page says how to cite it and from which state it was made.
 
 The footer takes the citation from CITATION.cff, and the version and the date from the last commit that
 decides pages, not from the clock: two builds of one state are equal. Outside of a git repository it names the
@@ -61,7 +61,9 @@ def extend_footer(app, config) -> None:
     if path.is_file():
         citation = yaml.safe_load(path.read_text("utf-8"))
         options = config.html_theme_options
-        options["extra_footer"] = options.get("extra_footer", "") + footer(citation, revision(Path(app.srcdir)))
+        options["extra_footer"] = options.get("extra_footer", "") + footer(
+            citation, revision(Path(app.srcdir))
+        )
 
 
 def description(document: nodes.document) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from html import escape, unescape
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Prediction(Directive):
     required_arguments = 1
     has_content = True
-    option_spec = {name: float for name in RANGE}
+    option_spec: ClassVar = dict.fromkeys(RANGE, float)
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]

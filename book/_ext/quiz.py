@@ -17,6 +17,8 @@ answer is checked.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 
@@ -25,7 +27,7 @@ VERDICTS = {"Right.": True, "Wrong.": False}
 
 class Quiz(Directive):
     has_content = True
-    option_spec = {"several": directives.flag}
+    option_spec: ClassVar = {"several": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         parsed = nodes.container()

@@ -2,7 +2,7 @@
 
 The box stands where a page has its cell tagged ``parameters``. It holds the commands that run the page again,
 a table of the parameters, made from the cell's own assignments and comments, the files to download, and the
-cell itself with the one that checks the parameters. Links to Binder and Colab are there when _config.yml names
+cell itself with the one that checks them. Links to Binder and Colab are there when _config.yml names
 the repository. Cells tagged ``provenance`` are folded, too.
 
 ``rerun_files`` in the configuration lists more files to offer, as pairs of a label and a path with ``{name}``
@@ -48,14 +48,14 @@ class Parameter:
 def parameters_of(source: str) -> list[Parameter]:
     """The parameters of a cell, in their order."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     alone = {n for n in comments if source.splitlines()[n - 1].lstrip().startswith("#")}
     found = []
     for node in ast.parse(source).body:
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
         above = max((n for n in alone if n < node.lineno), default=None)
         comment = comments.get(node.end_lineno, comments.get(above, ""))
-        found.append(Parameter(target.id, ast.unparse(node.value), comment))
+        found.append(Parameter(target.id, ast.get_source_segment(source, node.value), comment))
     return found
 
 
@@ -98,9 +98,9 @@ class RerunBox(SphinxTransform):
         box += online(name, self.config.html_theme_options)
         box += paragraph(nodes.Text("The cells that these settings enter:"))
         cell.replace_self(box)
+        for part in following:
+            part.parent.remove(part)
         for part in [cell, *following]:
-            if part.parent is not None:
-                part.parent.remove(part)
             part.attributes.pop("hide_mode", None)
             box += part
         box += html("</details>")
@@ -113,7 +113,8 @@ class RerunBox(SphinxTransform):
         for i, (label, path) in enumerate(there):
             line += nodes.Text(", " if i else "")
             link = addnodes.download_reference(reftarget=f"/{path}", refdoc=self.env.docname)
-            line += link + nodes.Text(label)
+            link += nodes.inline(text=label)
+            line += link
         return line if there else paragraph()
 
 
@@ -136,7 +137,8 @@ def services(repository: str, branch: str, name: str) -> dict[str, str]:
     where = {"github.com": f"gh/{owner}", "gitlab.com": f"gl/{quote(owner, safe='')}"}
     place = where.get(host, f"git/{quote(repository, safe='')}")
     branch = quote(branch, safe="")
-    links = {"Binder": f"https://mybinder.org/v2/{place}/{branch}?urlpath={quote('lab/tree/' + path, safe='')}"}
+    opened = quote(f"lab/tree/{path}", safe="")
+    links = {"Binder": f"https://mybinder.org/v2/{place}/{branch}?urlpath={opened}"}
     if host == "github.com":
         links["Colab"] = f"https://colab.research.google.com/github/{owner}/blob/{branch}/{path}"
     return links
@@ -149,7 +151,8 @@ def table(parameters: list[Parameter]) -> nodes.table:
     body = nodes.tbody()
     for p in parameters:
         body += row(nodes.literal(text=p.name), nodes.literal(text=p.default), nodes.Text(p.comment))
-    return nodes.table("", group + head + body, classes=["rerun-parameters"])
+    group += [head, body]
+    return nodes.table("", group, classes=["rerun-parameters"])
 
 
 def row(*cells: nodes.Node) -> nodes.row:
