@@ -24,12 +24,13 @@ JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
 def main() -> int:
+    from _ext.colophon import revision
     from _ext.execution_cache import FILLED, cache_folder, fingerprint
 
     for name in ("OMP_NUM_THREADS", "NCLIB_PROCESSES"):  # the chapters fill the processors
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    state = fingerprint(ROOT, DECIDES_PAGES) + fingerprint(ROOT)
+    state = fingerprint(ROOT, DECIDES_PAGES) + fingerprint(ROOT) + revision(ROOT)
     if not STATE.is_file() or STATE.read_text() != state:
         cache = cache_folder(ROOT, BUILD)
         os.environ[FILLED] = str(cache)

@@ -1,4 +1,4 @@
-"""What notebooks need besides the story: checked parameters, and executed copies.
+"""What notebooks need besides the story: checked parameters, results of predictions, executed copies.
 
 Every chapter has one cell tagged ``parameters``; the first code cell after it is
 
@@ -10,6 +10,7 @@ An unknown name or value stops there, before torch is imported, with a list of w
 from __future__ import annotations
 
 import ast
+import math
 import os
 import re
 import signal
@@ -18,6 +19,8 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,41 @@ def seeds_of(choice: dict[str, Any], seeds: int = 0, quick: int = QUICK_SEEDS) -
     """
     first = choice.get("seed") or 0
     return range(first, first + (seeds or (quick if choice["recipe"] == QUICK_RECIPE else 1)))
+
+
+def answer(name: str, value: float | str, sentence: str) -> Answer:
+    """The result that a chapter's prediction asks for, shown as a sentence.
+
+    Parameters
+    ----------
+    name : of the prediction.
+    value : a number, or one of the prediction's choices.
+    sentence : that states it, with {} where the value belongs.
+
+    Notes
+    -----
+    The book shows the reader's guess beside it, see ``book/_ext/prediction.py``. A value that is not finite,
+    as a correlation of constants, is stated as undefined.
+    """
+    if isinstance(value, str):
+        return Answer(name, value, sentence.format(value))
+    if not math.isfinite(value):
+        return Answer(name, "", sentence.format("undefined"))
+    return Answer(name, repr(float(value)), sentence.format(f"{value:.3g}"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result with the name of its prediction, as notebooks and the book show it."""
+
+    name: str
+    value: str
+    text: str
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        name, value = escape(self.name), escape(self.value)
+        page = f'<div class="answer" id="answer-{name}" data-answer="{name}" data-value="{value}">'
+        return {"text/html": f"{page}<p>{escape(self.text)}</p></div>", "text/plain": self.text}
 
 
 def check_names(given: Iterable[str], declared: Iterable[str]) -> None:
@@ -237,6 +275,7 @@ def write_html(executed: Path, output: Path) -> None:
 
 def plain_markdown(text: str) -> str:
     """Markdown without MyST's directives and roles, for readers outside the book."""
+    text = re.sub(r"^:{3,}\{prediction\}.*$", "**Make a prediction**", text, flags=re.MULTILINE)
     text = re.sub(r"^:{3,}\{[\w-]+\} *(.*)$", r"**\1**", text, flags=re.MULTILINE)
     text = re.sub(r"^(:{3,}|:[\w-]+:.*|\*{4})$\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\([\w-]+\)=$\n?", "", text, flags=re.MULTILINE)
