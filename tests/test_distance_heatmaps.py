@@ -55,3 +55,21 @@ def test_of_a_run(tiny_run):
     expected = (last - 1) / (last + 1) - (first - 1) / (first + 1)
     assert said[2].cases[0].values == [pytest.approx(expected)]
     assert said[2].cases[0].n == 360
+
+
+def test_siblings_table_holds_the_stages(tiny_run):
+    group = tiny_run.grouping.fine_to_coarse
+    row = chapter.siblings_table({"digits": [tiny_run]}).loc["digits"]
+    first = chapter.contrasts(distances_of(tiny_run.moments("test", 0)), group)
+    last = chapter.contrasts(distances_of(tiny_run.moments("test")), group)
+    assert row["siblings, initialisation"] == f"{first['siblings']:.2f}"
+    assert row["siblings, end"] == f"{last['siblings']:.2f}"
+    assert row["other super-classes, end"] == f"{last['others']:.2f}"
+
+
+def test_four_stages_of_one_split_stand_in_two_rows(tiny_run):
+    stages = chapter.distances_over_training(tiny_run, "test")
+    axes = chapter.relative_distances_figure({"test": stages}, tiny_run.grouping)
+    titled = [panel for panel in axes.figure.axes if panel.get_title()]
+    assert [panel.get_title() for panel in titled] == list(stages)
+    assert [panel.get_subplotspec().get_geometry()[:3] for panel in titled] == [(2, 2, at) for at in range(4)]

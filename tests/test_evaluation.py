@@ -197,7 +197,7 @@ class TestNeighbourTable:
                                "all": {"features": purity, "untrained": 0.6, "pixels": 0.7}}}
             for purity in (0.5, 0.6)
         ]  # fmt: skip
-        row = tsne.neighbour_table({"a": seeds}, {"a": ("cat", "dog")}).loc[("a", "test")]
+        row = tsne.neighbour_table({"a": seeds}, {"a": ("cat", "dog")}).loc["a"]
         assert row["features"].startswith("0.550 ±")
         assert row["pixels"] == "0.700"
         assert row["class of lowest agreement, features"] == "dog: 0.550"
@@ -212,22 +212,16 @@ class TestNeighbourTable:
         assert tsne.of_super_class(mixed_up, 2).fine.unique().tolist() == [2, 7]
 
 
-class TestPictures:
-    def test_are_of_all_spaces(self, tiny_run, monkeypatch):
-        monkeypatch.setattr(evaluation, "tsne", lambda h, *_: h[:, :2].numpy())
-        found = tsne.pictures(tiny_run)
-        assert list(found) == list(tsne.SPACES)
-        for f, points in found.values():
-            assert np.allclose(points, f.h[:, :2])
-            assert len(points) == 1437
-
-    def test_released_run_shows_its_own(self, monkeypatch):
-        f, own = features(np.arange(60) % 10), np.zeros((60, 2))
-        monkeypatch.setattr(tsne, "spaces", lambda run, split: {"features": f, "pixels": f})
-        monkeypatch.setattr(evaluation, "tsne", lambda h, *_: np.ones((len(h), 2)))
-        found = tsne.pictures(SimpleNamespace(released=True, embedding=own))
-        assert found["features"][1] is own
-        assert (found["pixels"][1] == 1).all()
+class TestEmbeddings:
+    def test_spaces_are_drawn_each_from_itself(self, tiny_run, monkeypatch):
+        monkeypatch.setattr(tsne, "tsne", lambda h: h[:, :2].numpy())
+        first = features(np.arange(60) % 10)
+        second = FeatureSet(first.h + 7, first.fine, first.coarse, first.weight, first.bias)
+        axes = tsne.spaces_figure({"features": first, "pixels": second}, 1, tiny_run.grouping)
+        for panel, f in zip(axes.figure.axes, (first, second), strict=True):
+            drawn = [np.asarray(points.get_offsets()) for points in panel.collections]
+            expected = [f.h[f.fine == fine, :2].numpy() for fine in (1, 6)]
+            assert all(np.allclose(*both) for both in zip(drawn, expected, strict=True))
 
     def test_grid_is_of_all_starts(self, monkeypatch):
         monkeypatch.setattr(tsne, "tsne", lambda h, *settings: settings)

@@ -22,6 +22,7 @@ from nclib.chapters import (
     figures,
     label_reconstruction,
     neural_collapse,
+    number_of_classes,
     numerical_honesty,
     ood_detection,
     per_class_probes,
@@ -292,13 +293,13 @@ class TestNeighbours:
         released = {"k": 10, "test": self.results(0.9)["test"]}
         axes = tsne.neighbours_figure({"digits": [self.results(0.8), self.results(0.9)], "cifar": [released]})
         names = [tick.get_text() for tick in axes.get_yticklabels()]
-        assert names == ["digits\ntrain", "digits\ntest", "cifar\ntest"]
+        assert names == ["digits", "cifar"]
         drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(line.get_xdata()) == 1}
         assert drawn == {0.85, 0.6, 0.7, 0.9}
         (bar,) = axes.collections[0].get_segments()
         assert np.ptp(bar[:, 0]) == pytest.approx(2 * statistics.interval([0.8, 0.9])[1])
-        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.4, 0.3, 0.3]
-        assert "cifar, test, features: 0.900" in figures.alt_text(axes)
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.3, 0.3]
+        assert "cifar, features: 0.900" in figures.alt_text(axes)
 
 
 class TestDistances:
@@ -544,7 +545,7 @@ class TestNumberOfClusters:
         chosen = pd.DataFrame(
             [{"method": "m", "true": t, "chosen": c} for t, c in ((1, 1), (1, 2), (1, 2), (3, 3))]
         )
-        axes = label_reconstruction.number_of_clusters_figure(quality, chosen, "A title")
+        axes = number_of_classes.number_of_clusters_figure(quality, chosen, "A title")
         lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
         assert lines["accuracy"] == pytest.approx([1, 1 / 2, 1 / 3])
         counts = [text.get_text() for text in axes.figure.axes[1].texts]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import nclib
-from nclib.chapters import conclusions
+from nclib.chapters import conclusions, tables
 from nclib.chapters import label_reconstruction as chapter
+from nclib.runs import baselines
 from nclib.runs.baselines import untrained
-from nclib.runs.evaluation import fine_per_coarse
+from nclib.runs.evaluation import METHOD_NAMES, fine_per_coarse
 
 FEATURES = {"kmeans": 0.80, "spectral": 0.90, "tsne-kmeans": 0.95}
 PIXELS = {"kmeans": 0.60, "spectral": 0.62, "tsne-kmeans": 0.64}
@@ -68,3 +69,33 @@ def test_features_at_initialisation(tiny_run):
     f = untrained(tiny_run, "train")
     pseudo = nclib.reconstruct_labels(f.h, f.coarse, fine_per_coarse(tiny_run), "kmeans")
     assert chapter.initial_accuracy(tiny_run) == nclib.match_labels(pseudo, f.fine).accuracy
+
+
+def test_the_images_that_the_page_opens_on_are_observed():
+    found = {m: {"features": at, "untrained": 0.6, "pixels": 0.7} for m, at in FEATURES.items()}
+    opened = chapter.Opened("here", found, 0.5, 40)
+    rng = np.random.default_rng(0)
+    said = chapter.statements({"a": [result(FEATURES, PIXELS, 0.9, rng)]}, {"a": 99}, "a", [0.5], [], opened)
+    cases = {each.text: [c for c in each.cases if c.name.startswith("here")] for each in said}
+    values = [[pytest.approx(v) for v in case.values] for of in cases.values() for case in of]
+    mean = np.mean(list(FEATURES.values()))
+    assert values == [[0.45], [mean - 0.7], [mean - 0.6], [0.125]]
+    assert {case.n for of in cases.values() for case in of} == {40}
+
+
+def test_spaces_are_clustered_each_by_itself(tiny_run):
+    found = chapter.by_space(baselines.spaces(tiny_run, "test"), fine_per_coarse(tiny_run))
+    assert list(found) == list(METHOD_NAMES)
+    f = untrained(tiny_run, "test")
+    pseudo = nclib.reconstruct_labels(f.h, f.coarse, 2, "kmeans")
+    assert found["kmeans"]["untrained"] == nclib.match_labels(pseudo, f.fine).accuracy
+    table = chapter.spaces_table(found)
+    assert table.loc["k-means", "features at initialisation"] == f"{found['kmeans']['untrained']:.3f}"
+
+
+def test_a_page_opens_on_the_run_that_it_is_asked_for():
+    """Where it was released with what the page needs, else on CIFAR-10's."""
+    asked = tables.opening_run({"recipe": "fashion-laptop", "seed": 0})
+    assert asked.config.dataset == "fashion"
+    for other in ({"recipe": "digits", "seed": 0}, {"recipe": "cifar100-laptop"}):
+        assert tables.opening_run(other).folder.name == "cifar10-laptop-seed0"

@@ -133,28 +133,6 @@ class TestByLayer:
         assert table.loc[("trained", "pixels"), "msdr"] == pytest.approx(float(expected), rel=1e-5)
 
 
-class TestNumbers:
-    def test_one_cluster_finds_the_larger_class(self, tiny_run):
-        row = when_structure_appears.wrong_k([tiny_run], most=1).iloc[0]
-        counts = torch.bincount(tiny_run.features("train").fine).view(2, 5)  # rows are siblings
-        expected = float(counts.max(dim=0).values.sum() / counts.sum())
-        assert row["accuracy"] == row["purity"] == pytest.approx(expected)
-        assert row["ari"] == 0
-
-    def test_purity_grows_and_is_no_less_than_accuracy(self, tiny_run):
-        table = when_structure_appears.wrong_k([tiny_run], most=4)
-        assert (table["purity"] >= table["accuracy"]).all()
-        assert table["purity"].iloc[-1] > table["purity"].iloc[0]
-
-    def test_chosen_stand_beside_the_true(self, tiny_run):
-        table = when_structure_appears.chosen_k({"two": [tiny_run]}, methods=["silhouette"], most=3)
-        assert table["label"].tolist() == [0, 1, 2, 3, 4]
-        assert set(table["true"]) == {2}
-        f = tiny_run.features("train")
-        chosen = nclib.choose_k(f.h, f.coarse, "silhouette", most=3)
-        assert np.array_equal(table["chosen"], chosen)
-
-
 def test_settings_are_told_apart(tiny_run):
     table = when_structure_appears.found_by_setting({"digits": {"one": [tiny_run]}, "none": {}}, "spectral")
     f = tiny_run.features("train")

@@ -109,6 +109,23 @@ def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["data", "when"]).T
 
 
+def siblings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """R of siblings by stage on test, and ``contrasts`` at the end. Means over seeds, 95 % interval."""
+    rows = []
+    for name, runs in runs_of.items():
+        of_seeds = _by_stage(runs)
+        row = {"data": name, "seeds": len(runs)}
+        for stage in ("pixels", "initialisation", "end"):
+            values = [found[stage]["siblings"] for found in of_seeds]
+            row[f"siblings, {stage}"] = with_interval(values[:1] if stage == "pixels" else values, "{:.2f}")
+        for key in ("others", "difference", "msdr"):
+            title, form = CONTRAST_NAMES[key]
+            title = "excess" if key == "difference" else title
+            row[f"{title}, end"] = with_interval((found["end"][key] for found in of_seeds), form)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("data")
+
+
 def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
     records = [{record["epoch"]: record for record in run.history} for run in runs]
     return [of_run[epoch]["train_accuracy"] for of_run, epoch in zip(records, epochs, strict=True)]
@@ -188,6 +205,7 @@ def statements_of(
     ]
 
 
+MOST_SIDE_BY_SIDE = 3  # heatmaps of one row; more are broken into two
 MOST_NAMED = 20  # classes whose names fit beside a heatmap
 
 
@@ -241,12 +259,19 @@ def relative_distances_figure(
     shown = np.concatenate([matrix[inside] for of_row in relative.values() for matrix in of_row.values()])
     norm = LogNorm(min(1, shown.min()), shown.max())
     columns = max(len(of_row) for of_row in rows.values())
+    lines = len(rows)
+    if lines == 1 and columns > MOST_SIDE_BY_SIDE:
+        columns = -(-columns // 2)
+        lines = 2
     figure, panels = plt.subplots(
-        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False, sharex=True,
+        lines, columns, figsize=(1 + 2.8 * columns, 0.6 + 2.8 * lines), squeeze=False, sharex=True,
         sharey=True, layout="constrained",
     )  # fmt: skip
-    for line, (name, of_row) in zip(panels, relative.items(), strict=True):
-        for panel, (when, matrix) in zip(line, of_row.items(), strict=True):
+    by_name = panels.reshape(len(rows), -1)
+    for line, (name, of_row) in zip(by_name, relative.items(), strict=True):
+        for panel in line[len(of_row) :]:
+            panel.axis("off")
+        for panel, (when, matrix) in zip(line, of_row.items(), strict=False):
             image = _heatmap(panel, matrix, grouping, norm, written=True)
             panel.set_title(when, fontsize="medium")
         line[0].set_ylabel(name)

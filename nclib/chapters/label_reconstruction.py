@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,9 +16,10 @@ from numpy.typing import ArrayLike
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import INK, MARKERS, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import interval
-from nclib.chapters.tables import LARGER
+from nclib.chapters.tables import LARGER, SPACES
 from nclib.data.grouping import Grouping
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
+from nclib.networks.features import FeatureSet
 from nclib.runs.baselines import untrained
 from nclib.runs.evaluation import METHOD_NAMES, fine_per_coarse
 from nclib.runs.remember import remembered
@@ -38,12 +40,63 @@ def _initial_accuracy(run: Run) -> float:
     return match_labels(reconstruct_labels(f.h, f.coarse, fine_per_coarse(run), "kmeans"), f.fine).accuracy
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the page computes of the images that it opens on.
+
+    Attributes
+    ----------
+    name : of the run and the images.
+    accuracy : of ``by_space``.
+    chance : accuracy of random pseudo-labels.
+    n : images.
+    """
+
+    name: str
+    accuracy: Mapping[str, Mapping[str, float]]
+    chance: float
+    n: int
+
+    def gain(self, over: str) -> float:
+        """By how much features do better than another space; mean over methods."""
+        return float(np.mean([of["features"] - of[over] for of in self.accuracy.values()]))
+
+    def beyond_kmeans(self) -> float:
+        """By how much the other methods do better than k-means on average."""
+        found = {method: of["features"] for method, of in self.accuracy.items()}
+        return float(np.mean([found[m] for m in found if m != "kmeans"]) - found["kmeans"])
+
+
+def by_space(spaces_of: Mapping[str, FeatureSet], k: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Reconstruction accuracy by method and by space, of the same images.
+
+    Parameters
+    ----------
+    spaces_of : of ``nclib.runs.baselines.spaces``.
+    k : clusters in every super-class.
+    """
+    return {
+        method: {
+            space: match_labels(reconstruct_labels(f.h, f.coarse, k, method), f.fine).accuracy
+            for space, f in spaces_of.items()
+        }
+        for method in METHOD_NAMES
+    }
+
+
+def spaces_table(accuracy: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """``by_space`` with titles."""
+    table = pd.DataFrame(accuracy).T.rename(index=METHOD_NAMES, columns=SPACES)
+    return table.map("{:.3f}".format)
+
+
 def statements(
     results: Mapping[str, Sequence[Results]],
     n_test: Mapping[str, int],
     live: str,
     initial: Sequence[float],
     all_labels: Sequence[float],
+    opened: Opened | None = None,
 ) -> list[Statement]:
     """What this chapter's runs decide.
 
@@ -55,6 +108,7 @@ def statements(
     initial : ``initial_accuracy`` of each of them.
     all_labels : test accuracy of the same network trained on all fine labels, for the same seeds; empty
         where it was not trained.
+    opened : of the run that the page opens on.
 
     Notes
     -----
@@ -68,12 +122,18 @@ def statements(
                   for name, of in results.items()}  # fmt: skip
         return [Case(name, [effect(r, shared[name]) for r in of], n[name]) for name, of in results.items()]
 
+    def here(effect: Callable[[Opened], float], suffix: str = "") -> list[Case]:
+        return [Case(opened.name + suffix, [effect(opened)], opened.n)] if opened else []
+
     against_start = [_train(r, ["kmeans"]) - at for r, at in zip(results[live], initial, strict=True)]
     found = [
         Statement(
             "Clustering inside super-classes recovers many more fine labels than guessing",
             "reconstruction accuracy of t-SNE + k-means on train, minus that of random pseudo-labels",
-            cases(lambda r, _: _tsne(r)["train"] - r["chance"], n_train),
+            [
+                *cases(lambda r, _: _tsne(r)["train"] - r["chance"], n_train),
+                *here(lambda of: of.accuracy["tsne-kmeans"]["features"] - of.chance),
+            ],
             above=ABOVE_CHANCE,
         ),
         Statement(
@@ -83,15 +143,19 @@ def statements(
             [
                 *cases(lambda r, methods: _train(r, methods) - _pixels(r, methods), n_train),
                 Case(f"{live}, against initialisation", against_start, n_train[live]),
+                *here(lambda of: of.gain("pixels")),
+                *here(lambda of: of.gain("untrained"), ", against initialisation"),
             ],
         ),
         Statement(
             "k-means recovers less than the other methods do on average",
             "reconstruction accuracy on train, mean of the other methods minus k-means",
-            cases(
-                lambda r, methods: _train(r, [m for m in methods if m != "kmeans"]) - _train(r, ["kmeans"]),
-                n_train,
-            ),
+            [
+                *cases(
+                    lambda r, ms: _train(r, [m for m in ms if m != "kmeans"]) - _train(r, ["kmeans"]), n_train
+                ),
+                *here(Opened.beyond_kmeans),
+            ],
         ),
         Statement(
             "A linear probe trained on pseudo-labels is nearly as accurate as one trained on true labels",
@@ -123,49 +187,6 @@ def _train(result: Results, methods: Sequence[str]) -> float:
 
 def _pixels(result: Results, methods: Sequence[str]) -> float:
     return float(np.mean([result["pixels"][m] for m in methods]))
-
-
-@theme()
-def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title: str) -> Axes:
-    """Reconstruction by the number of clusters, and the number that each criterion chooses.
-
-    Parameters
-    ----------
-    quality : of ``nclib.chapters.when_structure_appears.wrong_k``. Lines are means over seeds, bands their
-        95 % intervals.
-    chosen : of ``nclib.chapters.when_structure_appears.chosen_k``. Colours count super-classes and seeds.
-    """
-    methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
-    most = max(quality["k"].max(), chosen["chosen"].max())
-    figure, panels = plt.subplots(
-        1, 1 + len(methods), figsize=(4 + 2.5 * len(methods), 3.6), layout="constrained",
-        width_ratios=[1.5] + [1] * len(methods),
-    )  # fmt: skip
-    for number, measure in enumerate(("accuracy", "purity", "ari")):
-        means = quality.groupby("k")[measure].agg(interval)
-        mean, half = np.array(means.tolist()).T
-        name = "adjusted Rand index" if measure == "ari" else measure
-        panels[0].plot(means.index, mean, color=f"C{number}", marker=MARKERS[number], ms=4, label=name)
-        panels[0].fill_between(means.index, mean - half, mean + half, color=f"C{number}", alpha=0.2, lw=0)
-    panels[0].set(xlabel="clusters in each super-class", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
-    panels[0].legend(fontsize="small")
-    words = []
-    for panel, method in zip(panels[1:], methods, strict=True):
-        of_method = chosen[chosen["method"] == method]
-        counts = of_method.groupby(["true", "chosen"]).size().unstack(fill_value=0)
-        counts = counts.reindex(index=trues, columns=range(1, most + 1), fill_value=0)
-        shares = counts.div(counts.sum(axis=1), axis=0)
-        sns.heatmap(
-            shares, vmin=0, vmax=1, cmap="mako_r", annot=counts, fmt="d", cbar=False, square=True, ax=panel,
-            annot_kws={"fontsize": 7},
-        )  # fmt: skip
-        right = (of_method["true"] == of_method["chosen"]).mean()
-        panel.set_title(f"{method}\n{100 * right:.0f} % correct", fontsize="medium")
-        panel.set(xlabel="clusters chosen", ylabel="classes in the super-class" if panel is panels[1] else "")
-        panel.tick_params(axis="y", rotation=0)
-        words.append(f"{method}: correct in {100 * right:.0f} %")
-    figure.suptitle(title)
-    return described(panels[0], f"{title}. {'; '.join(words)} of {len(of_method)} super-classes.")
 
 
 @theme()

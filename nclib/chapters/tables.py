@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.config import recipe_config
 from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_variance, mean_msdr
-from nclib.runs.released import ReleasedRun
+from nclib.runs.released import ReleasedRun, find_released, released_runs
 from nclib.runs.run import Run
 
 # released runs, without and with augmentation, that several chapters show
@@ -18,6 +19,7 @@ LARGER = (
     "cifar10-unaugmented-*", "cifar10-laptop-*", "cifar10-terminal-seed*",
     "fashion-unaugmented-*", "fashion-laptop-*", "fashion-terminal-seed*",
 )  # fmt: skip
+OPENING = "cifar10-laptop-seed0"
 SPACES = {  # of ``nclib.runs.baselines.spaces``
     "features": "features",
     "untrained": "features at initialisation",
@@ -69,6 +71,15 @@ def collapse_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 def shown_split(run: Run) -> str:
     """Whose features a page draws: those of train, or of test where a run was released with some of train."""
     return "test" if run.released else "train"
+
+
+def opening_run(choice: Mapping[str, Any]) -> ReleasedRun:
+    """A run that was released with features and ``references``, on which chapters 3 to 5 open.
+
+    The one that a page's parameters choose if it is such a run, else that of CIFAR-10.
+    """
+    chosen = find_released(recipe_config(**choice))
+    return chosen if chosen and chosen.references else released_runs(OPENING)[0]
 
 
 def by_experiment(runs: Iterable[ReleasedRun]) -> dict[str, list[ReleasedRun]]:

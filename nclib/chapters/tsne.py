@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
 from nclib.chapters.statistics import interval, with_interval
-from nclib.chapters.tables import SPACES, shown_split
+from nclib.chapters.tables import SPACES
+from nclib.data.grouping import Grouping
 from nclib.measures.embedding import tsne
 from nclib.measures.neighbours import neighbour_purity
 from nclib.networks.features import FeatureSet
-from nclib.runs.baselines import NEIGHBOURS, of_rows, spaces
-from nclib.runs.evaluation import embedding, tsne_inside
-from nclib.runs.run import Run
+from nclib.runs.baselines import NEIGHBOURS, of_rows
 
 Grid = Mapping[tuple[str, float], ArrayLike]  # embeddings (N, 2) by start and perplexity
 TSNE_STARTS = {  # name: initialization and seed
@@ -88,7 +87,7 @@ def of_super_class(f: FeatureSet, coarse: int) -> FeatureSet:
 def neighbour_table(
     results_of: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """``neighbours`` by data and split. A cell is the mean over seeds with its 95 % interval.
+    """``neighbours`` on test. A cell is the mean over seeds with its 95 % interval.
 
     Parameters
     ----------
@@ -97,32 +96,41 @@ def neighbour_table(
     """
     rows = []
     for name, of_seeds in results_of.items():
-        for split in (split for split in ("train", "test") if split in of_seeds[0]):
-            parts = [result[split] for result in of_seeds]
-            row = {"data": name, "split": split, "n": f"{parts[0]['n']:,}"}
-            for space, title in SPACES.items():
-                # pixels do not depend on the seed
-                chosen = parts[:1] if space == "pixels" else parts
-                row[title] = with_interval(part["all"][space] for part in chosen)
-            row["chance"] = f"{parts[0]['chance']:.3f}"
-            by_class = np.mean([part["features"] for part in parts], axis=0)
-            worst = int(by_class.argmin())
-            row["class of lowest agreement, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
-            rows.append(row)
-    return pd.DataFrame(rows).set_index(["data", "split"])
+        parts = [result["test"] for result in of_seeds]
+        row = {"data": name, "n": f"{parts[0]['n']:,}"}
+        for space, title in SPACES.items():
+            chosen = parts[:1] if space == "pixels" else parts  # which do not depend on the seed
+            row[title] = with_interval(part["all"][space] for part in chosen)
+        row["chance"] = f"{parts[0]['chance']:.3f}"
+        by_class = np.mean([part["features"] for part in parts], axis=0)
+        worst = int(by_class.argmin())
+        row["class of lowest agreement, features"] = f"{names[name][worst]}: {by_class[worst]:.3f}"
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("data")
 
 
-def pictures(run: Run) -> dict[str, tuple[FeatureSet, np.ndarray]]:
-    """t-SNE inside each super-class of features, of features at initialisation, and of pixels, by space.
+@theme()
+def spaces_figure(spaces_of: Mapping[str, FeatureSet], coarse: int, grouping: Grouping) -> Axes:
+    """t-SNE of one super-class from its features, from those at initialisation and from its pixels.
 
-    Of the ``shown_split``.
+    Parameters
+    ----------
+    spaces_of : of ``nclib.runs.baselines.spaces``.
+    coarse : the super-class.
     """
-    split = shown_split(run)
-    kept = {"features": embedding} if split == "test" else {}  # computed once, or published
-    return {
-        space: (f, kept[space](run) if space in kept else tsne_inside(f))
-        for space, f in spaces(run, split).items()
-    }
+    figure, panels = plt.subplots(1, len(spaces_of), figsize=(3 * len(spaces_of), 3.4), layout="constrained")
+    for panel, (space, f) in zip(panels, spaces_of.items(), strict=True):
+        inside = of_super_class(f, coarse)
+        points, fine = tsne(inside.h), inside.fine.numpy()
+        for member in grouping.members(coarse):
+            panel.scatter(*points[fine == member].T, s=5, lw=0, label=grouping.fine_names[member])
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(SPACES[space], fontsize="medium")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=4)
+    title = "One super-class in three spaces; colours are fine classes"
+    figure.suptitle(title)
+    return described(panels[0], f"{title}: {' and '.join(labels)}, in {', '.join(SPACES.values())}.")
 
 
 def least_agreeing_super_class(f: FeatureSet, k: int = NEIGHBOURS) -> int:
@@ -187,7 +195,7 @@ def tsne_grid_figure(
 
 @theme()
 def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
-    """k-NN label agreement of features, of features at initialisation and of pixels, beside chance.
+    """k-NN label agreement on test in features, in those at initialisation and in pixels, beside chance.
 
     Points are means over seeds, bars their 95 % intervals.
 
@@ -195,12 +203,7 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
     ----------
     results : a list of ``nclib.runs.baselines.neighbours`` for each name, one entry a seed.
     """
-    rows = {
-        f"{name}\n{split}": [result[split] for result in of_seeds]
-        for name, of_seeds in results.items()
-        for split in ("train", "test")
-        if split in of_seeds[0]
-    }
+    rows = {name: [result["test"] for result in of_seeds] for name, of_seeds in results.items()}
     k = next(iter(results.values()))[0]["k"]
     _, axes = plt.subplots(figsize=(6.5, 1.2 + 0.7 * len(rows)), layout="constrained")
     words = []
@@ -210,7 +213,7 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
             mean, half = interval(values[:1] if space == "pixels" else values)  # no seed
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 6, "lw": 1.5, "ls": "none"}
             axes.errorbar(mean, at + 0.2 * (number - 1), xerr=half, label=title if at == 0 else None, **style)
-            words.append(f"{name}, {title}: {mean:.3f}".replace("\n", ", "))
+            words.append(f"{name}, {title}: {mean:.3f}")
         axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()

@@ -18,17 +18,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
 from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import interval, with_interval
-from nclib.chapters.tables import shown_split
 from nclib.config import RunConfig
 from nclib.data.grouping import SEMANTIC, Grouping, task
-from nclib.measures.cluster_number import CRITERIA, MOST, choose_k
 from nclib.measures.collapse import collapse_of
 from nclib.measures.distances import msdr_of
 from nclib.measures.moments import Moments
@@ -215,52 +212,6 @@ def by_layer(runs: Iterable[Run], split: str = "train") -> pd.DataFrame:
             for layer, h in ({"pixels": pixels(images.images)} | held).items():
                 row = {"case": layer, "network": network, "seed": run.config.seed}
                 rows.append(row | remains(h, images.labels, grouping))
-    return pd.DataFrame(rows)
-
-
-def wrong_k(runs: Iterable[Run], most: int = MOST) -> pd.DataFrame:
-    """What k-means finds inside the super-classes with 1 to ``most`` clusters each.
-
-    Returns
-    -------
-    A row for each "seed" and "k". "accuracy" of the matched labels, in which a cluster without a class
-    is wrong; "purity", each cluster counted as its most frequent class; "ari", the adjusted Rand index, mean
-    over super-classes: 0 by chance, 1 for the same division.
-    """
-    rows = []
-    for run in runs:
-        f = run.features(shown_split(run))
-        fine, coarse = f.fine.numpy(), f.coarse.numpy()
-        for k in range(1, most + 1):
-            pseudo = reconstruct_labels(f.h, coarse, k, "kmeans")
-            table = np.zeros((pseudo.max() + 1, fine.max() + 1))
-            np.add.at(table, (pseudo, fine), 1)
-            labels = (coarse == c for c in range(run.grouping.num_coarse))
-            row = {"seed": run.config.seed, "k": k, "accuracy": match_labels(pseudo, fine).accuracy}
-            row["purity"] = table.max(axis=1).sum() / len(fine)
-            row["ari"] = float(np.mean([adjusted_rand_score(fine[at], pseudo[at]) for at in labels]))
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def chosen_k(
-    cases: Mapping[str, Sequence[Run]], methods: Sequence[str] = tuple(CRITERIA), most: int = MOST
-) -> pd.DataFrame:
-    """The number of clusters that ``nclib.choose_k`` finds in every super-class, beside the true one.
-
-    Returns
-    -------
-    A row for each "case", "seed", "label" and "method", with "true" and "chosen".
-    """
-    rows = []
-    for case, runs in cases.items():
-        for run in runs:
-            f = run.features(shown_split(run))
-            for method in methods:
-                chosen = choose_k(f.h, f.coarse, method, most).tolist()
-                for label, (true, k) in enumerate(zip(fine_per_coarse(run), chosen, strict=True)):
-                    row = {"case": case, "seed": run.config.seed, "label": label}
-                    rows.append(row | {"method": method, "true": true, "chosen": k})
     return pd.DataFrame(rows)
 
 

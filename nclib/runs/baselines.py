@@ -7,6 +7,7 @@ A run that was published with these results carries them; for others they are co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -114,12 +115,16 @@ def neighbours(run: Run, k: int = NEIGHBOURS) -> dict[str, Any]:
         return run.results["neighbours"]
     found: dict[str, Any] = {"k": k}
     for split in run.feature_splits:
-        of_split: dict[str, Any] = {"all": {}}
-        for name, f in spaces(run, split).items():
-            purity = neighbour_purity(f.h, f.fine, f.coarse, k)
-            fine = f.fine.numpy()
-            of_split[name] = (np.bincount(fine, purity) / np.bincount(fine)).tolist()
-            of_split["all"][name] = float(purity.mean())
-        of_split["chance"] = float(purity_by_chance(f.fine, f.coarse).mean())
-        found[split] = of_split | {"n": len(f.h)}
+        found[split] = neighbours_in(spaces(run, split), k)
     return found
+
+
+def neighbours_in(spaces_of: Mapping[str, FeatureSet], k: int = NEIGHBOURS) -> dict[str, Any]:
+    """``neighbours`` of one split, from its ``spaces``."""
+    found: dict[str, Any] = {"all": {}}
+    for name, f in spaces_of.items():
+        purity = neighbour_purity(f.h, f.fine, f.coarse, k)
+        fine = f.fine.numpy()
+        found[name] = (np.bincount(fine, purity) / np.bincount(fine)).tolist()
+        found["all"][name] = float(purity.mean())
+    return found | {"chance": float(purity_by_chance(f.fine, f.coarse).mean()), "n": len(f.h)}
