@@ -350,6 +350,11 @@ class TestGlossaryNotes:
         assert "<a " not in notes  # it would lead elsewhere from each page
         assert 'href="words.html#term-feature"' in book["terms"]  # without a script
 
+    def test_their_formulas_are_set(self, book):
+        loaded = {name: any("mathjax" in (a.get("src") or "") for a in Tags(book[name]).of("script"))
+                  for name in ("terms", "short")}  # fmt: skip
+        assert loaded == {"terms": True, "short": False}  # neither page has a formula of its own
+
     def test_none_on_pages_without_terms(self, book):
         assert 'id="glossary-notes"' not in book["short"]
 

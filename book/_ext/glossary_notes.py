@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 
 TERM = "std-term"  # class that Sphinx gives what {term} makes
 
@@ -55,7 +56,15 @@ def add_notes(app, pagename: str, templatename: str, context: dict[str, Any], do
         context["body"] += f'<div id="glossary-notes" hidden>{"".join(notes)}</div>'
 
 
+def load_mathjax(app, document: nodes.document) -> None:
+    """Have formulas set on pages that have none themselves but link terms, whose definitions may."""
+    links = document.findall(addnodes.pending_xref)
+    if any(link["reftype"] == "term" for link in links):
+        app.env.get_domain("math").data["has_equations"][app.env.docname] = True
+
+
 def setup(app) -> dict[str, bool]:
+    app.connect("doctree-read", load_mathjax)
     app.connect("html-page-context", add_notes)
     app.add_css_file("glossary_notes.css")
     app.add_js_file("glossary_notes.js", loading_method="defer")
