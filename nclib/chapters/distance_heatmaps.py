@@ -248,11 +248,12 @@ def relative_distances_figure(
     for line, (name, of_row) in zip(panels, relative.items(), strict=True):
         for panel, (when, matrix) in zip(line, of_row.items(), strict=True):
             image = _heatmap(panel, matrix, grouping, norm, written=True)
-            panel.set_title(when, fontsize="medium")
+            panel.set_title(when, fontsize="small")
         line[0].set_ylabel(name)
-    bar = figure.colorbar(image, ax=panels, extend="max", label="relative distance R (1: equal means)")
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar = figure.colorbar(image, ax=panels, extend="max", location="bottom", aspect=50, shrink=0.6)
+    bar.set_label("relative distance R (1: equal means)")
+    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    bar.ax.xaxis.set_major_formatter("{x:g}")
     bar.ax.minorticks_off()
     figure.suptitle(title or "Relative class distances over training")
     siblings = inside & ~np.eye(len(inside), dtype=bool)
