@@ -13,7 +13,9 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from browser import chromium
 from browser.visit import Visit, visit_all
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build" / "html"
@@ -130,3 +132,84 @@ def test_writing_in_figures_can_be_read(visits):
 
 def test_pages_are_light(visits):
     none_of(listed(visits, lambda visit: [f"{visit.bytes / 1e6:.1f} MB"] if visit.bytes > MOST_BYTES else []))
+
+
+# Controls, by keyboard and by mouse. A page without them is no fault; the summary says that there was none.
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium.find(), args=list(chromium.ARGUMENTS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser, request):
+    """The first page that has an element of the class that the test is for."""
+    selector = request.param
+    for path in pages():
+        if f'class="{selector}' in path.read_text("utf-8"):
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+            page.goto(path.as_uri())
+            yield page
+            page.close()
+            return
+    pytest.skip(f"no page has a .{selector}")
+
+
+@pytest.mark.parametrize("opened", ["quiz"], indirect=True)
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_a_quiz_says_whether_the_answer_is_right(opened, by):
+    quiz = opened.locator(".quiz").first
+    for right in ("false", "true"):
+        option = quiz.locator(f".quiz-option[data-right={right}] input").first
+        check = quiz.locator(".quiz-check")
+        for control, key in ((option, "Space"), (check, "Enter")):
+            if by == "mouse":
+                control.click()
+            else:
+                control.focus()
+                opened.keyboard.press(key)
+        said = quiz.locator(".quiz-verdict").inner_text()
+        shown = quiz.locator(".quiz-option.quiz-right, .quiz-option.quiz-wrong")
+        assert said and shown.count() > 0
+        assert ("Not yet" in said) == (right == "false")
+
+
+@pytest.mark.parametrize("opened", ["explorer"], indirect=True)
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_the_explorer_names_the_point_that_is_chosen(opened, by):
+    canvas = opened.locator(".explorer canvas").first
+    live = opened.locator(".explorer [aria-live]").first
+    canvas.scroll_into_view_if_needed()
+    before = live.inner_text()
+    if by == "mouse":
+        box = canvas.bounding_box()
+        for x in range(10, int(box["width"]), 20):  # across the middle
+            opened.mouse.move(box["x"] + x, box["y"] + box["height"] / 2)
+            if live.inner_text() != before:
+                break
+    else:
+        canvas.focus()
+        opened.keyboard.press("ArrowRight")
+    expect(live).not_to_have_text(before)
+    slider = opened.locator(".explorer input[type=range]").first
+    slider.focus()
+    value = slider.input_value()
+    opened.keyboard.press("ArrowLeft" if value == slider.get_attribute("max") else "ArrowRight")
+    assert slider.input_value() != value
+
+
+def test_a_figure_is_enlarged_and_put_back_with_the_keyboard(browser):
+    page = browser.new_page()
+    page.goto(next(iter(HTML.glob("notebooks/03_*.html"))).as_uri())
+    button = page.locator("figure.nclib .figure-enlarge").first
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog.figure-zoom[open] svg").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog.figure-zoom[open]")).to_have_count(0)
+    expect(button).to_be_focused()
+    page.close()

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 PDF = ROOT / "_build" / "book.pdf"
 BROWSER = Path(__file__).with_name("browser")
+STYLES = """Array.from(document.querySelectorAll("link[rel=stylesheet]"),
+    link => `<link rel="stylesheet" href="${link.href}">`).join("")"""
 FOOTER = '<div style="font-size: 8pt; text-align: center; width: 100%"><span class="pageNumber"></span></div>'
 
 
@@ -34,15 +36,12 @@ async def printed() -> int:
     async with async_playwright() as playwright:
         browser = await chromium.launch(playwright)
         page = await browser.new_page(viewport={"width": 900, "height": 1200})
-        collect = (
-            (BROWSER / "collect.js").read_text("utf-8").partition('"use strict";')[2].rstrip().rstrip(";")
-        )
+        collect = (BROWSER / "collect.js").read_text("utf-8").strip()
         articles = []
         for name in toc_pages():
             await chromium.opened(page, HTML / f"{name}.html")
             articles.append(await page.evaluate(collect, f"{HTML.as_posix()}/"))
-        styles = await page.evaluate("[...document.querySelectorAll('link[rel=stylesheet], style')]"
-                                     ".map(s => s.href ? `<link rel=stylesheet href='${s.href}'>` : s.outerHTML).join('')")  # fmt: skip
+        styles = await page.evaluate(STYLES)
         whole = HTML / "whole.html"
         whole.write_text(document(articles, styles), "utf-8")
         await page.goto(whole.as_uri())
@@ -62,8 +61,9 @@ def document(articles: list[dict[str, str]], styles: str) -> str:
     sections = (f'<section class="page" id="{a["key"]}">{a["html"]}</section>' for a in articles)
     own = (BROWSER / "book.css").read_text("utf-8")
     return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>'
-        f'{styles}<style>{own}</style></head><body><main class="bd-main"><div class="bd-content">'
+        f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        f"<title>{title}</title>{styles}<style>{own}</style></head><body>"
+        f'<main class="bd-main"><div class="bd-content">'
         f'<div class="bd-article-container"><article class="bd-article">'
         f'<div class="title-page"><h1>{title}</h1><p>{author}</p></div>'
         f'<nav class="contents"><h2>Contents</h2><ol>{"".join(entries)}</ol></nav>'

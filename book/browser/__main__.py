@@ -16,10 +16,8 @@ def main() -> int:
     if chromium.find_or_install() is None:
         print("make browser: SKIPPED, there is no Chromium here (Debian, Ubuntu: apt install chromium)")
         return 0
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "--no-header", "-rs", "book/check_browser.py"],
-        cwd=BOOK.parent,
-    ).returncode
+    pytest = [sys.executable, "-m", "pytest", "--quiet", "--no-header", "-rs"]
+    return subprocess.run([*pytest, "book/check_browser.py"], cwd=BOOK.parent).returncode
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 // The article of a page as it stands, with names and links that hold in one document of all pages.
-"use strict";
-
 (home) => {
   const article = document.querySelector("article");
   const key = (path) => path.replace(home, "").replace(/\.html$/, "").replace(/[^A-Za-z0-9]+/g, "-");
   const here = key(location.pathname);
 
-  article.querySelectorAll(".headerlink, .figure-enlarge, .copybtn, script, details.hide:not([open]), .toggle-hidden, details.explorer-data")
-    .forEach((element) => element.remove());
+  const leftOut = ".headerlink, .figure-enlarge, .copybtn, script, details.hide:not([open]), .toggle-hidden";
+  article.querySelectorAll(leftOut).forEach((element) => element.remove());
   article.querySelectorAll("img").forEach((image) => (image.src = image.src));  // absolute
   article.querySelectorAll("a[href]").forEach((link) => {
     const target = new URL(link.href);
@@ -19,4 +17,4 @@
     if (!element.closest("svg, mjx-container")) element.id = `${here}--${element.id}`;
   });
   return { key: here, title: article.querySelector("h1").textContent.trim(), html: article.innerHTML };
-};
+}

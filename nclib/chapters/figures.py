@@ -22,6 +22,7 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ PALETTE = "colorblind"
 WIDTH = 9  # inches, at most: 864 pixels, which a page has room for on a wide screen
 FONT_SCALE = 0.85  # of seaborn's sizes; the smallest writing is 7 points, or 9.3 pixels
 DPI = 192  # of what is drawn as pixels: two for each of the page
-MOST_POINTS = 400  # of one scatter; more become pixels, as heatmaps do
+MOST_POINTS = 2000  # in the scatters of a figure; more become pixels, as heatmaps do
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
@@ -74,9 +75,9 @@ def svg(figure: Figure, text: str) -> str:
     """A figure as an SVG element that ``text`` describes, at most ``WIDTH`` wide, in the page's colours."""
     width, height = figure.get_size_inches()
     if width > WIDTH:
-        figure.set_size_inches(WIDTH, height)
-    for drawn in figure.findobj(lambda artist: isinstance(artist, PathCollection | QuadMesh)):
-        drawn.set_rasterized(isinstance(drawn, QuadMesh) or len(drawn.get_offsets()) > MOST_POINTS)
+        figure.set_size_inches(WIDTH, height * WIDTH / width)
+    for drawn in _better_as_pixels(figure):
+        drawn.set_rasterized(True)
     buffer = io.StringIO()
     with theme():  # ticks are made when they are needed
         figure.savefig(buffer, format="svg", dpi=DPI, bbox_inches="tight", metadata={"Date": None})
@@ -84,7 +85,17 @@ def svg(figure: Figure, text: str) -> str:
     for part in ("metadata", "style"):  # in a page a style would be of all its elements
         drawing = re.sub(rf"\s*<{part}\b.*?</{part}>", "", drawing, flags=re.DOTALL)
     about = f'role="img" aria-label="{html.escape(text)}" style="stroke-linejoin: round"'
-    return f"<svg {about} {_own_names(_in_page_colours(drawing))}"
+    return f"<svg {about} {_own_names(_rounded(_in_page_colours(drawing)))}"
+
+
+def _better_as_pixels(figure: Figure) -> list[Artist]:
+    """Heatmaps, and scatters if the figure has many points."""
+    heatmaps = figure.findobj(QuadMesh)
+    scatters = [
+        drawn for panel in figure.axes for drawn in panel.collections if type(drawn) is PathCollection
+    ]
+    many = sum(len(scatter.get_offsets()) for scatter in scatters) > MOST_POINTS
+    return heatmaps + (scatters if many else [])
 
 
 def _in_page_colours(drawing: str) -> str:
@@ -97,7 +108,7 @@ def _in_page_colours(drawing: str) -> str:
 
 def _rounded(drawing: str) -> str:
     """The drawing with lengths to a hundredth of a point."""
-    lengths = r'(?<= )(?:d|x|y|transform)="[^"]*"'
+    lengths = r'(?<= )[dxy]="[^"]*"'
     return re.sub(lengths, lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawing)
 
 
