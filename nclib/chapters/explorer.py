@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, DTypeLike
+from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
 from nclib.chapters.figures import MARKERS, described, theme
@@ -169,7 +170,29 @@ def trail(features: Iterable[Tensor]) -> np.ndarray:
     points: list[np.ndarray] = []
     for h in features:
         points.append(tsne(h, initialization=points[-1] if points else "pca"))
-    return np.stack(points)
+    return turned(np.stack(points))
+
+
+def turned(points: np.ndarray) -> np.ndarray:
+    """Embeddings (E, n, 2), each rotated or mirrored to move least; t-SNE does not fix their orientation.
+
+    The first, of the untrained network, has little in common with the second: it is laid with its long axis
+    along the first coordinate, as all others together are, and only mirrored to move least.
+    """
+    later = list(points[1:2])
+    for each in points[2:]:
+        later.append(each @ orthogonal_procrustes(each, later[-1])[0])
+    first = along(points[:1])[0]
+    if not later:
+        return first[None]
+    rest = along(np.stack(later))
+    mirrored = [first * signs for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+    return np.stack([min(mirrored, key=lambda each: np.square(each - rest[0]).sum()), *rest])
+
+
+def along(points: np.ndarray) -> np.ndarray:
+    """Points (E, n, 2), all turned alike, so that they vary most along the first coordinate."""
+    return points @ np.linalg.svd(points.reshape(-1, 2), full_matrices=False)[2].T
 
 
 def quantised(points: np.ndarray) -> np.ndarray:
@@ -297,7 +320,7 @@ def epochs_figure(data: dict[str, Any], shown: int = 0, panels: int = 4) -> Axes
     names = data["colourings"][0]["categories"]
     fine = decoded(data["colourings"][0]["values"])[rows]
     figure, axes = plt.subplots(
-        1, panels, figsize=(2.5 * panels, 1.9), sharex=True, sharey=True, layout="constrained"
+        1, panels, figsize=(2.5 * panels, 1.8), sharex=True, sharey=True, layout="constrained"
     )
     for panel, i in zip(axes, panels_of(data, panels), strict=True):
         for member, marker in zip(np.unique(fine), ("o", "^", *MARKERS), strict=False):
