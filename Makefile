@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 PYTHON ?=
 python := .venv/bin/python
 
-.PHONY: help book browser pdf test portable faults notebooks bench lint clean lock
+.PHONY: help book browser pdf test portable faults notebooks teaching bench lint clean lock
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -37,6 +37,9 @@ faults: .venv/.installed ## kill processes, fill disks, flip bytes, pass hostile
 
 notebooks: .venv/.installed ## write each notebook's .ipynb from its .md
 	@$(python) notebooks/pair.py
+
+teaching: .venv/.installed ## write student and solution notebooks and slides into _build/teaching
+	@$(python) book/teaching.py
 
 bench: .venv/.installed ## measure speed on this machine: measures, distances, many seeds, training
 	@$(python) -m benchmarks.measures

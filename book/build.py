@@ -18,8 +18,15 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
+TEACHING = BUILD / "teaching"  # what classes get; the built book holds a copy
 STATE = HTML / ".state"  # of what the pages were made from
-DECIDES_PAGES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/*.md")  # beside what decides outputs
+DECIDES_PAGES = (
+    "_config.yml",
+    "_toc.yml",
+    "book/**/*",
+    "notebooks/*.md",
+    "notebooks/*.py",
+)  # beside what decides outputs
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
@@ -34,7 +41,7 @@ def main() -> int:
     if not STATE.is_file() or STATE.read_text() != state:
         cache = cache_folder(ROOT, BUILD)
         os.environ[FILLED] = str(cache)
-        if not (executed(cache) and rendered() and checked()):
+        if not (executed(cache) and written(cache) and rendered() and checked()):
             return 1
         STATE.write_text(state)
     else:
@@ -55,13 +62,24 @@ def executed(cache: Path) -> bool:
     return not failed
 
 
+def written(cache: Path) -> bool:
+    """Write student and solution notebooks and slides, with the outputs in the cache."""
+    import teaching
+
+    teaching.write(TEACHING, teaching.with_outputs(cache))
+    return True
+
+
 def rendered() -> bool:
     """Turn pages and cached outputs into HTML, all of them anew: only then does every warning show."""
     for old in (HTML, BUILD / ".doctrees"):
         shutil.rmtree(old, ignore_errors=True)
     print("rendering the pages", flush=True)
     arguments = ("build", ".", "--all", "--warningiserror", "--keep-going", "--quiet")
-    return run("-c", JUPYTER_BOOK, *arguments, otherwise="the warnings and errors above stop the book")
+    good = run("-c", JUPYTER_BOOK, *arguments, otherwise="the warnings and errors above stop the book")
+    if good:
+        shutil.copytree(TEACHING, HTML / "teaching")
+    return good
 
 
 def checked() -> bool:

@@ -31,7 +31,11 @@ def sources(folder: Path = FOLDER) -> list[Path]:
 
 def generate(source: Path) -> str:
     """Text of the .ipynb that belongs to this .md."""
-    cells = jupytext.read(source, fmt="md:myst").cells
+    return written(jupytext.read(source, fmt="md:myst").cells)
+
+
+def written(cells: list[nbformat.NotebookNode]) -> str:
+    """Text of the .ipynb of these cells, which get their ids here."""
     seen: dict[str, int] = {}
     for cell in cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]

@@ -25,7 +25,7 @@ import chapter_opening  # noqa: E402
 import colophon  # noqa: E402
 import rerun  # noqa: E402
 
-FRONT = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n\n"
+FRONT = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n\n"  # noqa: E501
 PARAMETERS = """```{code-cell}
 :tags: [parameters, hide-input]
 
@@ -95,7 +95,6 @@ PAGES = {
     "short": OPENING,
     "long": OPENING + "\n" + "word " * 4000,
     "figures": OPENING + FIGURES + TASKS,
-    "plan": "```{chapter-minutes}\n```\n",
     "parameters": PARAMETERS,
     "card": "Words & more. " * 30,
     "terms": "A {term}`feature`, {term}`again <feature>`.\n",
@@ -249,11 +248,6 @@ class TestOpening:
     def test_figures_and_exercises(self, book):
         assert self.minutes(book["figures"]) == 15
         assert f"{chapter_opening.EXERCISE_MINUTES + 25} for 2 exercises" in text_of(book["figures"])
-
-    def test_table_of_all(self, book):
-        shown = text_of(book["plan"])
-        assert "long” 25 0 0" in shown
-        assert f"figures” 15 2 {chapter_opening.EXERCISE_MINUTES + 25}" in shown
 
     @pytest.mark.parametrize(("number", "message"), list(enumerate(BAD_OPENINGS)))
     def test_incomplete(self, book, number, message):

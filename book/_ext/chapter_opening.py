@@ -10,7 +10,7 @@
     :::
 
 The time is not typed. It follows from the finished page, outputs of its cells included, by the rule that
-``MINUTES`` states. ``chapter-minutes`` is a table of all chapters' times, for whoever plans a lesson.
+``MINUTES`` states; ``readings`` keeps it for ``teaching_table``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,6 @@ OBJECTIVES = 3
 WORDS_A_MINUTE = 200
 MINUTES = {"figure": 1, "table": 1, "formula": 0.5, "code": 0.5}  # for each one that is not folded
 EXERCISE_MINUTES = 10  # where an exercise does not say "N minutes"
-RULE = (
-    f"{WORDS_A_MINUTE} words of text a minute; a minute for each figure and each table; half a minute for"
-    " each displayed formula and each visible code cell; the sum rounded up to five minutes. An exercise"
-    f" takes the minutes that it states, or {EXERCISE_MINUTES}. Folded text, solutions and running time"
-    " are not counted."
-)
 FOLDED = {"dropdown", "toggle", "solution"}  # classes
 FIGURE = '<figure class="nclib">'
 NEEDS = "You need:"
@@ -72,13 +66,6 @@ class ChapterOpening(Directive):
             raise self.error(f"chapter-opening: expected one paragraph that starts with {NEEDS!r}")
         box += TimeNeeded()
         return [box]
-
-
-class ChapterMinutes(Directive):
-    """Minutes of all chapters, in the order of their names, below the rule."""
-
-    def run(self) -> list[nodes.Node]:
-        return [nodes.paragraph(text=RULE), nodes.container(chapter_minutes=True)]
 
 
 def rounded(minutes: float) -> int:
@@ -137,9 +124,8 @@ def write_minutes(app, document: nodes.document) -> None:
     if not places:
         return
     exercises = [exercise_minutes(node) for node in outermost(document, is_exercise)]
-    to_read = reading(document).minutes()
-    title = next(document.findall(nodes.title)).astext()
-    times(app.env)[app.env.docname] = (title, to_read, len(exercises), sum(exercises))
+    readings(app.env)[app.env.docname] = found = reading(document)
+    to_read = found.minutes()
     text = f" {to_read} minutes to read"
     if exercises:
         text += f", {sum(exercises)} for {counted(len(exercises), 'exercise')}"
@@ -151,37 +137,19 @@ def counted(n: int, thing: str) -> str:
     return f"{n} {thing}" + ("" if n == 1 else "s")
 
 
-def times(env) -> dict[str, tuple[str, int, int, int]]:
-    """Of every chapter: title, minutes to read, number of exercises and their minutes."""
-    if not hasattr(env, "chapter_minutes"):
-        env.chapter_minutes = {}
-    return env.chapter_minutes
+def readings(env) -> dict[str, Reading]:
+    """What there is to read on every page that has an opening."""
+    if not hasattr(env, "chapter_readings"):
+        env.chapter_readings = {}
+    return env.chapter_readings
 
 
 def forget(app, env, docname: str) -> None:
-    times(env).pop(docname, None)
+    readings(env).pop(docname, None)
 
 
 def merge(app, env, docnames: list[str], other) -> None:
-    times(env).update({name: value for name, value in times(other).items() if name in docnames})
-
-
-def write_table(app, document: nodes.document, docname: str) -> None:
-    for place in document.findall(nodes.container):
-        if place.get("chapter_minutes"):
-            place += table_of([times(app.env)[name] for name in sorted(times(app.env))])
-
-
-def table_of(rows: list[tuple]) -> nodes.table:
-    head = ("chapter", "minutes to read", "exercises", "minutes for them")
-    group = nodes.tgroup(cols=len(head))
-    group += [nodes.colspec(colwidth=1) for _ in head]
-    group += [nodes.thead("", _row(head)), nodes.tbody("", *map(_row, rows))]
-    return nodes.table("", group)
-
-
-def _row(cells: tuple) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph(text=str(cell))) for cell in cells))
+    readings(env).update({name: found for name, found in readings(other).items() if name in docnames})
 
 
 def same_as_paragraph(translator, node) -> None:
@@ -195,10 +163,8 @@ def end_of_paragraph(translator, node) -> None:
 def setup(app) -> dict[str, bool]:
     app.add_node(TimeNeeded, html=(same_as_paragraph, end_of_paragraph))
     app.add_directive("chapter-opening", ChapterOpening)
-    app.add_directive("chapter-minutes", ChapterMinutes)
     app.connect("doctree-read", write_minutes)
-    app.connect("doctree-resolved", write_table)
     app.connect("env-purge-doc", forget)
     app.connect("env-merge-info", merge)
     app.add_css_file("frame.css")
-    return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": 1}
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": 2}

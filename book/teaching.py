@@ -1,0 +1,173 @@
+"""Write what a class gets, from the same sources as the pages: ``make teaching``.
+
+    python book/teaching.py
+
+For each chapter _build/teaching/ then holds
+
+    NN_name-student.ipynb     stubs to fill in, each with its check; no solutions
+    NN_name-solution.ipynb    solutions, and the wrong answers that each check knows
+    NN_name-slides.html       question, prediction, figures, statements and an exercise; needs no network
+
+Both notebooks are plain: they need nclib, but no extension of Jupyter. Figures are those of the last
+``make book``, which also puts this folder into the book, as teaching/.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "book")]
+
+import pair  # noqa: E402
+import slides  # noqa: E402
+
+from nclib.notebook import plain_markdown  # noqa: E402
+
+BIBLIOGRAPHY = ROOT / "book" / "references.bib"
+TITLES = {  # of directives whose argument is none
+    "exercise-start": "Exercise: {}",
+    "solution-start": "Solution: {}",
+    "exercise-end": "",
+    "solution-end": "",
+    "prediction": "Make a prediction",
+    "quiz": "Check yourself",
+}
+EXPLAINED = re.compile(r"^ +- (?:Right|Wrong)\..*\n?(?: {3,}.*\n?)*", re.MULTILINE)  # an option of a quiz
+STUB = re.compile(r"^def (\w+)\(", re.MULTILINE)
+
+
+def write(folder: Path, executed: Callable[[Path], NotebookNode]) -> None:
+    """Write the files of all chapters into a folder, anew.
+
+    Parameters
+    ----------
+    executed : the notebook of a source with the outputs that are there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "book" / "reveal", folder / "reveal")
+    shutil.copytree(ROOT / "book" / "_static" / "mathjax", folder / "mathjax")
+    for source in pair.sources():
+        (folder / f"{source.stem}-student.ipynb").write_text(student(source), "utf-8")
+        (folder / f"{source.stem}-solution.ipynb").write_text(solution(source), "utf-8")
+        page = slides.page(executed(source), plain)
+        (folder / f"{source.stem}-slides.html").write_text(page, "utf-8")
+
+
+def student(source: Path) -> str:
+    """Text of the notebook with stubs: each stub stands below its check, with a cell that runs it."""
+    cells, stub = [], None
+    for cell in jupytext.read(source, fmt="md:myst").cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown" and "## Solutions" in cell.source:
+            cell.source = cell.source.partition("## Solutions")[0]
+            cells.append(cell)
+            break
+        if cell.cell_type == "markdown":
+            cell.source = EXPLAINED.sub("", cell.source)
+        if "stub" in tags:
+            stub = cell
+        elif "wrong-answers" not in tags:
+            cells.append(cell)
+            if stub is not None and "@exercises.check" in cell.source:
+                name = STUB.search(stub.source)[1]
+                cells += [stub, new_code_cell(f"check_{name}({name})")]
+                stub = None
+    return plain_notebook(cells)
+
+
+def solution(source: Path) -> str:
+    """Text of the notebook with everything that the page has."""
+    return plain_notebook(jupytext.read(source, fmt="md:myst").cells)
+
+
+def plain_notebook(cells: list[NotebookNode]) -> str:
+    """Text of a notebook whose prose needs no MyST, with cells folded that are folded on the page."""
+    titles = exercise_titles("\n".join(cell.source for cell in cells))
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source, titles)
+        elif "hide-input" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    return pair.written([cell for cell in cells if cell.source.strip()])
+
+
+def exercise_titles(text: str) -> dict[str, str]:
+    """Title of each exercise by its label."""
+    return {label: title for title, label in re.findall(r"\{exercise-start\} (.+)\n:label: (\S+)", text)}
+
+
+def plain(text: str, titles: dict[str, str] | None = None) -> str:
+    """Markdown without MyST: directives become a bold line, citations and links the words that they show."""
+    text = re.sub(r"\{cite:([tp])\}`(\w+)`", lambda m: citation(m[2], m[1] == "p"), text)
+    text = re.sub(r"\{doc\}`([^`<]+)`", lambda m: page_title(m[1]), text)
+    text = re.sub(r"^:{3,}\{([\w-]+)\} *(.*)$", lambda m: heading(m[1], m[2], titles or {}), text, flags=re.M)
+    return plain_markdown(text).strip()
+
+
+def heading(directive: str, argument: str, titles: dict[str, str]) -> str:
+    title = TITLES.get(directive, "{}").format(titles.get(argument, argument))
+    return f"**{title}**\n" if title else ""
+
+
+def citation(key: str, in_brackets: bool) -> str:
+    """Authors and year, such as Papyan et al. (2020)."""
+    entry = re.search(
+        rf"^@\w+\{{{key},\n(.*?)^\}}", BIBLIOGRAPHY.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )[1]
+    authors, year = (re.search(rf"\b{field}\s*= *\{{(.*)\}},", entry)[1] for field in ("author", "year"))
+    names = [plain_tex(author.partition(",")[0]) for author in authors.split(" and ")]
+    shown = {1: names[0], 2: " and ".join(names)}.get(len(names), f"{names[0]} et al.")
+    return f"({shown}, {year})" if in_brackets else f"{shown} ({year})"
+
+
+def plain_tex(name: str) -> str:
+    """A name without TeX's accents and braces; letters stay as they are without them."""
+    return re.sub(r"\\.|[{}]", "", name).strip()
+
+
+def page_title(path: str) -> str:
+    """First heading of a page that {doc} names."""
+    page = ROOT / "book" / f"{path}.md" if "/" in path else ROOT / "notebooks" / f"{path}.md"
+    return re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE)[1]
+
+
+def with_outputs(cache_folder: Path) -> Callable[[Path], NotebookNode]:
+    """A function that finds the notebook of a source, with outputs where the cache has them."""
+    import chapters
+    from jupyter_cache import get_cache
+
+    cache = get_cache(str(cache_folder))
+    notebooks = {chapter.path: chapter.notebook for chapter in chapters.chapters(ROOT)}
+
+    def find(source: Path) -> NotebookNode:
+        try:
+            return cache.merge_match_into_notebook(notebooks[source])[1]
+        except KeyError:
+            print(
+                f"{source.stem}: no outputs of this code are cached; slides without figures", file=sys.stderr
+            )
+            return notebooks[source]
+
+    return find
+
+
+def main() -> int:
+    from _ext.execution_cache import fingerprint
+
+    folder = ROOT / "_build" / "teaching"
+    write(folder, with_outputs(ROOT / "_build" / ".jupyter_cache" / fingerprint(ROOT)))
+    print(f"Student notebooks, solutions and slides are in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Teaching material: exercises that stand alone, what is made from them, and the checks' own helper."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from nclib.chapters import exercises
+from nclib.notebook import seeds_of
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
+IDS = [path.stem for path in SOURCES]
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+teaching = load(ROOT / "book" / "teaching.py")
+sys.path.insert(0, str(ROOT / "book" / "_ext"))  # extensions import each other, as Sphinx does
+table = load(ROOT / "book" / "_ext" / "teaching_table.py")
+
+
+@exercises.check
+def check_double(double):
+    assert double(3) != 9, "this squares"
+    assert double(3) == 6, f"double(3) is {double(3)}"
+
+
+def double(n): ...
+
+
+class TestCheck:
+    def test_right_answer_is_reported(self, capsys):
+        check_double(lambda n: 2 * n)
+        assert capsys.readouterr().out.endswith(": correct\n")
+
+    def test_stub_is_told_that_it_is_one(self):
+        with pytest.raises(AssertionError, match=r"double returned None: it is not filled in, or a `return`"):
+            check_double(double)
+
+    def test_refuses_compares_the_hint(self):
+        def square(n):
+            return n * n
+
+        exercises.refuses(check_double, {double: exercises.BLANK, square: "squares"})
+        with pytest.raises(AssertionError, match=r"says 'this squares.* where it should say 'cubes'"):
+            exercises.refuses(check_double, {square: "cubes"})
+
+    def test_refuses_needs_a_refusal(self):
+        with pytest.raises(AssertionError, match="accepts an answer that should be told 'squares'"):
+            exercises.refuses(check_double, {lambda n: n + n: "squares"})
+
+
+def code_of(cells) -> str:
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def tagged(source: Path, tag: str) -> list[str]:
+    cells = jupytext.read(source, fmt="md:myst").cells
+    return [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
+
+
+def undefined(programs: dict[str, str], folder: Path) -> str:
+    """Names that any of these programs uses and never defines."""
+    for name, code in programs.items():
+        (folder / f"{name}.py").write_text(code, "utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--quiet",
+        "--select",
+        "F821",
+        str(folder),
+    ]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def solutions(source: Path) -> list[str]:
+    """Code of each solution of a chapter."""
+    after = source.read_text("utf-8").partition("\n## Solutions\n")[2]
+    return [
+        code_of(jupytext.reads(part, fmt="md:myst").cells)
+        for part in after.split("{solution-end}\n:::\n")
+        if "{code-cell}" in part
+    ]
+
+
+def test_no_exercise_needs_the_solution_of_another(tmp_path):
+    programs = {}
+    for source in SOURCES:
+        student = code_of(nbformat.reads(teaching.student(source), as_version=4).cells)
+        programs[source.stem] = student
+        for i, solution in enumerate(solutions(source)):
+            programs[f"{source.stem}_{i}"] = f"{student}\n{solution}"
+    assert undefined({"broken": "def f():\n    return nowhere\n"}, tmp_path).count("F821") == 1
+    (tmp_path / "broken.py").unlink()
+    assert undefined(programs, tmp_path) == ""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=IDS)
+class TestExercises:
+    def test_each_has_level_minutes_stub_check_and_solution(self, source):
+        text = source.read_text("utf-8")
+        labels = re.findall(r"\{exercise-start\} .+\n:label: (\S+)", text)
+        stubs = [teaching.STUB.search(stub)[1] for stub in tagged(source, "stub")]
+        assert len(table.exercises(text)) == len(labels) >= 2
+        assert labels == re.findall(r"\{solution-start\} (\S+)", text)
+        assert re.findall(r"@exercises\.check\ndef (\w+)", text) == [f"check_{name}" for name in stubs]
+        after = text.partition("\n## Solutions\n")[2]
+        assert re.findall(r"^check_\w+\(\w+\)$", after, re.MULTILINE) == [f"check_{n}({n})" for n in stubs]
+
+    def test_stub_and_two_wrong_answers_are_refused_with_a_hint_of_the_check(self, source):
+        text = source.read_text("utf-8")
+        stubs = [teaching.STUB.search(stub)[1] for stub in tagged(source, "stub")]
+        cells = tagged(source, "wrong-answers")
+        assert len(cells) == len(stubs)
+        for name, cell in zip(stubs, cells, strict=True):
+            call = ast.parse(cell).body[-1].value
+            assert ast.unparse(call.func) == "exercises.refuses"
+            assert ast.unparse(call.args[0]) == f"check_{name}"
+            answers = dict(zip(map(ast.unparse, call.args[1].keys), call.args[1].values, strict=True))
+            assert ast.unparse(answers.pop(name)) == "exercises.BLANK"
+            check = text.partition(f"def check_{name}(")[2].partition("```")[0]
+            hints = {ast.literal_eval(hint) for hint in answers.values()}
+            assert len(hints) == len(answers) == 2
+            assert all(hint in check for hint in hints), name
+
+    def test_student_notebook_is_plain_and_without_answers(self, source):
+        notebook = nbformat.reads(teaching.student(source), as_version=4)
+        code, prose = (
+            [cell.source for cell in notebook.cells if cell.cell_type == kind]
+            for kind in ("code", "markdown")
+        )
+        for name in [teaching.STUB.search(stub)[1] for stub in tagged(source, "stub")]:
+            assert [cell for cell in code if re.search(rf"^def {name}\(", cell, re.MULTILINE)] == [
+                cell for cell in code if re.search(rf"^def {name}\(.*\n    \.\.\.$", cell, re.MULTILINE)
+            ]
+            assert code.index(f"check_{name}({name})") > 0
+        assert not any("exercises.refuses" in cell for cell in code)
+        assert not re.search(r":::|\{(cite|doc|term|ref|math)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE)
+
+    def test_solution_notebook_has_the_page_s_code(self, source):
+        solution = nbformat.reads(teaching.solution(source), as_version=4)
+        assert code_of(solution.cells) == code_of(jupytext.read(source, fmt="md:myst").cells)
+
+
+def test_citations_are_words():
+    assert teaching.plain("{cite:t}`papyan2020prevalence` and {cite:p}`xu2023quantifying`") == (
+        "Papyan et al. (2020) and (Xu and Liu, 2023)"
+    )
+
+
+def test_links_are_titles():
+    assert teaching.plain("see {doc}`05_label_reconstruction`, {doc}`here <04_tsne>`") == (
+        "see Label reconstruction, here"
+    )
+
+
+def test_explanations_of_a_quiz_are_for_the_teacher(tmp_path):
+    source = tmp_path / "01_x.md"
+    source.write_text(
+        ":::{quiz}\nWhy?\n\n- A\n  - Wrong. It is\n    not.\n- B\n  - Right. So.\n:::\n", "utf-8"
+    )
+    student, solution = (
+        nbformat.reads(make(source), as_version=4).cells[0].source
+        for make in (teaching.student, teaching.solution)
+    )
+    assert student == "**Check yourself**\n\nWhy?\n\n- A\n- B"
+    assert "  - Wrong. It is\n    not." in solution
+
+
+class TestSlides:
+    def page(self, *outputs: str) -> str:
+        cells = [
+            nbformat.v4.new_markdown_cell("# Title\n\n**Question.** Is $x_1 < 2$?\n\nText."),
+            nbformat.v4.new_markdown_cell(
+                ":::{admonition} Make a prediction\n:class: tip\nHow many?\n:::\n\n## A part"
+            ),
+            nbformat.v4.new_code_cell("show()"),
+        ]
+        cells[-1].outputs = [
+            nbformat.v4.new_output("display_data", data={"text/html": text}) for text in outputs
+        ]
+        return teaching.slides.page(nbformat.v4.new_notebook(cells=cells), teaching.plain)
+
+    def test_figure_below_its_heading(self):
+        page = self.page('<figure class="nclib"><img alt="a"><figcaption>b</figcaption></figure>')
+        assert page.count("<section>") == 3
+        assert re.search(r"<h2>A part</h2>\s*<figure", page)
+
+    def test_formulas_for_mathjax(self):
+        assert r"\(x_1 &lt; 2\)" in self.page()
+
+    def test_prediction_without_markup(self):
+        assert re.search(r"<strong>Make a prediction</strong></p>\s*<p>How many\?</p>", self.page())
+
+    def test_statements_as_sentences(self):
+        page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
+        assert "<ul><li>So it is.</li></ul>" in page
+
+    def test_nothing_is_loaded_from_elsewhere(self):
+        assert not re.search(r"(src|href)=\"(https?:)?//", self.page())
+        for name in ("reset.css", "reveal.css", "slides.css"):
+            styles = (ROOT / "book" / "reveal" / name).read_text("utf-8")
+            assert not re.search(r"(url\(['\"]?|@import\s+['\"])(https?:)?//", styles)
+
+
+def test_table_has_what_a_lesson_needs():
+    found = table.Reading(words=1201, figure=3)
+    one = table.Chapter("01_x", "Name", found, (table.Exercise("Do", 2, 15),), 1.4)
+    row = table.html_of([one]).partition("<tbody>")[2]
+    assert re.findall(r"<td>([^<]*)</td>", row) == [str(found.minutes()), "1,201", "3", "Do: 2, 15", "1 s"]
+
+
+def test_pairs_share_no_seed():
+    choice = {"recipe": "digits"}
+    for quick in (5, 15):  # chapter 11 has fifteen
+        seeds = [s for pair in range(30) for s in seeds_of(choice | {"seed": quick * pair}, quick=quick)]
+        assert len(seeds) == len(set(seeds)) == 30 * quick
