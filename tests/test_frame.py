@@ -25,14 +25,20 @@ import chapter_opening  # noqa: E402
 import colophon  # noqa: E402
 import rerun  # noqa: E402
 
+<<<<<<< HEAD
 FRONT = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n\n"  # noqa: E501
+=======
+KERNEL = "  name: python3\n  display_name: Python 3\n  language: python\n"
+FRONT = f"---\nfile_format: mystnb\nkernelspec:\n{KERNEL}---\n\n"
+>>>>>>> frames
 PARAMETERS = """```{code-cell}
 :tags: [parameters, hide-input]
 
 recipe = "digits"  # which experiment
 seed = 0  # of <everything>
-# fields; None: as the recipe says
+# fields; `None`: as the recipe says
 lr = None
+epochs = None
 ```
 
 ```{code-cell}
@@ -260,7 +266,7 @@ class TestRerun:
         box = page.partition('<details class="rerun-box">')[2].partition("</details>")[0]
         shown = " ".join(re.sub(r"<[^>]+>", " ", box).split())
         assert "seed 0 of &lt;everything&gt;" in shown
-        assert "lr None fields; None: as the recipe says" in shown
+        assert "lr , epochs None fields; None : as the recipe says" in shown
         assert "import nclib" in shown
         assert "Toggle hidden content" not in page  # no other folded cell
 
@@ -401,5 +407,5 @@ class TestEveryChapter:
         }
         ours, theirs = rerun.commands(source.stem, shown)
         assert ours == f"nclib run {source.stem} -p seed 1 --html {source.stem}.html"
-        assert theirs.split()[:2] == ["papermill", f"notebooks/{notebook.name}"]
+        assert theirs == f"papermill notebooks/{notebook.name} out.ipynb -p seed 1"
         assert "seed" in inferred

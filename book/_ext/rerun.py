@@ -17,6 +17,7 @@ import io
 import shlex
 import tokenize
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -67,7 +68,7 @@ def commands(name: str, parameters: list[Parameter]) -> list[str]:
     given = f"-p {change[0]} {shlex.quote(change[1])}"
     return [
         f"nclib run {name} {given} --html {name}.html",
-        f"papermill notebooks/{name}.ipynb {name}.ipynb {given} --cwd notebooks",
+        f"papermill notebooks/{name}.ipynb out.ipynb {given}",
     ]
 
 
@@ -145,18 +146,26 @@ def services(repository: str, branch: str, name: str) -> dict[str, str]:
 
 
 def table(parameters: list[Parameter]) -> nodes.table:
+    """A row for each parameter; those that share default and comment share a row."""
     group = nodes.tgroup(cols=3)
     group += [nodes.colspec(colwidth=1) for _ in range(3)]
-    head = nodes.thead("", row(nodes.Text("parameter"), nodes.Text("default"), nodes.Text("meaning")))
+    head = nodes.thead("", row([nodes.Text("parameter")], [nodes.Text("default")], [nodes.Text("meaning")]))
     body = nodes.tbody()
-    for p in parameters:
-        body += row(nodes.literal(text=p.name), nodes.literal(text=p.default), nodes.Text(p.comment))
+    for (default, comment), alike in groupby(parameters, lambda p: (p.default, p.comment)):
+        names = [part for p in alike for part in (nodes.Text(", "), nodes.literal(text=p.name))][1:]
+        body += row(names, [nodes.literal(text=default)], marked(comment))
     group += [head, body]
     return nodes.table("", group, classes=["rerun-parameters"])
 
 
-def row(*cells: nodes.Node) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", paragraph(cell)) for cell in cells))
+def marked(comment: str) -> list[nodes.Node]:
+    """A comment with what stands in `backticks` as code."""
+    parts = comment.split("`")
+    return [nodes.literal(text=p) if i % 2 else nodes.Text(p) for i, p in enumerate(parts)]
+
+
+def row(*cells: list[nodes.Node]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", paragraph(*cell)) for cell in cells))
 
 
 def paragraph(*parts: nodes.Node) -> nodes.paragraph:
