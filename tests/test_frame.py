@@ -25,12 +25,8 @@ import chapter_opening  # noqa: E402
 import colophon  # noqa: E402
 import rerun  # noqa: E402
 
-<<<<<<< HEAD
-FRONT = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n\n"  # noqa: E501
-=======
 KERNEL = "  name: python3\n  display_name: Python 3\n  language: python\n"
 FRONT = f"---\nfile_format: mystnb\nkernelspec:\n{KERNEL}---\n\n"
->>>>>>> frames
 PARAMETERS = """```{code-cell}
 :tags: [parameters, hide-input]
 
