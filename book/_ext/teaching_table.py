@@ -21,8 +21,8 @@ EXERCISE = re.compile(
     r"\{exercise-start\} (?P<title>.+)\n:label: \S+\n:::\n\n"
     r"\*Difficulty (?P<level>[123]) of 3, (?P<minutes>\d+) minutes\.\*"
 )
-FILES = {"student notebook": "student.ipynb", "with solutions": "solution.ipynb", "slides": "slides.html"}
-HEADER = ("chapter", "reading, minutes", "words", "figures", "exercises: level, minutes", "runs for", "files")
+FILES = {"student": "student.ipynb", "solutions": "solution.ipynb", "slides": "slides.html"}
+HEADER = ("chapter", "reading, minutes", "words", "figures", "exercises (level, minutes)", "runs", "files")
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,30 @@ def html_of(chapters: list[Chapter]) -> str:
     rows = [cells_of(one) for one in chapters]
     head = "".join(f'<th scope="col">{name}</th>' for name in HEADER)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="teaching"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def cells_of(one: Chapter) -> tuple[str, ...]:
-    listed = "<br>".join(f"{escape(e.title)}: {e.level}, {e.minutes}" for e in one.exercises)
-    files = "<br>".join(f'<a href="../teaching/{one.name}-{end}">{label}</a>' for label, end in FILES.items())
+    listed = [f"{escape(e.title)} ({e.level}, {e.minutes})" for e in one.exercises]
+    files = [f'<a href="../teaching/{one.name}-{end}">{label}</a>' for label, end in FILES.items()]
     return (
         f'<a href="../notebooks/{one.name}.html">{escape(one.title)}</a>',
         str(one.reading.minutes()),
         f"{one.reading.words:,}",
         str(one.reading.figure),
-        listed,
+        items(listed),
         "-" if one.seconds is None else f"{one.seconds:.0f} s",
-        files,
+        items(files),
     )
+
+
+def items(lines: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
 
 
 def setup(app) -> dict[str, bool]:
     app.setup_extension("chapter_opening")
     app.add_directive("teaching-table", TeachingTable)
     app.connect("doctree-resolved", fill)
+    app.add_css_file("teaching.css")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
