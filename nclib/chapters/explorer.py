@@ -152,7 +152,8 @@ def caption(run: Run) -> str:
     augment = {"crop-flip": "random crops and flips", "none": "no augmentation"}.get(c.augment, c.augment)
     measured = int(run.moments("test").counts.sum())
     return (
-        f"One run: {TITLES.get(c.dataset, c.dataset)}, {network} of width {c.width}, {c.epochs} epochs, {augment}, seed {c.seed}. "
+        f"One run: {TITLES.get(c.dataset, c.dataset)}, {network} of width {c.width}, {c.epochs} epochs, "
+        f"{augment}, seed {c.seed}. "
         f"All curves but the last are measured on all {measured:,} test images."
     )
 
