@@ -52,6 +52,7 @@ EACH = 50  # images of one class on a sheet
 COLUMNS = 10  # of a sheet
 QUALITY = 80  # of WebP: 0.3 kB an image
 LARGEST = 2**16 - 1  # of a coordinate
+TITLES = {"cifar10": "CIFAR-10"}
 LICENCES = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, Learning multiple layers of features from tiny images, technical "
     "report, University of Toronto, 2009). Its authors ask to cite the report and state no licence.",
@@ -116,7 +117,7 @@ def run_data(run: Run, rows: np.ndarray) -> dict[str, Any]:
     names = {"fine": list(grouping.fine_names), "coarse": list(grouping.coarse_names)}
     members = [np.flatnonzero(coarse == c) for c in range(grouping.num_coarse)]
     return {
-        "title": f"{run.config.dataset} test features",
+        "title": f"{TITLES.get(run.config.dataset, run.config.dataset)} test features",
         "caption": caption(run),
         "source": LICENCES.get(run.config.dataset, ""),
         "provenance": {"key": run.key, "config": run.record["config"], "trained": run.provenance,
@@ -151,7 +152,8 @@ def caption(run: Run) -> str:
     augment = {"crop-flip": "random crops and flips", "none": "no augmentation"}.get(c.augment, c.augment)
     measured = int(run.moments("test").counts.sum())
     return (
-        f"One run: {c.dataset}, {network} of width {c.width}, {c.epochs} epochs, {augment}, seed {c.seed}. "
+        f"One run: {TITLES.get(c.dataset, c.dataset)}, {network} of width {c.width}, {c.epochs} epochs, "
+        f"{augment}, seed {c.seed}. "
         f"All curves but the last are measured on all {measured:,} test images."
     )
 
@@ -170,7 +172,7 @@ def trail(features: Iterable[Tensor]) -> np.ndarray:
     points: list[np.ndarray] = []
     for h in features:
         points.append(tsne(h, initialization=points[-1] if points else "pca"))
-    return turned(np.stack(points))
+    return of_one_size(turned(np.stack(points)))
 
 
 def turned(points: np.ndarray) -> np.ndarray:
@@ -193,6 +195,12 @@ def turned(points: np.ndarray) -> np.ndarray:
 def along(points: np.ndarray) -> np.ndarray:
     """Points (E, n, 2), all turned alike, so that they vary most along the first coordinate."""
     return points @ np.linalg.svd(points.reshape(-1, 2), full_matrices=False)[2].T
+
+
+def of_one_size(points: np.ndarray) -> np.ndarray:
+    """Embeddings (E, n, 2), each about its mean and of mean square 1; t-SNE does not fix place and scale."""
+    points = points - points.mean(axis=1, keepdims=True)
+    return points / np.sqrt(np.square(points).mean(axis=(1, 2), keepdims=True))
 
 
 def quantised(points: np.ndarray) -> np.ndarray:
@@ -320,7 +328,7 @@ def epochs_figure(data: dict[str, Any], shown: int = 0, panels: int = 4) -> Axes
     names = data["colourings"][0]["categories"]
     fine = decoded(data["colourings"][0]["values"])[rows]
     figure, axes = plt.subplots(
-        1, panels, figsize=(2.5 * panels, 1.8), sharex=True, sharey=True, layout="constrained"
+        1, panels, figsize=(2.5 * panels, 2.1), sharex=True, sharey=True, layout="constrained"
     )
     for panel, i in zip(axes, panels_of(data, panels), strict=True):
         for member, marker in zip(np.unique(fine), ("o", "^", *MARKERS), strict=False):
