@@ -105,7 +105,7 @@ def statements(
     results : a list for each name, one entry a seed.
     n_test : test images, by the same names.
     live : the name of the page's own runs.
-    initial : ``initial_accuracy`` of each of them.
+    initial : ``initial_accuracy`` of each of them; empty where it was not measured.
     all_labels : test accuracy of the same network trained on all fine labels, for the same seeds; empty
         where it was not trained.
     opened : of the run that the page opens on.
@@ -125,11 +125,22 @@ def statements(
     def here(effect: Callable[[Opened], float], suffix: str = "") -> list[Case]:
         return [Case(opened.name + suffix, [effect(opened)], opened.n)] if opened else []
 
-    against_start = [_train(r, ["kmeans"]) - at for r, at in zip(results[live], initial, strict=True)]
+    against_start = (
+        [
+            Case(
+                f"{live}, against initialisation",
+                [_train(r, ["kmeans"]) - at for r, at in zip(results[live], initial, strict=True)],
+                n_train[live],
+            )
+        ]
+        if initial
+        else []
+    )
     found = [
         Statement(
             "Clustering inside super-classes recovers many more fine labels than guessing",
-            "reconstruction accuracy of t-SNE + k-means on train, minus that of random pseudo-labels",
+            "reconstruction accuracy of t-SNE + k-means on train, or on the named images, minus that of"
+            " random pseudo-labels",
             [
                 *cases(lambda r, _: _tsne(r)["train"] - r["chance"], n_train),
                 *here(lambda of: of.accuracy["tsne-kmeans"]["features"] - of.chance),
@@ -138,18 +149,19 @@ def statements(
         ),
         Statement(
             "Training on coarse labels makes the fine classes easier to cluster",
-            "reconstruction accuracy on train, minus that of pixels (mean over methods) or of features at"
-            " initialisation (k-means)",
+            "reconstruction accuracy on train, or on the named images, minus that of pixels (mean over"
+            " methods) or of features at initialisation (k-means on train)",
             [
                 *cases(lambda r, methods: _train(r, methods) - _pixels(r, methods), n_train),
-                Case(f"{live}, against initialisation", against_start, n_train[live]),
+                *against_start,
                 *here(lambda of: of.gain("pixels")),
                 *here(lambda of: of.gain("untrained"), ", against initialisation"),
             ],
         ),
         Statement(
             "k-means recovers less than the other methods do on average",
-            "reconstruction accuracy on train, mean of the other methods minus k-means",
+            "reconstruction accuracy on train, or on the named images, mean of the other methods minus"
+            " k-means",
             [
                 *cases(
                     lambda r, ms: _train(r, [m for m in ms if m != "kmeans"]) - _train(r, ["kmeans"]), n_train
