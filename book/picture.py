@@ -1,10 +1,14 @@
-"""Draw the picture of the README from a released run: ``python book/picture.py``."""
+"""Draw the picture of the README and of the explorer without JavaScript: ``python book/picture.py``.
 
-from nclib import released_runs
-from nclib.chapters import figures
+The first super-class at four epochs, from the explorer's data.
+"""
+
+import json
+
+from nclib.chapters import explorer
 from nclib.paths import REPOSITORY
-from nclib.runs import evaluation
 
-run = next(run for run in released_runs() if run.folder.name == "cifar10-unaugmented-seed0")
-axes = figures.embeddings_figure(evaluation.embedding(run), run.features("test").fine, run.grouping)
-axes.figure.savefig(REPOSITORY / "book" / "_static" / "fine-structure.png", dpi=110, facecolor="white")
+data = json.loads((explorer.FOLDER / "data.json").read_text("utf-8"))
+axes = explorer.epochs_figure(data)
+target = REPOSITORY / "book" / "_static" / "fine-structure.png"
+axes.figure.savefig(target, dpi=160, facecolor="white", bbox_inches="tight", pad_inches=0.08)
