@@ -66,6 +66,16 @@ def test_everything_loaded_is_there(pages):
                 assert ((HTML / page).parent / local).resolve().is_file(), f"{page}: {address}"
 
 
+def test_explorers_carry_their_data_and_keep_pages_light(pages):
+    explorers = {page: text for page, text in pages.items() if '<div class="explorer"' in text}
+    assert "book/intro.html" in explorers
+    for page, text in explorers.items():
+        assert text.count('class="explorer-data"') == text.count('<div class="explorer"'), page
+        assert "_static/explorer.js" in text
+        assert "_static/explorer.css" in text
+        assert len(text.encode()) < 3_000_000, page
+
+
 def test_mathjax_is_local(pages):
     page = (HTML / "book" / "intro.html").read_text("utf-8")
     assert 'src="../_static/mathjax/tex-svg-full.js' in page

@@ -41,12 +41,12 @@
     const views = raw.views.map((of) => {
       const rows = words(of.rows);
       const points = Float32Array.from(words(of.points), (q) => q / 32767.5 - 1);
-      let [width, height] = [0, 0]; // half of the box that holds all epochs
+      const boxes = raw.epochs.map(() => [1e-9, 1e-9]); // half width and half height of what is shown
       points.forEach((p, i) => {
-        if (i % 2) height = Math.max(height, Math.abs(p));
-        else width = Math.max(width, Math.abs(p));
+        const box = boxes[Math.floor(i / (2 * rows.length))];
+        box[i % 2] = Math.max(box[i % 2], Math.abs(p));
       });
-      return { name: of.name, rows, points, width, height };
+      return { name: of.name, rows, points, boxes };
     });
     const colourings = raw.colourings.map((of) => {
       const values = bytes(of.values);
@@ -114,14 +114,15 @@
       playing: false,
     };
     let at; // coordinates that are shown now, (n, 2) of the view
-    let tween = null; // {from, start, milliseconds}
+    let box; // that the canvas shows now
+    let tween = null; // {from, fromBox, start}
     let frame = 0;
     let timer = 0;
     let style = {}; // by category: {colour, shape}
 
     /* the page */
     const [viewChoice, viewSelect] = chooser(`${id}-view`, "Show", data.views.map((v) => v.name), state.view, setView);
-    const [colourChoice] = chooser(`${id}-colouring`, "Colour and shape", data.colourings.map((c) => c.name), 0, setColouring);
+    const [colourChoice] = chooser(`${id}-colouring`, "Colour by", data.colourings.map((c) => c.name), 0, setColouring);
     viewChoice.hidden = data.views.length < 2;
     const legend = element("ul", { className: "explorer-legend", "aria-label": "Legend" });
     const canvas = element("canvas", {
@@ -166,6 +167,12 @@
       return view().points.subarray(2 * n * epoch, 2 * n * (epoch + 1));
     }
 
+    function jump() {
+      tween = null;
+      at = coordinates(state.epoch);
+      box = view().boxes[state.epoch];
+    }
+
     function label(colouring, point) {
       return colouring.label(state.epoch, view().rows[point]);
     }
@@ -189,7 +196,7 @@
     /* drawing */
     function scale() {
       const [w, h] = [canvas.clientWidth, canvas.clientHeight];
-      const zoom = Math.min((w / 2 - MARGIN) / view().width, (h / 2 - MARGIN) / view().height);
+      const zoom = Math.min((w / 2 - MARGIN) / box[0], (h / 2 - MARGIN) / box[1]);
       return { w, h, place: (i) => [w / 2 + zoom * at[2 * i], h / 2 - zoom * at[2 * i + 1]] };
     }
 
@@ -231,7 +238,7 @@
       for (const [c, path] of paths) {
         pen.fillStyle = tone(style[c].colour + 1);
         pen.fill(path);
-        pen.stroke(path);
+        if (r > 4) pen.stroke(path);
       }
       pen.globalAlpha = 1;
       const point = chosen();
@@ -262,8 +269,9 @@
         tween.start = tween.start || clock;
         const t = Math.min(1, (clock - tween.start) / TWEEN);
         const eased = t < 0.5 ? 4 * t ** 3 : 1 - (2 - 2 * t) ** 3 / 2;
-        const to = coordinates(state.epoch);
-        at = at.map((_, i) => tween.from[i] + eased * (to[i] - tween.from[i]));
+        const between = (from, to) => from.map((start, i) => start + eased * (to[i] - start));
+        at = between(tween.from, coordinates(state.epoch));
+        box = between(tween.fromBox, view().boxes[state.epoch]);
         if (t === 1) tween = null;
         else redraw();
       }
@@ -379,8 +387,7 @@
       state.view = index;
       state.pinned = view().rows.indexOf(row);
       state.hovered = -1;
-      tween = null;
-      at = Float32Array.from(coordinates(state.epoch));
+      jump();
       styles();
       refresh();
     }
@@ -392,9 +399,9 @@
     }
 
     function setEpoch(index) {
-      if (calm.matches) at = Float32Array.from(coordinates(index));
-      else tween = { from: at, start: 0 };
       state.epoch = index;
+      if (calm.matches) jump();
+      else tween = { from: at, fromBox: box, start: 0 };
       refresh();
     }
 
@@ -413,7 +420,7 @@
     function start() {
       if (state.epoch === last) {
         state.epoch = 0;
-        at = Float32Array.from(coordinates(0));
+        jump();
         refresh();
       }
       state.playing = true;
@@ -471,7 +478,7 @@
     new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
-    at = Float32Array.from(coordinates(state.epoch));
+    jump();
     showPlaying();
     root.prepend(interactive);
     root.classList.add("explorer-ready");

@@ -293,7 +293,7 @@ def full_caption(data: dict[str, Any], images: int) -> str:
     """The caption of a page that shows the first ``images`` of each class."""
     return (
         f"{data['caption']} Points: the first {images} test images of each class. The t-SNE of "
-        f"each epoch starts from that of the epoch before. Images: {data['source']}"
+        f"each epoch starts from that of the epoch before; its axes have no unit. Images: {data['source']}"
     )
 
 
