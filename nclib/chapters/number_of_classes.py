@@ -21,7 +21,9 @@ from nclib.runs.evaluation import fine_per_coarse
 from nclib.runs.run import Run
 
 
-def statements(quality: pd.DataFrame, numbers: pd.DataFrame, live: str, n: int) -> list[Statement]:
+def statements(
+    quality: pd.DataFrame, numbers: pd.DataFrame, live: str, n: int, opened: Sequence[Case] = ()
+) -> list[Statement]:
     """What this chapter's runs decide.
 
     Parameters
@@ -30,6 +32,7 @@ def statements(quality: pd.DataFrame, numbers: pd.DataFrame, live: str, n: int) 
     numbers : of ``chosen_k``; the runs of ``quality`` are those of its case "two".
     live : the name of the page's own runs.
     n : images of each run that were clustered.
+    opened : what the third statement measures, of other runs.
     """
     by_k = quality.pivot(index="seed", columns="k", values=["accuracy", "purity", "ari"])
     true = numbers.loc[numbers["case"] == "two", "true"].unique()
@@ -42,7 +45,7 @@ def statements(quality: pd.DataFrame, numbers: pd.DataFrame, live: str, n: int) 
         Statement(
             "Prediction strength finds the number of classes more often than the silhouette",
             "share of super-classes with the correct number, prediction strength minus silhouette",
-            case(correct["prediction-strength"] - correct["silhouette"]),
+            [*case(correct["prediction-strength"] - correct["silhouette"]), *opened],
         )
     ]
     if len(true) != 1 or 2 * true[0] > quality["k"].max():  # no one number is right
