@@ -41,7 +41,8 @@ async def printed() -> int:
         for name in toc_pages():
             await chromium.opened(page, HTML / f"{name}.html")
             articles.append(await page.evaluate(collect, f"{HTML.as_posix()}/"))
-        styles = await page.evaluate(STYLES)
+        formulas = max((article["formulas"] for article in articles), key=len)
+        styles = await page.evaluate(STYLES) + formulas
         whole = HTML / "whole.html"
         whole.write_text(document(articles, styles), "utf-8")
         await page.goto(whole.as_uri())
@@ -66,7 +67,7 @@ def document(articles: list[dict[str, str]], styles: str) -> str:
         f'<main class="bd-main"><div class="bd-content">'
         f'<div class="bd-article-container"><article class="bd-article">'
         f'<div class="title-page"><h1>{title}</h1><p>{author}</p></div>'
-        f'<nav class="contents"><h2>Contents</h2><ol>{"".join(entries)}</ol></nav>'
+        f'<nav class="book-contents"><h2>Contents</h2><ol>{"".join(entries)}</ol></nav>'
         f"{''.join(sections)}</article></div></div></main></body></html>"
     )
 

@@ -16,5 +16,6 @@
   article.querySelectorAll("[id]").forEach((element) => {
     if (!element.closest("svg, mjx-container")) element.id = `${here}--${element.id}`;
   });
-  return { key: here, title: article.querySelector("h1").textContent.trim(), html: article.innerHTML };
+  const formulas = document.getElementById("MJX-SVG-styles")?.outerHTML ?? "";
+  return { key: here, title: article.querySelector("h1").textContent.trim(), html: article.innerHTML, formulas };
 }

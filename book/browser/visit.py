@@ -14,6 +14,7 @@ from playwright.async_api import Page, async_playwright
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 AT_ONCE = 2
+PATIENCE = 300_000  # milliseconds for a page on a busy machine
 AXE = Path(__file__).parents[2] / "tests" / "vendor" / "axe" / "axe.min.js"
 MEASURE = Path(__file__).with_name("measure.js")
 COLOURS = ["color-contrast", "link-in-text-block"]  # axe's rules that a theme decides
@@ -55,6 +56,7 @@ async def _visit_all(paths: list[Path]) -> list[Visit]:
         async def one(path: Path) -> Visit:
             async with free:
                 context = await browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+                context.set_default_timeout(PATIENCE)
                 found = await visit(await context.new_page(), path)
                 await context.close()
                 return found

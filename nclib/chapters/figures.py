@@ -48,7 +48,7 @@ PAPER = "var(--figure-paper, #ffffff)"
 THEME = {
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.edgecolor": LINE, "grid.color": LINE, "figure.facecolor": "none", "axes.facecolor": "none",
-    "legend.facecolor": "white", "svg.fonttype": "none",
+    "legend.facecolor": "white", "legend.edgecolor": LINE, "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # equally wide, as writing is measured here
     "svg.hashsalt": "nclib",
 }  # fmt: skip

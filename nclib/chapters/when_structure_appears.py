@@ -497,7 +497,7 @@ def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
             for number, (experiment, of_kind) in enumerate(of_data.groupby("experiment", sort=False)):
                 _draw_runs(panel, of_kind, measure, splits, f"C{number}", experiment)
             panel.set_title(name, fontsize="medium")
-            panel.set(xlabel="epoch (0: at initialisation)", yscale=scale)
+            panel.set_yscale(scale)
             last = of_data["epoch"].max()
             if last > LONG:
                 panel.set_xscale("symlog", linthresh=1)
@@ -511,6 +511,7 @@ def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
             handles.values(), handles, fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1)
         )
     figure.suptitle(title)
+    figure.supxlabel("epoch (0: at initialisation)", fontsize="medium")
     ends = trajectory_ends(table).reset_index()
     words = "; ".join(
         f"{row['experiment']}, seed {row['seed']}: explained variance {row['explained variance, test']:.2f}, "
