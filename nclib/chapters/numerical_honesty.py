@@ -354,7 +354,7 @@ def nc1_errors_figure(table: pd.DataFrame, limit: float) -> Axes:
         axes.plot(rows["distance"], rows["error"], label=method, **_format_style(method))
     axes.axvline(limit, color="0.4", lw=1, ls=":", label="fp32 pinv drops siblings")
     axes.axhline(1, color="0.4", lw=1, ls="--", label="as wrong as zero would be")
-    axes.set(xscale="log", yscale="log", xlabel=r"distance of siblings (pairs are $\sqrt{2}$ apart)")
+    axes.set(xscale="log", yscale="log", xlabel=r"distance of siblings (pairs are $2^{1/2}$ apart)")
     axes.set_ylabel("relative error of NC1")
     axes.invert_xaxis()
     axes.set_title("Error of NC1, by precision and distance of siblings")
