@@ -47,6 +47,7 @@ _HOME = {  # public name: module that holds it
     "reconstruct_labels": "measures.reconstruction",
     "match_labels": "measures.reconstruction",
     "choose_k": "measures.cluster_number",
+    "subpopulations": "measures.subpopulations",
     "linear_probe": "measures.probe",
     "tsne": "measures.embedding",
 }

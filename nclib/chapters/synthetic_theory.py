@@ -330,9 +330,7 @@ def transition_figure(table: pd.DataFrame) -> Axes:
     """
     _, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     below, above = np.linspace(-0.9, 0, 91), np.linspace(0.01, 0.9, 90)
-    axes.plot(
-        below, [two_layer.limit_ratio(rho) for rho in below], color=INK, label=r"limit, $\rho \leq 0$"
-    )
+    axes.plot(below, [two_layer.limit_ratio(rho) for rho in below], color=INK, label=r"limit, $\rho \leq 0$")
     for number, (eps, rows) in enumerate(table.groupby("eps", sort=False)):
         law = np.array([two_layer.collapsed_ratio(rho, eps) for rho in above])
         axes.plot(

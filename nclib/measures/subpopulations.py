@@ -1,0 +1,183 @@
+"""Which classes hide sub-populations, and how many? A test that can say "one".
+
+    found = nclib.subpopulations(h, y)
+    found.count        # (C,) sub-populations that the evidence supports, 1 where there is none
+    found.p            # (C,) adjusted for the number of classes
+
+A cluster algorithm returns two clusters of anything. Here one half of a class chooses a direction along which
+it has two modes, and the other half, which had no part in the choice, says whether it has them as well.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
+from nclib.measures.valley import Valley, deepest_valley, valley_p_value
+
+COMPONENTS = 10  # principal components, at most, in which a half is clustered
+PER_COMPONENT = 10  # samples of a half for each of them
+FITTED = 5000  # samples that a direction is fitted to, at most
+SPLITS = 3  # random halvings, each used both ways
+LEAST = 40  # samples below which a class is not tested: a half of 20 shows two modes hardly ever
+MOST = 8  # sub-populations of a class
+RANK = 1e-9  # singular value, in units of the first, below which an axis is rounding
+RIDGE = 1e-3  # of variances, in units of the first axis's
+
+
+class Subpopulations(NamedTuple):
+    """What ``subpopulations`` finds.
+
+    Attributes
+    ----------
+    count : (C,) int64, sub-populations that the evidence supports: 1 where there is none for more, 0 for a
+        class without samples.
+    p : (C,) float64, that a class is one population, adjusted for the number of classes (Holm, 1979); 1
+        for a class of fewer than 40 samples or of equal ones, which is not tested.
+    labels : (N,) int64, sub-population of every sample inside its class, from 0 on, the largest first.
+    """
+
+    count: np.ndarray
+    p: np.ndarray
+    labels: np.ndarray
+
+
+def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 0) -> Subpopulations:
+    """Test every class for sub-populations, and split it into as many as there is evidence for.
+
+    Parameters
+    ----------
+    h : (N, D) features, any float dtype.
+    y : (N,) labels of the classes that may hide something, in [0, C).
+    level : probability that any class of one population at all is split, at most.
+    seed : of the halvings and of clustering.
+
+    Returns
+    -------
+    Subpopulations.
+
+    Raises
+    ------
+    ValueError : features that are not finite, labels of another length, a level not between 0 and 1.
+
+    Notes
+    -----
+    H0: along every direction the class has one mode. Halve the class at random. Cluster one half in two on
+    its first principal components, by k-means and by a Gaussian mixture, and take the two directions that
+    separate the clusters best (Fisher's discriminants). Along each, find three windows in which this half has
+    fewest samples in the middle, compared with either side; keep the direction for which that is least
+    likely with one mode. Given all that, the other half is an independent sample, and its counts in the
+    three windows have an exact binomial test for any dimension, covariance, skew or tail
+    (``nclib.measures.valley``). Three halvings, each used both ways, give six p-values; twice their third
+    smallest is a p-value whatever their dependence (Rueger, 1978).
+
+    A class that is split goes on: its parts on both sides of the valley are tested in the same way, with the
+    level in proportion to their samples (Kimes et al., 2017). The level holds for "one, or more"; numbers
+    from two on are estimates.
+
+    Sub-populations that lie so close that no direction has two modes are not found, for two Gaussians of
+    equal size those nearer than two standard deviations. Small ones need more distance. A curved population
+    that has two modes along a line counts as two.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1; got {level!r}")
+    seed = as_whole(seed, "seed", *SEEDS)
+    h = as_features(h)
+    labels = as_labels(y, len(h)).cpu().numpy()
+    members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+    rng = np.random.default_rng(seed)
+    features = [h[rows].double().cpu().numpy() for rows in members]
+    p = _holm(np.array([_p_value(x, rng) for x in features]))
+    count, found = np.array([min(len(x), 1) for x in features]), np.zeros(len(labels), dtype=np.int64)
+    for c in np.flatnonzero(p <= level):
+        parts = sorted(_parts(features[c], level, rng), key=len, reverse=True)
+        count[c] = len(parts)
+        for number, part in enumerate(parts):
+            found[members[c][part]] = number
+    return Subpopulations(count, p, found)
+
+
+def _parts(x: np.ndarray, level: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows of the sub-populations of a class (n, D) that is known to have two at least."""
+    waiting, whole = list(_halves_of(x, np.arange(len(x)), rng)), []
+    while waiting:
+        part = waiting.pop(0)
+        full = len(waiting) + len(whole) + 1 >= MOST
+        if full or _p_value(x[part], rng) > level * len(part) / len(x):
+            whole.append(part)
+        else:
+            waiting += _halves_of(x, part, rng)
+    return whole
+
+
+def _halves_of(x: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Some rows of (n, D) features on both sides of their valley."""
+    axis, valley = _direction(x[rows], rng)
+    beyond = x[rows] @ axis > valley.bottom
+    return [rows[~beyond], rows[beyond]]
+
+
+def _p_value(x: np.ndarray, rng: np.random.Generator) -> float:
+    """That (n, D) features are one population; 1 where there are too few samples, or equal ones."""
+    if len(x) < LEAST or not np.ptp(x, axis=0).any():
+        return 1.0
+    values = []
+    for _ in range(SPLITS):
+        order = rng.permutation(len(x))
+        first, second = order[: len(x) // 2], order[len(x) // 2 :]
+        for fitted, tested in ((first, second), (second, first)):
+            axis, valley = _direction(x[fitted], rng)
+            values.append(valley_p_value(valley, x[tested] @ axis))
+    return min(1.0, 2 * sorted(values)[SPLITS - 1])
+
+
+def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Valley | None]:
+    """The direction (D,) along which (n, D) features look most like two populations, and the valley there."""
+    if len(x) > FITTED:
+        x = x[rng.choice(len(x), FITTED, replace=False)]
+    centre = x.mean(axis=0)
+    _, spread, axes = np.linalg.svd(x - centre, full_matrices=False)
+    most = max(1, min(COMPONENTS, len(x) // PER_COMPONENT))
+    kept = (spread > RANK * spread[0])[:most]
+    if not kept.any():
+        return np.zeros(x.shape[1]), None
+    axes = axes[:most][kept] / (spread[0] / len(x) ** 0.5)  # (r, D)
+    z = (x - centre) @ axes.T  # (n, r)
+    models = (
+        KMeans(2, n_init=10, random_state=_seed(rng)),
+        GaussianMixture(2, reg_covar=RIDGE, n_init=2, random_state=_seed(rng)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # duplicates; an early stop is a worse direction
+        directions = [_discriminant(z, model.fit_predict(z)) @ axes for model in models]
+    found = [(axis, deepest_valley(x @ axis)) for axis in directions]
+    return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
+
+
+def _discriminant(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Fisher's direction (r,) between clusters 0 and 1 of (n, r) features; the first axis if one is empty."""
+    halves = [z[clusters == c] for c in (0, 1)]
+    if not all(map(len, halves)):
+        return np.eye(z.shape[1])[0]
+    means = [half.mean(axis=0) for half in halves]
+    within = sum((half - mean).T @ (half - mean) for half, mean in zip(halves, means, strict=True)) / len(z)
+    axis = np.linalg.solve(within + RIDGE * np.eye(z.shape[1]), means[1] - means[0])
+    return axis / (np.linalg.norm(axis) or 1.0)
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """P-values adjusted for their number (Holm, 1979)."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(p), 0, -1)))
+    return adjusted

@@ -1,0 +1,89 @@
+"""Sub-populations of classes: planted ones are found, single populations of many shapes are left whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+import nclib
+from nclib.measures import subpopulations as module
+
+DECAY = np.arange(1, 17) ** -0.75  # widths of the axes
+ONE = {  # single populations, (n, 16)
+    "gaussian": lambda rng, n: rng.normal(size=(n, 16)) * DECAY,
+    "heavy tails": lambda rng, n: rng.standard_t(3, size=(n, 16)) * DECAY,
+    "skewed": lambda rng, n: rng.exponential(size=(n, 16)) * DECAY,
+    "uniform": lambda rng, n: rng.random((n, 16)) * DECAY,
+}
+
+
+def planted(sizes, gap=6.0, dim=16, seed=0):
+    """Gaussians of unit width at the corners of a simplex ``gap`` apart, with their numbers."""
+    rng, numbers = np.random.default_rng(seed), np.repeat(np.arange(len(sizes)), sizes)
+    return rng.normal(size=(len(numbers), dim)) + gap / 2**0.5 * np.eye(dim)[numbers], numbers
+
+
+@pytest.mark.parametrize("sizes", [(200, 200), (200, 200, 200), (400, 80), (2000, 100)])
+def test_planted_ones_are_counted_and_labelled(sizes):
+    h, numbers = planted(sizes)
+    found = nclib.subpopulations(h, np.zeros(len(h), dtype=int))
+    assert found.count.tolist() == [len(sizes)]
+    assert found.p[0] < 0.02
+    # means are 6 widths apart: one in 700 lies beyond the middle
+    assert adjusted_rand_score(numbers, found.labels) > 0.9
+    assert (np.diff(np.bincount(found.labels)) <= 0).all()  # the largest first
+
+
+@pytest.mark.parametrize("shape", ONE)
+def test_single_populations_stay_whole(shape):
+    rng = np.random.default_rng(0)
+    h = np.concatenate([ONE[shape](rng, 200) for _ in range(10)])
+    found = nclib.subpopulations(h, np.repeat(np.arange(10), 200))
+    assert found.count.tolist() == [1] * 10 and not found.labels.any()
+
+
+def test_a_direction_is_not_tested_on_the_samples_that_chose_it():
+    """The trap that the halves avoid: 100 samples of one Gaussian in 400 dimensions."""
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(100, 400))
+    axis, valley = module._direction(h, rng)
+    assert module.valley_p_value(valley, h @ axis) < 0.05 < module._p_value(h, rng)
+
+
+def test_only_the_class_that_hides_something_is_split():
+    two, _ = planted((150, 150))
+    h = np.concatenate([ONE["gaussian"](np.random.default_rng(1), 300), two, np.zeros((5, 16))])
+    y = np.repeat([0, 2, 3], [300, 300, 5])  # no sample of class 1, too few of class 3
+    found = nclib.subpopulations(h, y)
+    assert found.count.tolist() == [1, 0, 2, 1]
+    assert found.p[[1, 3]].tolist() == [1.0, 1.0]
+
+
+def test_result_does_not_depend_on_scale_place_or_rotation():
+    h, _ = planted((150, 150))
+    y = np.zeros(len(h), dtype=int)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0]
+    plain, moved = nclib.subpopulations(h, y), nclib.subpopulations(1e-4 * h @ turn + 3, y)
+    assert plain.count == moved.count and (plain.labels == moved.labels).mean() > 0.99
+
+
+@pytest.mark.parametrize("h", [np.ones((100, 3)), np.repeat(np.eye(4), 25, axis=0), np.ones((1, 1))])
+def test_equal_samples_have_an_answer(h):
+    found = nclib.subpopulations(h, np.zeros(len(h), dtype=int))
+    assert found.count[0] >= 1 and np.isfinite(found.p).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level": 0.0}, "level"),
+        ({"level": float("nan")}, "level"),
+        ({"seed": -1}, "seed"),
+        ({"y": [0]}, "labels"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    given = {"h": np.ones((3, 2)), "y": [0, 0, 1]} | change
+    with pytest.raises(ValueError, match=message):
+        nclib.subpopulations(**given)
