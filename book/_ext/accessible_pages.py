@@ -15,6 +15,8 @@ MENDED = (
     # An element's name has to contain the text that it shows.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'(<button class="btn search-button-field[^>]*?)\s+aria-label="Search"', r"\1"),
+    # Entries of a list are its children; here they are links and paragraphs too.
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     # A wide table scrolls in a box of its own and stays a table.
     (r"(?<!<div class=\"scrolls\">)(<table\b.*?</table>)", r'<div class="scrolls">\1</div>'),
 )

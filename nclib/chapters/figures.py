@@ -32,7 +32,7 @@ from nclib.data.grouping import Grouping
 
 PALETTE = "colorblind"
 WIDTH = 9  # inches, at most: 864 pixels, which a page has room for on a wide screen
-FONT_SCALE = 0.85  # of seaborn's sizes; the smallest writing is 7 points, or 9.3 pixels
+FONT_SCALE = 0.9  # of seaborn's sizes; exponents on axes, the smallest, have 6.9 points, or 9.2 pixels
 DPI = 192  # of what is drawn as pixels: two for each of the page
 MOST_POINTS = 2000  # in the scatters of a figure; more become pixels, as heatmaps do
 MOST_COLUMNS = 5  # of small multiples
