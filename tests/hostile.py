@@ -244,6 +244,11 @@ def choose_k(draw: Draw) -> Any:
     return lambda: nclib.choose_k(h, coarse, method, most), shaped(None)
 
 
+def subpopulations(draw: Draw) -> Any:
+    h, y, level, seed = draw.features(), draw.labels(), draw.number(0.01, 0.5), draw.number(0, 7)
+    return lambda: np.concatenate(nclib.subpopulations(h, y, level, seed)), shaped(None)
+
+
 def linear_probe(draw: Draw) -> Any:
     h, y, others, labels = draw.features(), draw.labels(), draw.features(), draw.labels()
 
@@ -355,7 +360,9 @@ QUICK: Mapping[str, Call] = {
         recipe_config, linear_probe,
     )
 }  # fmt: skip
-SLOW: Mapping[str, Call] = {call.__name__: call for call in (reconstruct_labels, choose_k, tsne)}
+SLOW: Mapping[str, Call] = {
+    call.__name__: call for call in (reconstruct_labels, choose_k, subpopulations, tsne)
+}
 MAY_BE_NO_NUMBER = {
     "collapse_metrics", "nc_loss", "relative_distances", "msdr", "explained_variance", "purity_by_chance",
     "explained_variance_test", "explained_variance_null", "variants", "from_moments",

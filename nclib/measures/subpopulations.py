@@ -11,6 +11,7 @@ it has two modes, and the other half, which had no part in the choice, says whet
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     equal size those nearer than two standard deviations. Small ones need more distance. A curved population
     that has two modes along a line counts as two.
     """
-    if not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1; got {level!r}")
     seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
