@@ -314,7 +314,7 @@ def _heatmap(
         siblings = sibling_pairs(grouping.fine_to_coarse[order])
         for i, j in siblings.nonzero().tolist():
             light = norm(ordered[i, j]) > 0.5
-            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=5.5,
+            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=7,
                        ha="center", va="center")  # fmt: skip
     return image
 
