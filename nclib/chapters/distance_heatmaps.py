@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
+from nclib.chapters.figures import OFF_SCALE, WIDTH, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import over_seeds, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
@@ -241,8 +241,9 @@ def relative_distances_figure(
     shown = np.concatenate([matrix[inside] for of_row in relative.values() for matrix in of_row.values()])
     norm = LogNorm(min(1, shown.min()), shown.max())
     columns = max(len(of_row) for of_row in rows.values())
+    side = (WIDTH - 0.7) / columns  # of a panel in inches; room for names, titles and the colour bar is added
     figure, panels = plt.subplots(
-        len(rows), columns, figsize=(1 + 2.6 * columns, 1 + 2.6 * len(rows)), squeeze=False, sharex=True,
+        len(rows), columns, figsize=(WIDTH, 1.8 + (side + 0.45) * len(rows)), squeeze=False, sharex=True,
         sharey=True, layout="constrained",
     )  # fmt: skip
     for line, (name, of_row) in zip(panels, relative.items(), strict=True):
