@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from browser import chromium
 from playwright.async_api import Page, async_playwright
@@ -89,7 +90,7 @@ def _note(request: Any, found: Visit) -> None:
     if not request.url.startswith(("file:", "data:", "blob:")):
         found.outside.append(request.url)
     elif request.resource_type == "image" and request.url.startswith("file:"):
-        found.bytes += Path(request.url.removeprefix("file://")).stat().st_size
+        found.bytes += Path(unquote(request.url.removeprefix("file://"))).stat().st_size
 
 
 async def in_theme(page: Page, theme: str) -> None:
