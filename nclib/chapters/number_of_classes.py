@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from sklearn.metrics import adjusted_rand_score
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import MARKERS, described, theme
+from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
 from nclib.chapters.statistics import interval
 from nclib.chapters.tables import shown_split
 from nclib.measures.cluster_number import CRITERIA, MOST, choose_k
@@ -124,10 +123,8 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
     """
     methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
     most = max(quality["k"].max(), chosen["chosen"].max())
-    figure, panels = plt.subplots(
-        1, 1 + len(methods), figsize=(4 + 2.5 * len(methods), 3.6), layout="constrained",
-        width_ratios=[1.5] + [1] * len(methods),
-    )  # fmt: skip
+    figure, stacks = stacked_panels(1 + len(methods), 2, (4.2, 3.4))
+    panels = stacks[:, 0]
     for number, measure in enumerate(("accuracy", "purity", "ari")):
         means = quality.groupby("k")[measure].agg(interval)
         mean, half = np.array(means.tolist()).T
@@ -144,11 +141,11 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
         shares = counts.div(counts.sum(axis=1), axis=0)
         sns.heatmap(
             shares, vmin=0, vmax=1, cmap="mako_r", annot=counts, fmt="d", cbar=False, square=True, ax=panel,
-            annot_kws={"fontsize": 7},
+            annot_kws={"fontsize": 9},
         )  # fmt: skip
         right = (of_method["true"] == of_method["chosen"]).mean()
         panel.set_title(f"{method}\n{100 * right:.0f} % correct", fontsize="medium")
-        panel.set(xlabel="clusters chosen", ylabel="classes in the super-class" if panel is panels[1] else "")
+        panel.set(xlabel="clusters chosen", ylabel="classes in the super-class")
         panel.tick_params(axis="y", rotation=0)
         words.append(f"{method}: correct in {100 * right:.0f} %")
     figure.suptitle(title)
