@@ -62,9 +62,8 @@ class Chapter:
 
 def chapters(root: Path) -> list[Chapter]:
     """All chapters in the order of the table of contents."""
-    config, toc = (yaml.safe_load((root / name).read_text("utf-8")) for name in ("_config.yml", "_toc.yml"))
-    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    texts = {root / f"{file}.md": (root / f"{file}.md").read_text("utf-8") for file in files}
+    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
+    texts = {root / f"{page}.md": (root / f"{page}.md").read_text("utf-8") for page in contents(root)}
     # as Sphinx reads them, so that the cache knows them under the same names
     reader = MdParserConfig(enable_extensions=set(config["parse"]["myst_enable_extensions"]))
     notebooks = {
@@ -73,6 +72,12 @@ def chapters(root: Path) -> list[Chapter]:
         if is_myst_markdown_notebook(text)
     }
     return [Chapter(*both, i) for i, both in enumerate(notebooks.items(), start=1)]
+
+
+def contents(root: Path) -> list[str]:
+    """All pages in the order of the table of contents, without ending."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
 def execute_all(found: Sequence[Chapter], cache_folder: Path, timeout: int) -> list[Chapter]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 from browser import chromium
+from chapters import contents
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -22,11 +23,6 @@ BROWSER = Path(__file__).with_name("browser")
 STYLES = """Array.from(document.querySelectorAll("link[rel=stylesheet]"),
     link => `<link rel="stylesheet" href="${link.href}">`).join("")"""
 FOOTER = '<div style="font-size: 8pt; text-align: center; width: 100%"><span class="pageNumber"></span></div>'
-
-
-def toc_pages() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
 async def printed() -> int:
@@ -38,7 +34,7 @@ async def printed() -> int:
         page = await browser.new_page(viewport={"width": 900, "height": 1200})
         collect = (BROWSER / "collect.js").read_text("utf-8").strip()
         articles = []
-        for name in toc_pages():
+        for name in contents(ROOT):
             await chromium.opened(page, HTML / f"{name}.html")
             articles.append(await page.evaluate(collect, f"{HTML.as_posix()}/"))
         formulas = max((article["formulas"] for article in articles), key=len)
