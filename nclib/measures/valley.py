@@ -38,9 +38,8 @@ class Valley(NamedTuple):
 
     def counts(self, x: np.ndarray) -> np.ndarray:
         """Numbers of a sample (n,) in the three windows, (3,)."""
-        starts, widths = np.array(self[:3]), np.array([self.width, self.middle_width, self.width])
-        x = np.sort(x)
-        return np.searchsorted(x, starts + widths) - np.searchsorted(x, starts)
+        widths = np.array([self.width, self.middle_width, self.width])
+        return _counts(np.sort(x), np.array(self[:3]), widths)
 
 
 def deepest_valley(x: np.ndarray) -> Valley | None:
@@ -82,7 +81,8 @@ def valley_p_value(valley: Valley | None, x: np.ndarray) -> float:
     return float(_p(left, middle, right, valley.middle_width / valley.width))
 
 
-def _counts(x: np.ndarray, starts: np.ndarray, width: float) -> np.ndarray:
+def _counts(x: np.ndarray, starts: np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """Numbers of a sorted sample in windows from ``starts`` on."""
     return np.searchsorted(x, starts + width) - np.searchsorted(x, starts)
 
 
