@@ -9,7 +9,7 @@ from scipy import stats
 
 from nclib.chapters import conclusions
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.statistics import holm
+from nclib.measures.significance import holm
 
 TEXT = "Clustering recovers more than guessing does"
 STRONG = [0.40, 0.41, 0.39, 0.42, 0.40]

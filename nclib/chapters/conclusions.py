@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nclib.chapters.statistics import holm, interval
+from nclib.chapters.statistics import interval
+from nclib.measures.significance import holm
 
 SIGNIFICANT = 0.05
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import SHADE, described, theme
-from nclib.chapters.statistics import holm, over_seeds
+from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
-from nclib.measures.significance import explained_variance_null
+from nclib.measures.significance import explained_variance_null, holm
 from nclib.runs.evaluation import (
     METHOD_NAMES,
     TERMINAL_ACCURACY,

@@ -26,6 +26,7 @@ from nclib.measures.collapse import collapse_of
 from nclib.measures.distances import distances_of
 from nclib.measures.neighbours import neighbour_purity, purity_by_chance
 from nclib.measures.ood_scores import detection_of, outlier_scores
+from nclib.measures.significance import holm
 from nclib.networks.features import features_of
 from nclib.runs import evaluation
 from nclib.runs.detection import CLASS_SCORES, LABELLINGS
@@ -221,7 +222,7 @@ def adjusted(measured: Sequence[tuple[Claim, Found | None]]) -> list[tuple[Claim
             i for i, (claim, found) in enumerate(measured)
             if claim.source == source and found and found.p is not None
         ]  # fmt: skip
-        p_values = statistics.holm([measured[i][1].p for i in tested])
+        p_values = holm([measured[i][1].p for i in tested])
         for i, p in zip(tested, p_values, strict=True):
             claim, found = measured[i]
             done[i] = (claim, found._replace(p=p))

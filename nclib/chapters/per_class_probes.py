@@ -24,6 +24,7 @@ from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import INK, MARKERS, described, stacked_panels, theme
 from nclib.measures.distances import distances_of, msdr_of
 from nclib.measures.probe import linear_probe
+from nclib.measures.significance import holm
 from nclib.networks.features import FeatureSet
 from nclib.runs import evaluation
 from nclib.runs.run import Run
@@ -337,7 +338,7 @@ def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]], n_test: Mapping[
         return rank_correlation(table, "msdr", one) - rank_correlation(table, "msdr", other)
 
     averaged = [each for each in correlations(tables_of) if np.isfinite(each.found.rho)]
-    adjusted = statistics.holm([each.found.p_rho_restricted for each in averaged])
+    adjusted = holm([each.found.p_rho_restricted for each in averaged])
     evidence = [
         Case(f"{each.data} (n counts classes)", [-float(np.log10(p))], each.found.n)
         for each, p in zip(averaged, adjusted, strict=True)

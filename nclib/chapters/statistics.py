@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -33,13 +33,3 @@ def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
         return "-"
     mean, low, high = (form.format(f(values)) for f in (np.mean, min, max))
     return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number so that the familywise error holds (Holm, 1979), in their order."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, least = [0.0] * len(order), 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = float(least)
-    return adjusted

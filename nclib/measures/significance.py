@@ -11,7 +11,7 @@ one mean differ in size and in width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import NamedTuple
 
@@ -93,7 +93,7 @@ def explained_variance_test(
     variances, widths 1 : 5, classes of 20 and 80 samples, two, three and five classes.
     """
     permutations, seed = as_whole(permutations, "permutations", 1, MOST), as_whole(seed, "seed", *SEEDS)
-    _check_level(level)
+    check_level(level)
     h, fine, num_fine = as_samples(h, fine)
     group = coarse_of_fine(fine, coarse)  # (C,)
     require_samples(torch.bincount(fine, minlength=num_fine), at_least=2)
@@ -150,7 +150,7 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     Assumes samples near Gaussian, and one shape of covariance in all fine classes. The quotient describes
     the noise only where gaps are noise, so that no interval for the share follows from it.
     """
-    _check_level(level)
+    check_level(level)
     group = as_labels(group, len(moments.counts)).to(moments.counts.device)
     share = explained_variance_of(moments, group)
     result = torch.full((2, len(share)), torch.nan, dtype=torch.float64)
@@ -159,7 +159,18 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     return VarianceNull(share, *result.to(share.device))
 
 
-def _check_level(level: object) -> None:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number so that the familywise error holds (Holm, 1979), in their order."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, least = [0.0] * len(order), 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = float(least)
+    return adjusted
+
+
+def check_level(level: object) -> None:
+    """Raise ValueError for a level that does not lie between 0 and 1."""
     if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1; got {level!r}")
 

@@ -11,7 +11,6 @@ it has two modes, and the other half, which had no part in the choice, says whet
 from __future__ import annotations
 
 import warnings
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
+from nclib.measures.significance import check_level, holm
 from nclib.measures.valley import Valley, deepest_valley, valley_p_value
 
 COMPONENTS = 10  # principal components, at most, in which a half is clustered
@@ -86,15 +86,14 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     equal size those nearer than two standard deviations. Small ones need more distance. A curved population
     that has two modes along a line counts as two.
     """
-    if not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1; got {level!r}")
+    check_level(level)
     seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     labels = as_labels(y, len(h)).cpu().numpy()
     members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
     rng = np.random.default_rng(seed)
     features = [h[rows].double().cpu().numpy() for rows in members]
-    p = _holm(np.array([_p_value(x, rng) for x in features]))
+    p = np.array(holm([_p_value(x, rng) for x in features]))
     count, found = np.array([min(len(x), 1) for x in features]), np.zeros(len(labels), dtype=np.int64)
     for c in np.flatnonzero(p <= level):
         parts = sorted(_parts(features[c], level, rng), key=len, reverse=True)
@@ -106,7 +105,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
 
 def _parts(x: np.ndarray, level: float, rng: np.random.Generator) -> list[np.ndarray]:
     """Rows of the sub-populations of a class (n, D) that is known to have two at least."""
-    waiting, whole = list(_halves_of(x, np.arange(len(x)), rng)), []
+    waiting, whole = _halves_of(x, np.arange(len(x)), rng), []
     while waiting:
         part = waiting.pop(0)
         full = len(waiting) + len(whole) + 1 >= MOST
@@ -174,11 +173,3 @@ def _discriminant(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31))
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """P-values adjusted for their number (Holm, 1979)."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
