@@ -43,6 +43,7 @@ TRAINING_SOURCES = (
     "measures/moments.py",
     "networks/features.py",
     "networks/models.py",
+    "networks/patches.py",
     "training/batches.py",
     "training/checkpoint.py",
     "training/distributed.py",
