@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from benchmarks.training import (
     noise,
     speed,
 )
+from nclib.networks import patches
 from nclib.runs.provenance import provenance
 from nclib.storage.files import write_json
 from nclib.training.loop import Training
@@ -43,26 +45,28 @@ STAGES = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and side of the i
 
 
 def loop_by_width(repeats: int) -> list[dict[str, Any]]:
-    """Training speed of nclib's loop, and its share of the bf16 matmul peak."""
+    """Training speed of nclib's loop, share of the bf16 matmul peak, and gain by products over patches."""
     peak, rows = matmul_peak(repeats), []
     for width in WIDTHS:
         config = replace(CONFIG, width=width, batch_size=BATCH)
         images = 10 * BATCH if width < 64 else 4 * BATCH
         training = Training(config, *noise(images), DEVICE, None)
-        times = in_turns({"nclib": lambda epoch, t=training: t.train_epoch(epoch, BAR)}, repeats)["nclib"]
-        row = {"width": width} | speed(times, images)
+        loops = {
+            "nclib": lambda epoch, t=training: t.train_epoch(epoch, BAR),
+            "usual": lambda epoch, t=training: _usual_convolutions(t, epoch),
+        }
+        times = in_turns(loops, repeats)
+        row = {"width": width} | speed(times["nclib"], images)
         share = row["images_per_second"] * flops_per_image(config) / peak
-        rows.append(row | {"share_of_peak": share, "peak_flops": peak})
+        ratios = [usual / ours for ours, usual in zip(times["nclib"], times["usual"], strict=True)]
+        row |= {"share_of_peak": share, "peak_flops": peak, "ratios_to_usual_convolutions": ratios}
+        rows.append(row)
     return rows
 
 
-def patches(x: Tensor, weight: Tensor) -> Tensor:
-    """A 3 x 3 convolution that keeps the size, as a product over patches. (B, C, H, W) -> (B, K, H, W)."""
-    size, channels = x.shape, len(weight)
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
-    rows = padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3).reshape(-1, 9 * size[1])
-    product = rows @ weight.permute(2, 3, 1, 0).reshape(9 * size[1], channels)  # (B H W, K)
-    return product.view(size[0], size[2], size[3], channels).permute(0, 3, 1, 2)
+def _usual_convolutions(training: Training, epoch: int) -> None:
+    with mock.patch.object(patches, "pays", lambda x, stride: False):
+        training.train_epoch(epoch, BAR)
 
 
 def layers(repeats: int) -> list[dict[str, Any]]:
@@ -76,7 +80,7 @@ def layers(repeats: int) -> list[dict[str, Any]]:
         normalise = nn.BatchNorm2d(channels).to(DEVICE)
         works = {
             "convolution": lambda x=x, w=weight: F.conv2d(x, w, padding=1),
-            "product over patches": lambda x=x, w=weight: patches(x, w),
+            "product over patches": lambda x=x, w=weight: patches.convolution(x, w),
             "batch norm and ReLU": lambda x=x, norm=normalise: torch.relu(norm(x)),
         }
         times = in_turns({n: _forward_and_backward(work, gradient) for n, work in works.items()}, repeats)

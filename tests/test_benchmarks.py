@@ -9,7 +9,6 @@ from scipy.stats import ttest_ind
 from benchmarks.copied_loop import CopiedLoop
 from benchmarks.profiled import PYTHON, shares
 from benchmarks.same_learning import fast, plain
-from benchmarks.wide import patches
 from nclib.config import recipe_config
 from nclib.runs.get import get_runs
 from nclib.training.loop import Training, training_task
@@ -72,9 +71,3 @@ def test_shares_of_a_profile_add_up_to_its_time():
         PYTHON: 1.25,  # what was named and fits no kind, and what no operation claims
     }
     assert sum(row["share"] for row in rows) == 1
-
-
-def test_product_over_patches_is_the_convolution():
-    generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(*shape, generator=generator).double() for shape in ((2, 3, 5, 4), (6, 3, 3, 3)))
-    torch.testing.assert_close(patches(x, weight), torch.nn.functional.conv2d(x, weight, padding=1))

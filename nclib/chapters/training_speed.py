@@ -6,6 +6,7 @@ speed.same_learning()  # of benchmarks/results/same_learning.json
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -63,19 +64,27 @@ def _speed(row: dict[str, float]) -> dict[str, str]:
     return {"images/s": f"{middle:,.0f} ({low:,.0f} to {high:,.0f})", "ratio": f"{row['ratio']:.2f}"}
 
 
-def by_width() -> pd.DataFrame:
-    """Speed of nclib's loop at several widths of a ResNet-18, and its share of the matmul peak."""
-    rows = [
-        {"width": row["width"], "images/s": _speed(row | {"ratio": 1.0})["images/s"]}
-        | {"share of the bf16 matmul peak": f"{row['share_of_peak']:.0%}"}
-        for row in benchmark("wide")["loop"]
-    ]
+def by_width(name: str) -> pd.DataFrame:
+    """Speed of nclib's loop at several widths of a ResNet-18, and what products over patches gain it.
+
+    ``name`` is that of a file under benchmarks/results, one a processor.
+    """
+    rows = []
+    for row in benchmark(name)["loop"]:
+        cells = {"width": row["width"], "images/s": _speed(row | {"ratio": 1.0})["images/s"]}
+        cells["share of the bf16 matmul peak"] = f"{row['share_of_peak']:.0%}"
+        if gain := sorted(row.get("ratios_to_usual_convolutions", [])):  # not on processors that have no use
+            middle = statistics.median(gain)
+            cells["with products over patches"] = (
+                f"{middle:.2f} ({gain[0]:.2f} to {gain[-1]:.2f}) times as fast"
+            )
+        rows.append(cells)
     return pd.DataFrame(rows).set_index("width")
 
 
-def layers() -> pd.DataFrame:
+def layers(name: str) -> pd.DataFrame:
     """Milliseconds, forward and backward, of the layers of a full-width ResNet-18 by stage."""
-    rows = pd.DataFrame(benchmark("wide")["layers"])
+    rows = pd.DataFrame(benchmark(name)["layers"])
     rows["stage"] = [
         f"{c} channels at {s} x {s}" for c, s in zip(rows["channels"], rows["side"], strict=True)
     ]
@@ -83,9 +92,9 @@ def layers() -> pd.DataFrame:
     return table.loc[rows["stage"].unique()].map("{:.1f}".format)
 
 
-def wide_caption() -> str:
+def wide_caption(name: str) -> str:
     """Where and how the wide network was measured."""
-    record = benchmark("wide")
+    record = benchmark(name)
     made = record["provenance"]
     return fill(
         f"{made['device']}, {made['threads']} threads, torch {made['torch']}, commit "

@@ -153,7 +153,7 @@ class _Spatial(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if patches.pays(x, self.stride[0]):
-            return patches.convolution(x, self.weight, self.stride[0])
+            return patches.convolution(x.bfloat16(), self.weight.bfloat16(), self.stride[0])
         return super().forward(x)
 
 

@@ -27,9 +27,9 @@ def pays(x: Tensor, stride: int) -> bool:
 def convolution(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     """(B, C, H, W) images, (K, C, 3, 3) weight -> (B, K, H / stride, W / stride), rounded up; zeros around.
 
-    Both are used in bf16, products are summed in float32, as the usual convolution under autocast does.
+    Both are of one dtype. Of bf16 the sums are taken in float32, as those of the usual convolution are.
     """
-    return _Convolution.apply(x.bfloat16(), weight.bfloat16(), stride)
+    return _Convolution.apply(x, weight, stride)
 
 
 def _in_bf16(x: Tensor) -> bool:
