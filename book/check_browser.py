@@ -200,6 +200,37 @@ def test_the_explorer_names_the_point_that_is_chosen(opened, by):
 
 
 @pytest.mark.parametrize("opened", ["explorer"], indirect=True)
+def test_the_explorer_shows_the_image_of_the_point_and_forgets_it(opened):
+    opened.locator(".explorer-canvas").first.focus()
+    opened.keyboard.press("Home")
+    opened.wait_for_function(
+        """() => document.querySelector(".explorer-thumb").getContext("2d")
+                 .getImageData(0, 0, 32, 32).data.some((value) => value > 0 && value < 255)"""
+    )
+    opened.keyboard.press("Escape")
+    expect(opened.locator(".explorer-details").first).to_be_hidden()
+    expect(opened.locator(".explorer-help").first).to_be_visible()
+
+
+@pytest.mark.parametrize("opened", ["explorer"], indirect=True)
+def test_the_explorer_plays_and_colours(opened):
+    explorer = opened.locator(".explorer").first
+    canvas, epoch = explorer.locator(".explorer-canvas"), explorer.locator(".explorer-epoch")
+    play, legend = explorer.locator(".explorer-play"), explorer.locator(".explorer-legend")
+    explorer.locator(".explorer-slider").fill("0")
+    expect(epoch).to_have_text(re.compile("^epoch 0 of "))
+    start = canvas.screenshot()
+    play.click()
+    expect(epoch).not_to_have_text(re.compile("^epoch 0 of "))
+    play.click()
+    expect(play).to_have_text("Play")
+    assert canvas.screenshot() != start
+    classes = legend.inner_text()
+    explorer.get_by_label("Colour").select_option("Prediction")
+    expect(legend).not_to_have_text(classes)
+
+
+@pytest.mark.parametrize("opened", ["explorer"], indirect=True)
 def test_the_explorers_epochs_change_with_the_keyboard(opened):
     slider = opened.locator(".explorer input[type=range]").first
     before = int(slider.input_value())
