@@ -273,6 +273,10 @@ class TestTables:
         table = tables.reconstruction_table({"digits": [found, found | extra]})
         assert table["seeds"].to_dict() == {("digits", "k-means"): 2, ("digits", "spectral"): 1}
 
+    def test_settings_table(self, tiny_run):
+        column = tables.settings_table({"digits": [tiny_run]})["digits"]
+        assert (column["width"], column["super-classes"]) == (tiny_run.config.width, "mod5, 5")
+
     def test_provenance_table(self, tiny_run):
         column = tables.provenance_table({"digits": [tiny_run]})["digits"]
         assert column["n train / test"] == "1,437 / 360"

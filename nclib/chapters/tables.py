@@ -17,6 +17,7 @@ from nclib.runs.run import Run
 # released runs, without and with augmentation, that several chapters show
 LARGER = (
     "cifar10-unaugmented-*", "cifar10-laptop-*", "cifar10-terminal-seed*",
+    "cifar10-full-seed*", "cifar10-full-epochs-15-seed*",
     "fashion-unaugmented-*", "fashion-laptop-*", "fashion-terminal-seed*",
 )  # fmt: skip
 OPENING = "cifar10-laptop-seed0"
@@ -110,6 +111,17 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "commit": ", ".join(dict.fromkeys(short_commit(run.provenance["commit"]) for run in runs)),
             }
         )
+    return pd.DataFrame(rows).set_index("data").T
+
+
+def settings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """How runs were trained, where that may differ from somebody else's."""
+    rows = []
+    for name, runs in runs_of.items():
+        c = runs[0].config
+        row = {"data": name, "network": c.arch, "width": c.width, "epochs": c.epochs, "schedule": c.schedule}
+        row |= {"augmentation": c.augment, "learning rate": c.lr, "weight decay": c.weight_decay}
+        rows.append(row | {"super-classes": f"{c.grouping}, {runs[0].grouping.num_coarse}"})
     return pd.DataFrame(rows).set_index("data").T
 
 
