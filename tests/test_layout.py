@@ -14,7 +14,7 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "data": (),
     "networks": ("data",),
     "measures": ("data", "networks"),
-    "storage": ("data",),
+    "storage": ("data", "measures"),
     "training": ("data", "networks", "measures", "storage"),
     "runs": ("data", "networks", "measures", "storage", "training"),
     "theory": ("measures",),
