@@ -62,6 +62,7 @@ _MODULES = (
     "measures",
     "networks",
     "notebook",
+    "report",
     "runs",
     "storage",
     "theory",

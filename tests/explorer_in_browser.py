@@ -13,9 +13,9 @@ import subprocess
 import pytest
 
 from nclib.chapters import explorer
-from nclib.paths import REPOSITORY
+from nclib.paths import PACKAGE
 
-STATIC = REPOSITORY / "book" / "_static"
+STATIC = PACKAGE / "chapters"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 USE = """
 const find = (name) => document.querySelector(".explorer-" + name);

@@ -19,6 +19,7 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "runs": ("data", "networks", "measures", "storage", "training"),
     "theory": ("measures",),
     "chapters": ("data", "networks", "measures", "storage", "training", "runs", "theory"),
+    "report": ("measures", "storage", "chapters"),
 }
 GROUND = {"__init__.py", "config.py", "errors.py", "paths.py"}  # what every folder may import
 ROOF = {"__main__.py", "bench.py", "cli.py", "doctor.py", "notebook.py"}  # what may import from every folder

@@ -91,12 +91,12 @@ def test_bad_input_is_named(change, message):
 
 @pytest.mark.parametrize("shape", [(60, 8), (30, 90)])
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e40])
-def test_principal_axes_are_those_of_the_singular_value_decomposition(shape, size):
+def testprincipal_axes_are_those_of_the_singular_value_decomposition(shape, size):
     """Eigenvalues err by about n eps of the first: ``RANK``, squared, is above that for 1,000 samples."""
     x = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1) ** -1.0
     x -= x.mean(axis=0)
     _, spread, axes = np.linalg.svd(x, full_matrices=False)
-    found, theirs = module._principal_axes(size * x, 5)
+    found, theirs = module.principal_axes(size * x, 5)
     np.testing.assert_allclose(found / size, spread[:5], rtol=1e-8)
     np.testing.assert_allclose(np.abs((theirs * axes[:5]).sum(axis=1)), 1, rtol=1e-8)
 

@@ -143,7 +143,7 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     if len(x) > FITTED:
         x = x[rng.choice(len(x), FITTED, replace=False)]
     centre = x.mean(axis=0)
-    spread, axes = _principal_axes(x - centre, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
+    spread, axes = principal_axes(x - centre, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
     kept = spread > RANK * spread[0]
     if not kept.any():
         return np.zeros(x.shape[1]), None
@@ -160,7 +160,7 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
 
 
-def _principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """The largest singular values (r,) and their axes (r, D) of centred features (n, D), ``most`` at most.
 
     From the products of features or of samples, whichever are fewer: an SVD of 2,500 x 512 takes ten times
@@ -177,6 +177,19 @@ def _principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     if wide:
         axes = axes @ x / np.maximum(spread, np.finfo(float).tiny)[:, None]
     return size * spread, axes
+
+
+def unseen_half(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Valley | None]:
+    """One half of (n, D) features along the direction, and the valley there, that the other half chose.
+
+    Returns
+    -------
+    (n - n // 2,) coordinates, and the valley, None where all features of the other half are equal.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(x))
+    axis, valley = _direction(x[order[: len(x) // 2]], rng)
+    return x[order[len(x) // 2 :]] @ axis, valley
 
 
 def _discriminant(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:
