@@ -1,4 +1,4 @@
-"""The command line: ``nclib train | get | ls | verify | gc | release | run | bench | doctor``."""
+"""The command line: ``nclib train | get | ls | verify | gc | release | run | report | bench | doctor``."""
 
 from __future__ import annotations
 
@@ -105,6 +105,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="FILE", help="where to write the executed .ipynb")
     run.add_argument("--html", type=Path, metavar="FILE", help="where to write it as one HTML page")
     run.add_argument("--force", action="store_true", help="overwrite files that are there")
+
+    report = _add(commands, "report", _report, "show which classes of a feature file hide sub-populations")
+    report.add_argument(
+        "features", type=Path, metavar="FEATURES", help=".safetensors, .npz, .npy or .parquet"
+    )
+    report.add_argument(
+        "--images", type=Path, metavar="PATH", help="folder of images named by id, or an array"
+    )
+    report.add_argument("--labels", type=Path, metavar="FILE.npy", help="labels, if FEATURES has none")
+    report.add_argument("--output", type=Path, metavar="FILE", default=Path("report.html"))
+    report.add_argument("--level", type=float, default=0.05, metavar="P", help="of false alarms (0.05)")
+    report.add_argument("--seed", type=int, default=0, metavar="N", help="of the test and of random samples")
+    report.add_argument("--force", action="store_true", help="overwrite files that are there")
+    report.set_defaults(refuse=report.error)
 
     _add(commands, "bench", _bench, "measure how fast this machine trains")
     _add(commands, "doctor", _doctor, "say what is installed and found, and what to do about each lack")
@@ -317,13 +331,37 @@ def _run(options: argparse.Namespace) -> None:
     _say("wrote " + ", ".join(map(str, written)))
 
 
+def _report(options: argparse.Namespace) -> None:
+    numbers = options.output.with_suffix(".json")
+    if numbers == options.output:
+        raise NclibError(f"--output {options.output}: the numbers go there; give the page the ending .html")
+    for path in (options.output, numbers):
+        _require_writable(path, options.features, options.force)
+    if not 0 < options.level < 1:
+        options.refuse(f"--level {options.level}: expected a number between 0 and 1")
+    if not 0 <= options.seed < 2**32:
+        options.refuse(f"--seed {options.seed}: expected 0 to {2**32 - 1}")
+    from nclib.report.page import write_report
+
+    found = write_report(
+        options.features,
+        options.output,
+        images=options.images,
+        labels=options.labels,
+        level=options.level,
+        seed=options.seed,
+    )
+    _say(found["sentence"])
+    _say(f"wrote {options.output}, {numbers}")
+
+
 def _require_writable(path: Path, source: Path, force: bool) -> None:
     if not path.parent.is_dir():
         raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise NclibError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and path.samefile(source):
-        raise NclibError(f"cannot write {path}: it is the notebook itself; choose another name")
+        raise NclibError(f"cannot write {path}: it is read here; choose another name")
     if path.exists() and not force:
         raise NclibError(f"{path} is there already; choose another name, or overwrite it with --force")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -292,6 +293,20 @@ def extract(draw: Draw) -> Any:
     return lambda: nclib.extract(model, loader, layer).h, shaped(None, draw.dim)
 
 
+def save_features(draw: Draw) -> Any:
+    """Saved and loaded again."""
+    h, y, logits = draw.features(), draw.labels(), draw.pick([None, draw.features()])
+    names = draw.pick([None, [f"{i}" for i in range(draw.n)], draw.pick([*NO_ARRAYS, *STRANGE])])
+    ending = draw.pick([".safetensors", ".npz"] * 4 + [".pt", ""])
+
+    def use() -> np.ndarray:
+        with TemporaryDirectory() as folder:
+            nclib.save_features(f"{folder}/f{ending}", h, y, logits, names)
+            return nclib.load_features(f"{folder}/f{ending}").h
+
+    return use, shaped(None, None)
+
+
 def outlier_scores(draw: Draw) -> Any:
     h, y, weight, judged = draw.features(), draw.labels(), draw.features(draw.classes), draw.features()
     bias = draw.features(1) if draw.hostile() else np.zeros(draw.classes)
@@ -356,8 +371,8 @@ QUICK: Mapping[str, Call] = {
     for call in (
         collapse_metrics, nc_loss, class_distances, relative_distances, msdr, explained_variance,
         explained_variance_test, explained_variance_null, neighbour_purity, purity_by_chance, match_labels,
-        moments, class_moments, extract, outlier_scores, detection_of, images, variants, from_moments,
-        recipe_config, linear_probe,
+        moments, class_moments, extract, save_features, outlier_scores, detection_of, images, variants,
+        from_moments, recipe_config, linear_probe,
     )
 }  # fmt: skip
 SLOW: Mapping[str, Call] = {

@@ -245,7 +245,7 @@ class TestRunNotebook:
         os.link("my.ipynb", "hard.ipynb")
         for option in ("--output", "--html"):
             assert cli.main(["run", "my.ipynb", option, other, *force]) == 1
-            assert "it is the notebook itself" in capsys.readouterr().err
+            assert "it is read here" in capsys.readouterr().err
         assert executed == []
 
     def test_one_file_for_both_is_refused(self, chapter, executed, capsys):

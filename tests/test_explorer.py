@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from nclib.chapters import explorer
 from nclib.data.datasets import load, missing_files
 from nclib.measures.variance import explained_variance_of
-from nclib.paths import REPOSITORY
+from nclib.paths import PACKAGE
 from nclib.runs.evaluation import measures
 from nclib.runs.released import released_runs
 
@@ -163,7 +163,7 @@ def test_what_a_page_carries_is_light_and_closes_no_script():
     assert len(light) < 350_000
     assert "</" not in light
     assert "http" not in light
-    script = (REPOSITORY / "book" / "_static" / "explorer.js").read_text("utf-8")
+    script = (PACKAGE / "chapters" / "explorer.js").read_text("utf-8")
     assert len(script) < 20_480
     assert "</" not in script
 

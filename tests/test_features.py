@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
+from nclib.data.torchvision_import import import_torchvision
 from nclib.networks.features import FeatureSet, extract, features_of
 from nclib.networks.models import build_model
 
@@ -151,6 +153,77 @@ class TestExtract:
         with pytest.raises(RuntimeError):
             extract(model, [(torch.zeros(2, 7), torch.zeros(2))])
         assert not model[3]._forward_pre_hooks
+
+
+class Wrapped(nn.Module):
+    """A model that returns more than logits, as those of other libraries do."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.body, self.returned = network(), returned
+
+    def forward(self, x):
+        return self.returned(self.body(x))
+
+
+class TestModelsOfOtherLibraries:
+    @pytest.mark.parametrize(
+        "model",
+        [
+            lambda models: models.resnet18(num_classes=4),
+            lambda models: models.VisionTransformer(32, 16, 1, 2, 24, 48, num_classes=4),
+            lambda models: models.mobilenet_v3_small(num_classes=4),  # with dropout before its last layer
+        ],
+        ids=["resnet18", "vit", "mobilenet"],
+    )
+    def test_of_torchvision(self, model):
+        torch.manual_seed(0)
+        model = model(import_torchvision("torchvision.models")).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        x, y = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
+        f = extract(model, zip(x.split(4), y.split(4), strict=True))
+        assert model.training and torch.equal(f.fine, y)
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        # batches of 4 and 2 against one of 6: sums in another order, a few of float32's last digits
+        torch.testing.assert_close(f.logits(), model.eval()(x).detach(), rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "returned",
+        [lambda logits: (logits, None), lambda logits: {"logits": logits}, lambda logits: None],
+        ids=["tuple", "dict", "none"],
+    )
+    def test_whatever_the_model_returns(self, returned):
+        model = Wrapped(returned)
+        expected, f = extract(model.body, loader()), extract(model, loader(), layer="body.3")
+        assert all(torch.equal(a, b) for a, b in zip(parts(expected), parts(f), strict=True))
+
+    def test_auxiliary_head_that_comes_last_is_not_meant(self):
+        model = Wrapped(lambda logits: logits)
+        model.auxiliary = nn.Linear(3, 2)
+        with pytest.raises(ValueError, match="3 batches and the layer saw 0"):
+            extract(model, loader())
+        assert torch.equal(extract(model, loader(), layer="body.3").h, extract(model.body, loader()).h)
+
+    def test_head_that_is_called_twice_is_refused(self):
+        model = network()
+        with pytest.raises(ValueError, match=r"inputs of shape \(20, 5\) for 10 labels"):
+            extract(nn.Sequential(Twice(model)), loader())
+        assert not model[3]._forward_pre_hooks
+
+    def test_progress_is_the_loaders(self):
+        shown = tqdm(loader(), disable=True)
+        assert torch.equal(extract(network(), shown).h, extract(network(), loader()).h)
+
+
+class Twice(nn.Module):
+    """Two views of every image, as contrastive methods take them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x), self.model(-x)
 
 
 class TestFloat32:

@@ -13,7 +13,10 @@ from nclib.measures import collapse_variants, neighbours, ood_scores
 ELSEWHERE = {  # no arrays: recipes and fields, all of which recipe_config checks, or nothing at all
     "get_run", "get_runs", "get_cases", "Run", "released_runs", "released_cases", "RunConfig", "recipe_names",
 }  # fmt: skip
-OTHER_NAMES = {"ClassMoments": "class_moments", "Moments": "moments", "FeatureSet": "outlier_scores"}
+OTHER_NAMES = {
+    "ClassMoments": "class_moments", "Moments": "moments", "FeatureSet": "outlier_scores",
+    "LabelledFeatures": "save_features", "load_features": "save_features",
+}  # fmt: skip
 
 
 def test_every_public_function_is_attacked():

@@ -14,11 +14,12 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "data": (),
     "networks": ("data",),
     "measures": ("data", "networks"),
-    "storage": ("data",),
+    "storage": ("data", "measures"),
     "training": ("data", "networks", "measures", "storage"),
     "runs": ("data", "networks", "measures", "storage", "training"),
     "theory": ("measures",),
     "chapters": ("data", "networks", "measures", "storage", "training", "runs", "theory"),
+    "report": ("measures", "storage", "chapters"),
 }
 GROUND = {"__init__.py", "config.py", "errors.py", "paths.py"}  # what every folder may import
 ROOF = {"__main__.py", "bench.py", "cli.py", "doctor.py", "notebook.py"}  # what may import from every folder

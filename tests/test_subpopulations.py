@@ -87,3 +87,32 @@ def test_bad_input_is_named(change, message):
     given = {"h": np.ones((3, 2)), "y": [0, 0, 1]} | change
     with pytest.raises(ValueError, match=message):
         nclib.subpopulations(**given)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (30, 90)])
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e40])
+def testprincipal_axes_are_those_of_the_singular_value_decomposition(shape, size):
+    """Eigenvalues err by about n eps of the first: ``RANK``, squared, is above that for 1,000 samples."""
+    x = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1) ** -1.0
+    x -= x.mean(axis=0)
+    _, spread, axes = np.linalg.svd(x, full_matrices=False)
+    found, theirs = module.principal_axes(size * x, 5)
+    np.testing.assert_allclose(found / size, spread[:5], rtol=1e-8)
+    np.testing.assert_allclose(np.abs((theirs * axes[:5]).sum(axis=1)), 1, rtol=1e-8)
+
+
+def test_ten_thousand_classes_of_few_samples_are_not_tested():
+    y = np.arange(20_000) // 2
+    found = nclib.subpopulations(np.random.default_rng(0).normal(size=(20_000, 2)), y)
+    assert found.count.tolist() == [1] * 10_000 and (found.p == 1).all()
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="row 1 is the first"):
+        nclib.subpopulations([[0.0], [np.nan]], [0, 0])
+
+
+def test_duplicate_rows_are_no_sub_populations():
+    """Each sample twice: halves share rows, so that the test is no longer independent; one mode stays one."""
+    h = np.repeat(np.random.default_rng(0).normal(size=(150, 16)) * DECAY, 2, axis=0)
+    assert nclib.subpopulations(h, np.zeros(300, dtype=int)).count.tolist() == [1]

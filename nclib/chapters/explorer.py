@@ -3,11 +3,11 @@
     write(run, folder)                        # data.json and sheets of images, once, from a run of the store
     browser_data(folder, images=50)           # as the page carries it, with the first 50 images of each class
 
-``book/_static/explorer.js`` reads one JSON object. Arrays are little-endian and in base64:
+``explorer.js``, beside this module, reads one JSON object. Arrays are little-endian and in base64:
 
     title, caption   text
     unit             what a point is, for example "test image"
-    ids              uint16 (N,), the number of each point in its data set
+    ids              the name of each point: uint16 (N,), its number in its data set, or a list of text
     epochs           measured epochs, ascending; one is enough
     views            which points are shown together: {"name", "rows": uint16 (n,) of N,
                      "points": uint16 (E, n, 2), both axes on one scale}
@@ -269,7 +269,12 @@ def browser_data(folder: Path, images: int = PER_CLASS) -> str:
     data["sheets"]["urls"] = [
         "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode() for path in files
     ]
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    return for_script(data)
+
+
+def for_script(data: Any) -> str:
+    """JSON for an element ``script`` of a page: no text in it can end that element or hide its end."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def first_points(data: dict[str, Any], count: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -28,7 +29,7 @@ FITTED = 5000  # samples that a direction is fitted to, at most
 SPLITS = 3  # random halvings, each used both ways
 LEAST = 40  # samples below which a class is not tested: a half of 20 shows two modes hardly ever
 MOST = 8  # sub-populations of a class
-RANK = 1e-9  # singular value, in units of the first, below which an axis is rounding
+RANK = 1e-6  # singular value, in units of the first, below which an axis is rounding
 RIDGE = 1e-3  # of variances, in units of the first axis's
 
 
@@ -142,12 +143,11 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     if len(x) > FITTED:
         x = x[rng.choice(len(x), FITTED, replace=False)]
     centre = x.mean(axis=0)
-    _, spread, axes = np.linalg.svd(x - centre, full_matrices=False)
-    most = max(1, min(COMPONENTS, len(x) // PER_COMPONENT))
-    kept = (spread > RANK * spread[0])[:most]
+    spread, axes = principal_axes(x - centre, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
+    kept = spread > RANK * spread[0]
     if not kept.any():
         return np.zeros(x.shape[1]), None
-    axes = axes[:most][kept] / (spread[0] / len(x) ** 0.5)  # (r, D)
+    axes = axes[kept] / (spread[0] / len(x) ** 0.5)  # (r, D)
     z = (x - centre) @ axes.T  # (n, r)
     models = (
         KMeans(2, n_init=10, random_state=_seed(rng)),
@@ -158,6 +158,38 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
         directions = [_discriminant(z, model.fit_predict(z)) @ axes for model in models]
     found = [(axis, deepest_valley(x @ axis)) for axis in directions]
     return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
+
+
+def principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest singular values (r,) and their axes (r, D) of centred features (n, D), ``most`` at most.
+
+    From the products of features or of samples, whichever are fewer: an SVD of 2,500 x 512 takes ten times
+    as long, for digits below ``RANK`` only.
+    """
+    size = np.abs(x).max() or 1.0  # squares of what is left neither overflow nor vanish
+    x = x / size
+    wide = x.shape[1] > len(x)
+    products = x @ x.T if wide else x.T @ x
+    last = len(products) - 1
+    values, vectors = eigh(products, subset_by_index=[max(0, last - most + 1), last])
+    spread = np.sqrt(np.maximum(values[::-1], 0))  # (r,)
+    axes = vectors[:, ::-1].T  # (r, D), or (r, n) of samples
+    if wide:
+        axes = axes @ x / np.maximum(spread, np.finfo(float).tiny)[:, None]
+    return size * spread, axes
+
+
+def unseen_half(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Valley | None]:
+    """One half of (n, D) features along the direction, and the valley there, that the other half chose.
+
+    Returns
+    -------
+    (n - n // 2,) coordinates, and the valley, None where all features of the other half are equal.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(x))
+    axis, valley = _direction(x[order[: len(x) // 2]], rng)
+    return x[order[len(x) // 2 :]] @ axis, valley
 
 
 def _discriminant(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:

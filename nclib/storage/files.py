@@ -100,7 +100,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _metadata(path: Path, header: bytes) -> dict[str, str]:
     try:
         return json.loads(header).get("__metadata__", {})
-    except (ValueError, AttributeError) as error:  # no JSON, or no object
+    except (ValueError, AttributeError, RecursionError) as error:  # no JSON, no object, or "[[[..."
         raise Damaged(f"{path} is damaged: its header cannot be read. Delete it and try again.") from error
 
 

@@ -37,7 +37,7 @@
   }
 
   function read(raw) {
-    const ids = words(raw.ids);
+    const ids = Array.isArray(raw.ids) ? raw.ids : words(raw.ids);
     const views = raw.views.map((of) => {
       const rows = words(of.rows);
       const points = Float32Array.from(words(of.points), (q) => q / 32767.5 - 1);
@@ -410,7 +410,7 @@
       slider.value = String(state.epoch);
       slider.setAttribute("aria-valuetext", name);
       now.textContent = `${name} of ${data.epochs[last]}`;
-      canvas.setAttribute("aria-label", `${data.title}, ${view().name}, ${name}, ${view().rows.length} points`);
+      canvas.setAttribute("aria-label", [data.title, view().name, ...(last ? [name] : []), `${view().rows.length} points`].join(", "));
       viewSelect.value = String(state.view);
       pens.forEach((update) => update());
       describe(false);

@@ -1,0 +1,224 @@
+"""The numbers of a report: what ``nclib.subpopulations`` finds in a feature file, and what speaks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from nclib.measures.collapse import variability
+from nclib.measures.moments import Moments
+from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations, unseen_half
+from nclib.report.geometry import agreement, closeness, like_one_gaussian, separation
+from nclib.storage.feature_files import LabelledFeatures
+
+SHOWN = 8  # samples in a row of the page
+DETAILED = 30  # classes that are looked at closely, those with the smallest p
+OF_NULL = 2000  # samples of a class that its null is made from, at most
+COVERAGE = 0.95  # of all intervals of accuracies together
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def findings(features: LabelledFeatures, found: Subpopulations, level: float, seed: int) -> dict[str, Any]:
+    """Everything that a report says, as JSON can hold it.
+
+    Parameters
+    ----------
+    features : of a feature file.
+    found : of ``nclib.subpopulations`` in them, with this level and seed.
+    level : probability that any class of one population at all is split, at most.
+    seed : of every random choice.
+
+    Returns
+    -------
+    "sentence", what was found; "n", "dim", "level" and "seed"; "classes", a row for each label, those
+    with sub-populations first; "details" of at most 30 of these, in the same order; "accuracy", of the model
+    in their sub-populations, worst first, None without logits; "collapse". Rows of samples are those of the
+    file, from 0 on.
+    """
+    classes = [_class(features, found, c) for c in range(len(found.count))]
+    classes.sort(key=lambda row: (row["count"] < 2, row["p"] if row["count"] > 1 else 0, row["label"]))
+    split = [row["label"] for row in classes if row["count"] > 1]
+    return {
+        "sentence": sentence(classes),
+        "n": len(features.y),
+        "dim": features.h.shape[1],
+        "level": level,
+        "seed": seed,
+        "classes": classes,
+        "details": [_details(features, found, c, level, seed) for c in split[:DETAILED]],
+        "accuracy": None if features.logits is None else accuracies(features, found),
+        "collapse": collapse(features),
+    }
+
+
+def _class(features: LabelledFeatures, found: Subpopulations, c: int) -> dict[str, Any]:
+    rows = np.flatnonzero(features.y == c)
+    count = int(found.count[c])
+    x, labels = features.h[rows].astype(np.float64), found.labels[rows]
+    return {
+        "label": c,
+        "name": class_name(features, c),
+        "n": len(rows),
+        "count": count,
+        "p": float(found.p[c]),
+        "sizes": np.bincount(labels, minlength=count).tolist(),
+        "separation": separation(x, labels) if count > 1 else None,
+        "verdict": verdict(count, x),
+    }
+
+
+def class_name(features: LabelledFeatures, c: int) -> str:
+    return f"class {c}" if features.class_names is None else features.class_names[c]
+
+
+def verdict(count: int, x: np.ndarray) -> str:
+    """What is said of a class (n, D) in words."""
+    if len(x) == 0:
+        return "no samples"
+    if len(x) < LEAST:
+        return f"not tested: fewer than {LEAST} samples"
+    if not np.ptp(x, axis=0).any():
+        return "not tested: all samples are equal"
+    return "no evidence for more than one" if count == 1 else f"{number_in_words(count)} sub-populations"
+
+
+def number_in_words(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
+
+
+def sentence(classes: list[dict[str, Any]], named: int = 5) -> str:
+    """What was found, in one sentence."""
+    split = [row for row in classes if row["count"] > 1]
+    tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in classes)
+    present = sum(row["n"] > 0 for row in classes)
+    of = "the only class" if present == 1 else f"any of {present:,} classes"
+    if not tested:
+        return f"Nothing was tested: no class has {LEAST} samples that differ."
+    if not split:
+        return f"There is no evidence for sub-populations in {of}{_of_which(tested, present)}."
+    names = ", ".join(f"“{shortened(row['name'], 40)}” ({row['count']})" for row in split[:named])
+    more = f" and {len(split) - named:,} more" if len(split) > named else ""
+    hides = "class hides" if len(split) == 1 else "classes hide"
+    return (
+        f"{len(split):,} of {present:,} {hides} sub-populations{_of_which(tested, present)}: {names}{more}."
+    )
+
+
+def _of_which(tested: int, present: int) -> str:
+    return "" if tested == present else f" ({tested:,} could be tested)"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A name as a page shows it; it can be of any length."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _details(
+    features: LabelledFeatures, found: Subpopulations, c: int, level: float, seed: int
+) -> dict[str, Any]:
+    """What is shown of a class that has sub-populations."""
+    rows = np.flatnonzero(features.y == c)
+    x, labels = features.h[rows].astype(np.float64), found.labels[rows]
+    rng = np.random.default_rng([seed, c])
+    near = closeness(x, labels)
+    parts = []
+    for k in range(found.count[c]):
+        members = np.flatnonzero(labels == k)
+        chosen = rng.permutation(members)[:SHOWN]
+        border = members[np.argsort(near[members], kind="stable")][:SHOWN]
+        parts.append({"random": rows[chosen].tolist(), "borderline": rows[border].tolist()})
+    apart = rng.permutation(rows)[: 2 * SHOWN]
+    again = agreement(x, labels, level, seed)
+    return {
+        "label": c,
+        "name": class_name(features, c),
+        "p": float(found.p[c]),
+        "sizes": np.bincount(labels).tolist(),
+        "parts": parts,
+        "at_random": [apart[:SHOWN].tolist(), apart[SHOWN:].tolist()],
+        "agreement": again,
+        "found_again": sum(each is not None for each in again),
+        "profile": _profile(x, seed),
+        "null": _null(x, rng, level, seed),
+    }
+
+
+def _null(x: np.ndarray, rng: np.random.Generator, level: float, seed: int) -> dict[str, Any]:
+    """The same of one Gaussian of the same mean and covariance."""
+    x = x[rng.permutation(len(x))[:OF_NULL]]
+    null = like_one_gaussian(x, int(rng.integers(2**31)))
+    tested = subpopulations(null, np.zeros(len(null), dtype=int), level, seed)
+    return {
+        "n": len(null),
+        "count": int(tested.count[0]),
+        "p": float(tested.p[0]),
+        "profile": _profile(null, seed),
+    }
+
+
+def _profile(x: np.ndarray, seed: int) -> dict[str, Any]:
+    """Coordinates of half of a class along the direction that the other half chose, and its valley there."""
+    values, valley = unseen_half(x, seed)
+    width = values.std() or 1.0
+    centre = values.mean()
+    counts, edges = np.histogram((values - centre) / width, bins=40)
+    windows = None
+    if valley is not None:
+        starts = (np.array(valley[:3]) - centre) / width
+        spans = np.array([valley.width, valley.middle_width, valley.width]) / width
+        windows = {
+            "starts": starts.tolist(),
+            "widths": spans.tolist(),
+            "counts": valley.counts(values).tolist(),
+        }
+    return {"edges": edges.tolist(), "counts": counts.tolist(), "windows": windows}
+
+
+def accuracies(features: LabelledFeatures, found: Subpopulations) -> dict[str, Any]:
+    """Accuracy of the model in every sub-population of the classes that have some, worst first.
+
+    Notes
+    -----
+    Intervals are those of Clopper and Pearson (1934), each at the level at which all together hold with
+    ``COVERAGE`` (Bonferroni): the worst is chosen by looking.
+    """
+    right = features.logits.argmax(axis=1) == features.y
+    parts = [(c, k) for c in np.flatnonzero(found.count > 1) for k in range(found.count[c])]
+    rows = []
+    for c, k in parts:
+        members = (features.y == c) & (found.labels == k)
+        n, correct = int(members.sum()), int(right[members].sum())
+        interval = binomtest(correct, n).proportion_ci(1 - (1 - COVERAGE) / len(parts), "exact")
+        rows.append(
+            {
+                "label": int(c),
+                "name": class_name(features, c),
+                "part": k + 1,
+                "n": n,
+                "accuracy": correct / n,
+                "low": float(interval.low),
+                "high": float(interval.high),
+                "of_class": float(right[features.y == c].mean()),
+            }
+        )
+    rows.sort(key=lambda row: row["accuracy"])
+    return {"all": float(right.mean()), "parts": rows}
+
+
+def collapse(features: LabelledFeatures) -> dict[str, float | None]:
+    """How far the classes have collapsed: NC1, and the share of the variance that lies inside classes.
+
+    None where it is not defined: NC1 of one class or of classes that share one mean, a share of no variance.
+    """
+    dense = np.unique(features.y, return_inverse=True)[1]
+    moments = Moments.of(features.h, dense)
+    weights = moments.counts.double() / moments.counts.sum()  # (C,)
+    within = float(weights @ moments.scatter)
+    between = float(weights @ (moments.means - weights @ moments.means).square().sum(dim=1))
+    nc1 = variability(moments) if len(weights) > 1 else np.inf
+    return {
+        "nc1": nc1 if np.isfinite(nc1) else None,
+        "share_within": within / (within + between) if within + between else None,
+    }

@@ -1,0 +1,225 @@
+"""Feature files: what is written is read back, and what is no feature file is refused in words."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+import torch
+from numpy.lib.format import write_array_header_1_0
+
+import nclib
+from nclib.errors import DataError, NclibError
+from nclib.storage import feature_files
+
+H = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+Y = np.array([0, 1, 2, 0, 1, 2])
+NAMES = ["<script>alert(1)</script>", "\"'&", "Füße \U0001f430 \u202e", "", "a" * 10_000, "../../etc/passwd"]
+ENDINGS = (".safetensors", ".npz")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_everything_comes_back(tmp_path, ending):
+    path = tmp_path / f"features{ending}"
+    nclib.save_features(path, torch.tensor(H, dtype=torch.float64), Y.tolist(), 2 * H, NAMES, NAMES[:4])
+    f = nclib.load_features(path)
+    assert (f.h.dtype, f.y.dtype, f.logits.dtype) == (np.float32, np.int64, np.float32)
+    assert (f.h == H).all() and (f.y == Y).all() and (f.logits == 2 * H).all()
+    assert f.ids == tuple(NAMES) and f.class_names == tuple(NAMES[:4])
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_not_given_is_not_there(tmp_path, ending):
+    nclib.save_features(tmp_path / f"f{ending}", H, Y)
+    assert nclib.load_features(str(tmp_path / f"f{ending}"))[2:] == (None, None, None)
+
+
+def test_numbers_and_strange_characters_are_names_too(tmp_path):
+    nclib.save_features(
+        tmp_path / "f.safetensors", H[:2], Y[:2], ids=np.array([7, 8]), class_names=["\ud800", "b"]
+    )
+    f = nclib.load_features(tmp_path / "f.safetensors")
+    assert f.ids == ("7", "8") and f.class_names == ("?", "b")
+
+
+def test_files_of_other_programs(tmp_path):
+    np.savez(tmp_path / "f.npz", h=H.astype(np.float16), y=Y.astype(np.uint8), weights=np.ones(3))
+    np.save(tmp_path / "h.npy", H.astype(">f8"))
+    np.save(tmp_path / "y.npy", Y[::-1].astype(float))
+    assert (nclib.load_features(tmp_path / "f.npz").h == H.astype(np.float16)).all()
+    assert (nclib.load_features(tmp_path / "h.npy", tmp_path / "y.npy").h == H).all()
+    assert (nclib.load_features(tmp_path / "f.npz", tmp_path / "y.npy").y == Y[::-1]).all()
+
+
+def test_a_table_of_columns(tmp_path, monkeypatch):
+    wide = pd.DataFrame(H, columns=list("abc")).assign(y=Y, id=NAMES)
+    lists = pd.DataFrame({"h": list(H), "y": Y, "logits": list(2 * H)})
+    (tmp_path / "f.parquet").touch()
+    for table in (wide, lists):
+        monkeypatch.setattr(pd, "read_parquet", lambda path, table=table: table.copy())
+        f = nclib.load_features(tmp_path / "f.parquet")
+        assert (f.h == H).all() and (f.y == Y).all()
+        assert (f.ids is None) == (f.logits is not None) == (table is lists)
+    monkeypatch.setattr(pd, "read_parquet", lambda path: wide.rename(columns={"id": "file"}))
+    with pytest.raises(DataError, match="column 'file' holds no numbers"):
+        nclib.load_features(tmp_path / "f.parquet")
+
+
+def test_a_table_by_a_real_reader(tmp_path):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"h": list(H), "y": Y, "id": NAMES}).to_parquet(tmp_path / "f.parquet")
+    f = nclib.load_features(tmp_path / "f.parquet")
+    assert (f.h == H).all() and (f.y == Y).all() and f.ids == tuple(NAMES)
+
+
+def test_a_table_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
+    def no_reader(path):
+        raise ImportError("no pyarrow")
+
+    (tmp_path / "f.parquet").touch()
+    monkeypatch.setattr(pd, "read_parquet", no_reader)
+    with pytest.raises(DataError, match=r"install it, or save as \.npz"):
+        nclib.load_features(tmp_path / "f.parquet")
+
+
+BAD = np.where(np.arange(18).reshape(6, 3) == 7, np.nan, H)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": Y[:-1]}, r"labels must have shape \(6,\)"),
+        ({"logits": H[:-1]}, "features of 6 samples, and logits of 5"),
+        ({"ids": NAMES[:-1]}, "features of 6 samples, and ids of 5"),
+        ({"ids": "abcdef"}, "ids must be a list of names"),
+        ({"ids": 3}, "ids must be a list of names"),
+        ({"h": BAD}, "h must be finite in float32; row 2"),
+        ({"h": H.astype(float) * 1e300}, "finite in float32; row 0"),
+        ({"logits": BAD}, "logits must be finite"),
+        ({"h": H[:, 0]}, r"real \(N, D\) array"),
+        ({"h": H[:0], "y": Y[:0]}, "not empty"),
+        ({"h": H[:, :0]}, "not empty"),
+        ({"h": NAMES}, "expected numbers"),
+        ({"y": Y - 1}, "must not be negative"),
+        ({"y": Y + 0.5}, "must be integers"),
+        ({"y": NAMES}, "expected numbers"),
+        ({"logits": H[:, :2]}, "label 2 is beyond the 2 outputs in logits"),
+        ({"class_names": ["a", "b"]}, "label 2 is beyond the 2 class_names"),
+    ],
+)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_refuses_to_write(tmp_path, change, message, ending):
+    with pytest.raises(DataError, match=message) as caught:
+        nclib.save_features(tmp_path / f"f{ending}", **({"h": H, "y": Y} | change))
+    assert str(tmp_path / "f") in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_other_endings_and_places(tmp_path):
+    with pytest.raises(DataError, match=r"must be one of \.safetensors, \.npz"):
+        nclib.save_features(tmp_path / "f.pt", H, Y)
+    with pytest.raises(DataError, match=r"must be one of \.safetensors, \.npz, \.npy, \.parquet"):
+        nclib.load_features(tmp_path / "f.pkl")
+    (tmp_path / "file").touch()
+    with pytest.raises(NclibError, match="cannot write"):
+        nclib.save_features(tmp_path / "file" / "f.npz", H, Y)
+    with pytest.raises(DataError, match=r"use \.safetensors"):
+        nclib.save_features(tmp_path / "f.npz", np.ones((7000, 1)), np.zeros(7000), ids=["a" * 10_000] * 7000)
+
+
+@pytest.mark.parametrize("ending", feature_files.READERS)
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"{}", b"x" * 1000, b"[" * 10**5]
+)
+def test_refuses_what_is_not_that_format(tmp_path, ending, content):
+    path = tmp_path / f"f{ending}"
+    path.write_bytes(content)
+    with pytest.raises(NclibError) as caught:
+        nclib.load_features(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", feature_files.READERS)
+def test_a_file_that_is_not_there(tmp_path, ending):
+    with pytest.raises(NclibError, match="No such file"):
+        nclib.load_features(tmp_path / f"f{ending}")
+
+
+class Trap:
+    def __reduce__(self):
+        return Path.touch, (Path("opened"),)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".safetensors"])
+def test_no_pickle_is_opened(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    content = np.array([Trap()], dtype=object)
+    np.savez("a.npz", h=content, y=Y)
+    np.save("a.npy", content)
+    Path("a.safetensors").write_bytes(pickle.dumps(Trap()))
+    Path(f"b{ending}").write_bytes(pickle.dumps(Trap()))
+    for name in (f"a{ending}", f"b{ending}"):
+        with pytest.raises(NclibError):
+            nclib.load_features(name)
+    assert not Path("opened").exists()
+
+
+def test_an_array_that_claims_to_be_larger_than_its_file(tmp_path):
+    with (tmp_path / "h.npy").open("wb") as file:
+        write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 512)})
+    with pytest.raises(DataError, match=r"cannot be read as \.npy"):
+        nclib.load_features(tmp_path / "h.npy")
+
+
+def test_missing_parts(tmp_path):
+    np.savez(tmp_path / "a.npz", y=Y)
+    np.savez(tmp_path / "b.npz", h=H)
+    np.save(tmp_path / "c.npy", H)
+    with pytest.raises(DataError, match="no array h"):
+        nclib.load_features(tmp_path / "a.npz")
+    for name in ("b.npz", "c.npy"):
+        with pytest.raises(DataError, match="no labels: give them as a second file"):
+            nclib.load_features(tmp_path / name)
+    with pytest.raises(DataError, match=r"labels must have shape \(6,\)"):
+        nclib.load_features(tmp_path / "c.npy", tmp_path / "c.npy")
+
+
+def test_newer_versions_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_files, "VERSION", 2)
+    for ending in ENDINGS:
+        nclib.save_features(tmp_path / f"f{ending}", H, Y)
+    monkeypatch.undo()
+    for ending in ENDINGS:
+        with pytest.raises(DataError, match="version 2 of the format, this nclib reads up to 1: update it"):
+            nclib.load_features(tmp_path / f"f{ending}")
+
+
+def test_other_and_damaged_safetensors(tmp_path):
+    path = tmp_path / "f.safetensors"
+    for metadata in (None, {"format": "pt"}, {"format": feature_files.FORMAT, "version": "x"}):
+        safetensors.numpy.save_file({"h": H, "y": Y}, path, metadata)
+        with pytest.raises(DataError, match=r"is no feature file|is no number"):
+            nclib.load_features(path)
+    nclib.save_features(path, H, Y)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(NclibError, match="damaged"):
+        nclib.load_features(path)
+    header = json.dumps({"__metadata__": 3}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(DataError, match="no feature file"):
+        nclib.load_features(path)
+
+
+def test_a_million_samples(tmp_path):
+    nclib.save_features(
+        tmp_path / "f.safetensors", np.ones((10**6, 2), np.float32), np.arange(10**6) % 10_000
+    )
+    assert nclib.load_features(tmp_path / "f.safetensors").h.shape == (10**6, 2)
