@@ -51,6 +51,31 @@ def test_a_direction_is_not_tested_on_the_samples_that_chose_it():
     assert module.valley_p_value(valley, h @ axis) < 0.05 < module._p_value(h, rng)
 
 
+def test_halvings_are_combined_to_a_p_value():
+    """Six p-values as dependent as can be: evenly spaced from a random start, in random order of halvings."""
+    rng = np.random.default_rng(0)
+    start, draws = rng.random(2000), []
+    for u in start:
+        pairs = rng.permutation(((u + np.arange(6) / 6) % 1).reshape(3, 2))
+        draws.append(module._combined(pairs.ravel()))
+    for level in (0.02, 0.1, 0.3):
+        assert np.mean(np.array(draws) <= level) < level + 3 * (level * (1 - level) / 2000) ** 0.5
+    assert np.isclose(np.mean(np.array(draws) <= 0.1), 0.1, atol=3 * (0.09 / 2000) ** 0.5)  # no room is left
+    assert module._combined([0.03, 0.9]) == 0.06
+    assert module._combined([0.9, 0.6, 0.01, 0.02]) == 0.04  # the second of four
+    assert module._combined([0.6, 0.7]) == 1.0
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+def test_principal_axes_are_singular_vectors(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    x -= x.mean(axis=0)
+    axes, expected = module._principal_axes(x, 3), np.linalg.svd(x)[2][:3]
+    assert np.allclose(np.abs(axes @ expected.T), np.eye(3), atol=1e-6)  # up to their signs
+    flat = np.outer(np.arange(-2.0, 3.0), np.ones(4))
+    assert module._principal_axes(flat, 3).shape == (1, 4)
+
+
 def test_only_the_class_that_hides_something_is_split():
     two, _ = planted((150, 150))
     h = np.concatenate([ONE["gaussian"](np.random.default_rng(1), 300), two, np.zeros((5, 16))])

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import betainc, ndtri
 
 WIDTHS = (4, 6, 9, 13, 20, 30, 45)  # windows of the range
 STEPS = 4  # positions of a window in its width
 TAILS = 0.002  # of a sample on either side, left out of the range
+COPIES = 10  # of every sample, spread as a Gaussian, from which windows are chosen
 
 
 class Valley(NamedTuple):
@@ -43,8 +44,14 @@ class Valley(NamedTuple):
 
 
 def deepest_valley(x: np.ndarray) -> Valley | None:
-    """The three windows in which a sample (n,) looks most as if it had two modes; None if all are equal."""
-    x = np.sort(x)
+    """The three windows in which a sample (n,) looks most as if it had two modes; None if all are equal.
+
+    Notes
+    -----
+    They are chosen from a kernel estimate of the density: the emptiest of several hundred windows is empty
+    by chance, and not so on another sample. Silverman's (1986, eq. 3.31) width.
+    """
+    x = np.sort(_smoothed(x))
     low, high = np.quantile(x, [TAILS, 1 - TAILS])
     if not low < high:
         return None
@@ -59,7 +66,7 @@ def deepest_valley(x: np.ndarray) -> Valley | None:
             middle = np.arange(STEPS, len(starts) - steps)
             left, right = before[middle - STEPS], after[middle + steps]
             floor = _counts(x, starts[middle], narrow)
-            p = _p(peaks[left], floor, peaks[right], narrow / width)
+            p = _p(*(count / COPIES for count in (peaks[left], floor, peaks[right])), narrow / width)
             i = int(p.argmin())
             if p[i] < best:
                 best = p[i]
@@ -81,14 +88,24 @@ def valley_p_value(valley: Valley | None, x: np.ndarray) -> float:
     return float(_p(left, middle, right, valley.middle_width / valley.width))
 
 
+def _smoothed(x: np.ndarray) -> np.ndarray:
+    """``COPIES`` of every sample (n,) at quantiles of a Gaussian around it."""
+    lower, upper = np.quantile(x, [0.25, 0.75])
+    width = 0.9 * min(x.std(), (upper - lower) / 1.34) * len(x) ** -0.2
+    return (x[:, None] + width * ndtri((np.arange(COPIES) + 0.5) / COPIES)).ravel()
+
+
 def _counts(x: np.ndarray, starts: np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """Numbers of a sorted sample in windows from ``starts`` on."""
     return np.searchsorted(x, starts + width) - np.searchsorted(x, starts)
 
 
 def _p(left: np.ndarray, middle: np.ndarray, right: np.ndarray, ratio: float) -> np.ndarray:
-    """The larger p-value of the two binomial tests; ``ratio`` is the middle's width over that of a peak."""
-    return binom.cdf(middle, middle + np.minimum(left, right), ratio / (1 + ratio))
+    """The larger p-value of the two binomial tests; ``ratio`` is the middle's width over that of a peak.
+
+    The binomial distribution as an incomplete beta function, which also takes parts of a sample.
+    """
+    return betainc(np.minimum(left, right), middle + 1, 1 / (1 + ratio))
 
 
 def _best_before(counts: np.ndarray) -> np.ndarray:

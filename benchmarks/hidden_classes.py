@@ -1,0 +1,262 @@
+"""Which classes hide sub-classes: ``nclib.subpopulations`` beside what people use.
+
+    python -m benchmarks.hidden_classes [--output benchmarks/results/hidden_classes.json]
+
+Every method gets the features and labels of classes and says how many sub-classes each has. Classes with
+hidden ones: super-classes of released runs, and classes planted from several Gaussians. Controls: fine
+classes of the same runs, and single populations. A fine class may have parts too; where
+``nclib.subpopulations`` divides one, the file says how many images of either part the network itself takes
+for another super-class.
+
+Methods of the literature on given features: GEORGE (Sohoni et al., 2020) with k-means, without UMAP and
+without its condition on losses; LELP (Loo et al., 2024) with one direction. Not run: cleanlab's
+underperforming group, which looks for one group of the whole data set with low scores and does not
+divide classes.
+
+The file is written after every data set; started again, the program adds those that are missing, unless
+the code has changed. One thread, ten minutes on a quiet core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
+from sklearn.mixture import GaussianMixture
+
+from nclib.measures import subpopulations as module
+from nclib.measures import valley
+from nclib.measures.cluster_number import MOST, choose_k
+from nclib.measures.reconstruction import reconstruct_labels
+from nclib.runs.baselines import stratified_rows
+from nclib.runs.provenance import provenance
+from nclib.runs.released import released_runs
+from nclib.storage.files import write_json
+
+ROOT = Path(__file__).parents[1]
+RELEASED = (
+    "cifar10-laptop-seed0",
+    "fashion-laptop-seed0",
+    "cifar10-unaugmented-seed0",
+    "fashion-unaugmented-seed0",
+    "cifar100-laptop-seed0",
+    "cifar100-laptop-random20-seed0",
+)
+IMAGES = 200  # of a fine class, at most
+COMPONENTS = 10  # principal components for mixtures and HDBSCAN
+GEORGE_MOST, GEORGE_FACTOR, GEORGE_LEAST = 10, 5, 25  # clusters, parts of each, smallest part
+PLANTED = ((100, 100), (200, 40), (100, 100, 100), (60, 60, 60, 60), (300, 30))  # sizes of sub-classes
+GAP = 6.0  # between planted sub-classes, in their standard deviations
+DIMENSION = 64
+
+
+class Classes(NamedTuple):
+    """Classes as a method sees them, and what it does not see.
+
+    Attributes
+    ----------
+    h, y : (N, D) features and (N,) labels.
+    hidden : (N,) labels of sub-classes.
+    confused : (N,) whether the network takes an image for one of another super-class.
+    """
+
+    h: np.ndarray
+    y: np.ndarray
+    hidden: np.ndarray
+    confused: np.ndarray | None = None
+
+
+def released(name: str) -> tuple[Classes, Classes]:
+    """Super-classes of a released run, and its fine classes as controls."""
+    f = released_runs(name)[0].features("test")
+    fine = f.fine.numpy()
+    rows = stratified_rows(f.fine, min(len(fine), IMAGES * (fine.max() + 1)))
+    h, fine, coarse = f.h[rows].double().numpy(), f.fine[rows].numpy(), f.coarse[rows].numpy()
+    assigned = (f.h[rows] @ f.weight.T + f.bias).argmax(dim=1).numpy()
+    return Classes(h, coarse, fine), Classes(h, fine, fine, assigned != coarse)
+
+
+def planted() -> tuple[Classes, Classes]:
+    """Classes of several Gaussians, and ones that are single populations of different shapes."""
+    rng = np.random.default_rng(0)
+    parts = [np.repeat(np.arange(len(sizes)), sizes) for sizes in PLANTED]
+    h = [rng.normal(size=(len(p), DIMENSION)) + GAP / 2**0.5 * np.eye(DIMENSION)[p] for p in parts]
+    draws = (rng.standard_normal, rng.standard_exponential, rng.random, lambda size: rng.standard_t(3, size))
+    single = [draw((200, DIMENSION)) * np.arange(1, DIMENSION + 1) ** -0.75 for draw in draws * 2]
+    hidden, y = np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    ones = np.repeat(np.arange(len(single)), 200)
+    return Classes(np.concatenate(h), y, hidden), Classes(np.concatenate(single), ones, ones)
+
+
+def ours(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return module.subpopulations(h, y).labels
+
+
+def by_criterion(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def divide(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(reconstruct_labels(h, y, choose_k(h, y, method).tolist(), "kmeans"))
+
+    return divide
+
+
+def in_every_class(
+    divide: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A method that divides one class at a time."""
+
+    def in_each(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(y), dtype=int)
+        for c in np.unique(y):
+            found[y == c] = divide(h[y == c])
+        return found
+
+    return in_each
+
+
+def components(x: np.ndarray) -> np.ndarray:
+    return PCA(COMPONENTS, svd_solver="full").fit_transform(x)
+
+
+def mixture(x: np.ndarray) -> np.ndarray:
+    """Gaussian mixture with the number of parts that BIC chooses."""
+    z = components(x)
+    fits = [GaussianMixture(k, reg_covar=1e-6 * z.var(), random_state=0).fit(z) for k in range(1, MOST + 1)]
+    return min(fits, key=lambda fit: fit.bic(z)).predict(z)
+
+
+def hdbscan(x: np.ndarray) -> np.ndarray:
+    """HDBSCAN as scikit-learn sets it up; -1 for samples of no cluster."""
+    return HDBSCAN(copy=True).fit_predict(components(x))
+
+
+def george(x: np.ndarray) -> np.ndarray:
+    """The k from 2 to 10 with the highest silhouette, averaged over clusters; then five parts of each.
+
+    A part counts if it is large enough and its silhouette is higher than before the second division.
+    """
+    fits = [KMeans(k, n_init=3, random_state=0).fit_predict(x) for k in range(2, GEORGE_MOST + 1)]
+    first = max(fits, key=lambda labels: _mean_by_cluster(silhouette_samples(x, labels), labels).mean())
+    parts = np.empty(len(x), dtype=int)
+    for c in np.unique(first):
+        k = min(GEORGE_FACTOR, int((first == c).sum()))
+        inside = KMeans(k, n_init=3, random_state=0).fit_predict(x[first == c])
+        parts[first == c] = GEORGE_FACTOR * c + inside
+    _, index, sizes = np.unique(parts, return_inverse=True, return_counts=True)
+    before, after = (_mean_by_cluster(silhouette_samples(x, labels), index) for labels in (first, index))
+    kept = (after > np.maximum(before, 0)) & (sizes >= GEORGE_LEAST)
+    return np.where(kept[index], len(x) + index, first)
+
+
+def _mean_by_cluster(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.bincount(labels, values) / np.bincount(labels)
+
+
+def direction(x: np.ndarray) -> np.ndarray:
+    """Both sides of the first principal direction, whatever the data."""
+    return (PCA(1, svd_solver="full").fit_transform(x)[:, 0] > 0).astype(int)
+
+
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "nclib.subpopulations": ours,
+    "k-means, prediction strength": by_criterion("prediction-strength"),
+    "k-means, gap statistic": by_criterion("gap"),
+    "k-means, silhouette": by_criterion("silhouette"),
+    "Gaussian mixture, BIC": in_every_class(mixture),
+    "HDBSCAN": in_every_class(hdbscan),
+    "over-clustering as in GEORGE": in_every_class(george),
+    "principal direction as in LELP": in_every_class(direction),
+}
+
+
+def counts(classes: Classes, found: np.ndarray) -> np.ndarray:
+    """Number of parts of every class; what belongs to no cluster (-1) is no part."""
+    parts = [np.unique(found[classes.y == c]) for c in np.unique(classes.y)]
+    return np.array([max(1, int((of_class >= 0).sum())) for of_class in parts])
+
+
+def compared(data: str, hiding: Classes, controls: Classes) -> list[dict[str, Any]]:
+    """A row for each method."""
+    each = [hiding.y == c for c in np.unique(hiding.y)]
+    true = np.array([len(np.unique(hiding.hidden[rows])) for rows in each])
+    result = []
+    for name, divide in METHODS.items():
+        start = time.process_time()
+        found, in_controls = (divide(classes.h, classes.y) for classes in (hiding, controls))
+        seconds = time.process_time() - start
+        number, alarms = counts(hiding, found), counts(controls, in_controls) > 1
+        rand = [adjusted_rand_score(hiding.hidden[rows], found[rows]) for rows in each]
+        result.append(
+            {
+                "data": data,
+                "method": name,
+                "classes": len(true),
+                "found": int((number > 1).sum()),
+                "right": int((number == true).sum()),
+                "off_by_one": int((abs(number - true) == 1).sum()),
+                "rand": float(np.mean(rand)),
+                "controls": len(alarms),
+                "false_alarms": int(alarms.sum()),
+                "seconds": seconds / (len(true) + len(alarms)),
+            }
+        )
+        if divide is ours and controls.confused is not None:
+            result[-1]["divided_controls"] = divided(controls, in_controls)
+        print(json.dumps(result[-1]), flush=True)
+    return result
+
+
+def divided(controls: Classes, found: np.ndarray) -> list[dict[str, Any]]:
+    """Controls that are divided, with the shares of either part that the network takes for another class."""
+    rows = []
+    for c in np.unique(controls.y):
+        parts = found[controls.y == c]
+        if parts.any():
+            wrong = controls.confused[controls.y == c]
+            rows.append(
+                {
+                    "class": int(c),
+                    "smaller_part": int((parts > 0).sum()),
+                    "confused_in_smaller": float(wrong[parts > 0].mean()),
+                    "confused_in_larger": float(wrong[parts == 0].mean()),
+                }
+            )
+    return rows
+
+
+def source() -> str:
+    """Fingerprint of this file and of the test."""
+    texts = [Path(__file__).read_text(), inspect.getsource(module), inspect.getsource(valley)]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+def main() -> None:
+    """Compare on every data set, and write the file after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/hidden_classes.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    before = json.loads(options.output.read_text()) if options.output.exists() else {}
+    rows = before["rows"] if before.get("source") == source() else []
+    for name in ("planted", *RELEASED):
+        if name not in {row["data"] for row in rows}:
+            rows += compared(name, *(planted() if name == "planted" else released(name)))
+            made = provenance(torch.device("cpu"))
+            write_json(options.output, {"rows": rows, "source": source(), "provenance": made})
+
+
+if __name__ == "__main__":
+    main()
