@@ -1,4 +1,4 @@
-"""The command line: ``nclib train | get | ls | verify | gc | release | run | report | bench | doctor``."""
+"""The command line, ``nclib COMMAND``: train, get, ls, verify, gc, release, run, report, sweep, bench, doctor."""
 
 from __future__ import annotations
 
@@ -119,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--seed", type=int, default=0, metavar="N", help="of the test and of random samples")
     report.add_argument("--force", action="store_true", help="overwrite files that are there")
     report.set_defaults(refuse=report.error)
+    sweep = _add(commands, "sweep", _sweep, "train, measure and report a table of runs, with Snakemake")
+    sweep.add_argument("table", type=Path, metavar="FILE", help="for example workflow/grid-digits.yaml")
+    sweep.add_argument("--cores", type=int, metavar="N", help="of this machine that may be used")
+    sweep.add_argument("--profile", metavar="P", help="where jobs run: slurm, or a folder of your own")
+    sweep.add_argument("--output", type=Path, metavar="DIR", help="markers and report (default: sweeps/NAME)")
+    sweep.add_argument("--dry-run", action="store_true", help="only say what would run, and what it costs")
+    sweep.set_defaults(refuse=sweep.error)
 
     _add(commands, "bench", _bench, "measure how fast this machine trains")
     _add(commands, "doctor", _doctor, "say what is installed and found, and what to do about each lack")
@@ -366,6 +373,26 @@ def _require_writable(path: Path, source: Path, force: bool) -> None:
         raise NclibError(f"{path} is there already; choose another name, or overwrite it with --force")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise NclibError(f"cannot write {path}: permission denied; choose another folder")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    if options.cores is not None and options.cores < 1:
+        options.refuse(f"--cores {options.cores}: expected 1 or more")
+    from nclib.runs import sweep
+
+    table = sweep.read_sweep(options.table)
+    if options.dry_run:
+        _say("\n".join(sweep.listing(table)))
+        return 0
+    output = options.output or Path("sweeps") / options.table.stem
+    failures = sweep.run_sweep(
+        table, output, options.cores, options.profile, tell=lambda line: _say(line, file=sys.stderr)
+    )
+    if failures:
+        _say("\n".join(failures), file=sys.stderr)
+        return 1
+    _say(output / "report.html")
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from nclib.paths import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+NOT_PINNED = {"workflow"}  # extras of which the book needs nothing: who sweeps installs them
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 
 
@@ -28,7 +29,8 @@ def pinned() -> dict[str, str]:
 
 def declared() -> list[str]:
     project = PROJECT["project"]
-    optional = [text for extra in project["optional-dependencies"].values() for text in extra]
+    extras = project["optional-dependencies"]
+    optional = [text for name in extras if name not in NOT_PINNED for text in extras[name]]
     return sorted({*PROJECT["build-system"]["requires"], *project["dependencies"], *optional})
 
 

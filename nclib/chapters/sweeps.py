@@ -1,0 +1,140 @@
+"""Measures and report of a sweep, as jobs of ``workflow/Snakefile`` compute them.
+
+python -m nclib.chapters.sweeps measures MARKER OUTPUT
+python -m nclib.chapters.sweeps report PLAN OUTPUT MEASURES ...
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from nclib.chapters.figures import alt_text, svg
+from nclib.chapters.statistics import with_interval
+from nclib.chapters.tables import duration, short_commit
+from nclib.chapters.when_structure_appears import ENDS_PANELS, conditions_figure, ends, grid_figure
+from nclib.errors import NclibError
+from nclib.runs.run import Run
+from nclib.storage import store
+from nclib.storage.files import write_bytes, write_json
+
+GRID = {"lr", "weight_decay"}  # fields whose combinations are shown as heatmaps
+STYLE = (
+    "body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }"
+    "table { border-collapse: collapse } th, td { padding: .2rem .6rem; text-align: left }"
+    "svg { max-width: 100%; height: auto }"
+)
+
+
+def measures(keys: Sequence[str]) -> list[dict[str, Any]]:
+    """What is left of fine structure in runs of the store, and what they cost.
+
+    Returns
+    -------
+    a row for each run: "key", the columns of ``when_structure_appears.ends``, "seconds", "device", "commit".
+    """
+    rows = []
+    for key in keys:
+        run = Run(store.verified(key))
+        made = run.provenance
+        row = ends({"": [run]}).drop(columns="case").to_dict("records")[0]
+        rows.append({"key": key, **row} | {name: made[name] for name in ("seconds", "device", "commit")})
+    return rows
+
+
+def sweep_table(plan: dict[str, Any], rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Measures of a sweep's runs in its order, with "case", the setting, and "recipe" that it begins with."""
+    of_key = {row["key"]: row for row in rows}
+    runs = [run for job in plan["jobs"].values() for run in job]
+    settings = [run["name"].rpartition(", seed")[0] for run in runs]
+    table = pd.DataFrame([of_key[run["key"]] for run in runs])
+    return table.assign(case=settings, recipe=[setting.partition(" ")[0] for setting in settings])
+
+
+def varied(plan: dict[str, Any]) -> set[str]:
+    """Fields besides the seed of which runs of one recipe have several values."""
+    values = defaultdict(set)
+    for run in (run for job in plan["jobs"].values() for run in job):
+        for field, value in run["config"].items():
+            values[run["name"].partition(" ")[0], field].add(json.dumps(value))
+    return {field for (_, field), of_field in values.items() if len(of_field) > 1} - {"seed"}
+
+
+def sweep_figure(plan: dict[str, Any], table: pd.DataFrame) -> Axes:
+    """Heatmaps where learning rate and weight decay are what varies, else points by setting."""
+    if varied(plan) == GRID:
+        rates, decays = (sorted(table[name].unique(), reverse=True) for name in ("lr", "weight_decay"))
+        return grid_figure(dict(list(table.groupby("recipe", sort=False))), rates, decays)
+    return conditions_figure(table, "What is left of fine structure, by setting")
+
+
+def settings_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each setting: mean over seeds with 95 % interval of each measure, and the cost of a run."""
+    groups = table.groupby("case", sort=False)
+    columns = {"seeds": groups["seed"].count()}
+    columns |= {
+        title: groups[name].agg(lambda values: with_interval(values)) for name, title in ENDS_PANELS.items()
+    }
+    columns["time a run"] = groups["seconds"].mean().map(duration)
+    return pd.DataFrame(columns).rename_axis("setting")
+
+
+def extremes(table: pd.DataFrame) -> list[str]:
+    """A sentence on the settings in which the most and the least structure is left, for two measures."""
+    sentences = []
+    for name in ("explained_variance", "found"):
+        of_case = table.groupby("case", sort=False)[name]
+        means = of_case.mean()
+        most, least = (
+            f"{case} ({with_interval(of_case.get_group(case))})" for case in (means.idxmax(), means.idxmin())
+        )
+        sentences.append(f"{ENDS_PANELS[name]}, mean over seeds: most in {most}, least in {least}.")
+    return sentences
+
+
+def report(plan: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The report of a sweep, one HTML page that needs no other file."""
+    table = sweep_table(plan, rows)
+    axes = sweep_figure(plan, table)
+    drawing = svg(axes.figure, alt_text(axes))
+    plt.close(axes.figure)
+    title = html.escape(f"Sweep {Path(plan['table']).stem}")
+    said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in extremes(table))
+    commits, devices = (", ".join(dict.fromkeys(table[name])) for name in ("commit", "device"))
+    made = f"{len(table)} runs, {duration(table['seconds'].sum())} of training in all, on {devices}; "
+    made += f"commit {short_commit(commits) if ',' not in commits else commits}."
+    about = "Measured on train at the end. Intervals are 95 % over seeds, by Student's t."
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f"<h1>{title}</h1>{said}<figure>{drawing}<figcaption>{about}</figcaption></figure>"
+        f"{settings_table(table).to_html(border=0)}<p>{html.escape(made)}</p></html>\n"
+    )
+
+
+def main() -> int:
+    """What a job runs."""
+    stage, source, target, *files = sys.argv[1:]
+    content = json.loads(Path(source).read_text(encoding="utf-8"))
+    try:
+        if stage == "measures":
+            write_json(Path(target), measures(content))
+        else:
+            rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))]
+            write_bytes(Path(target), report(content, rows).encode())
+    except NclibError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

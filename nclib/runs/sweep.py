@@ -1,0 +1,427 @@
+"""Sweeps: a table of runs in YAML, planned here and executed by Snakemake, see ``workflow/Snakefile``.
+
+    sweep = read_sweep(Path("workflow/grid-digits.yaml"))
+    plan(sweep, Path("sweeps/grid-digits"))     # what Snakemake reads: jobs, runs and their keys
+
+Runs lie in the store. What Snakemake looks at are markers in the output folder, small files that list the
+keys of a job's runs; a marker is named after these keys, so that it can never stand for other runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
+from nclib.errors import ConfigError, NclibError, StoreError
+from nclib.paths import REPOSITORY
+from nclib.runs.get import processes_at_once, train_share
+from nclib.runs.queue import seconds
+from nclib.runs.remember import fingerprint
+from nclib.storage import store
+from nclib.storage.files import storage_errors, write_json
+from nclib.training.loop import default_device
+
+WORKFLOW = REPOSITORY / "workflow"
+INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
+MOST_RUNS = 10_000  # of one table
+SWEEP_KEYS = ("runs", "runs_a_job")
+ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
+PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
+LOOK_EVERY = 0.2  # seconds between two looks at the progress
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed only.
+
+    Attributes
+    ----------
+    name : the recipe, and what was changed of it.
+    configs : what to train, a configuration for each seed.
+    """
+
+    name: str
+    configs: tuple[RunConfig, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A table that was read.
+
+    Attributes
+    ----------
+    file : where it lies.
+    settings : in the order of the table.
+    runs_a_job : how many runs one job trains, one after another.
+    """
+
+    file: Path
+    settings: tuple[Setting, ...]
+    runs_a_job: int
+
+    @property
+    def runs(self) -> list[tuple[str, RunConfig]]:
+        """Name and configuration of every run."""
+        return [
+            (f"{setting.name}, seed {config.seed}", config)
+            for setting in self.settings
+            for config in setting.configs
+        ]
+
+    @property
+    def jobs(self) -> dict[str, list[dict[str, Any]]]:
+        """Runs of each job: name, key and configuration. A job is named after the keys of its runs."""
+        runs = [
+            {"name": name, "key": store.run_key(config), "config": asdict(config)}
+            for name, config in self.runs
+        ]
+        jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
+        return {job_name([run["key"] for run in job]): job for job in jobs}
+
+
+def job_name(keys: list[str]) -> str:
+    """Name of the job that makes these runs: 12 hexadecimal digits."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+
+
+def read_sweep(file: Path) -> Sweep:
+    """Read and check a table.
+
+    Raises
+    ------
+    ConfigError : no such file, no YAML, or something in it that is not allowed; the message names the entry
+        and the field.
+    """
+    content = _mapping(_read_yaml(file), str(file), SWEEP_KEYS)
+    entries = content.get("runs")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{file}: runs: expected a list with at least one entry")
+    at_once = content.get("runs_a_job", 1)
+    if type(at_once) is not int or not 1 <= at_once <= MOST_RUNS:
+        raise ConfigError(f"{file}: runs_a_job={at_once!r}: expected a whole number from 1 to {MOST_RUNS}")
+    settings, seen, total = [], {}, 0
+    for number, entry in enumerate(entries, start=1):
+        place = f"{file}: entry {number}"
+        for setting in _settings(entry, place):
+            for config in setting.configs:
+                if config in seen:
+                    raise ConfigError(f"{place}: {setting.name}, seed {config.seed} is in {seen[config]} too")
+                seen[config] = f"entry {number}"
+            settings.append(setting)
+            total += len(setting.configs)
+            if total > MOST_RUNS:
+                raise ConfigError(f"{place}: more than {MOST_RUNS} runs in one table")
+    return Sweep(file, tuple(settings), at_once)
+
+
+def _read_yaml(file: Path) -> Any:
+    """What a YAML file of plain values holds; keys that come twice, and aliases, are refused."""
+    try:
+        import yaml
+    except ImportError:
+        raise NclibError(INSTALL) from None
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for a billion values
+                raise ConfigError(f"{file}: *{self.peek_event().anchor}: write the value out")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"{file}: {name!r} stands twice, line {node.start_mark.line + 1}")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{file} is no YAML table: {' '.join(str(error).split())}") from error
+
+
+def _mapping(value: Any, place: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """A mapping whose keys are all allowed."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: expected {', '.join(allowed)}; got {value!r:.60}")
+    for name in value:
+        if name not in allowed:
+            raise ConfigError(f"{place}: {unknown('key', name, allowed)}")
+    return value
+
+
+def _settings(entry: Any, place: str) -> Iterator[Setting]:
+    """The settings of an entry: its recipe with ``set``, and all combinations of the values of ``vary``."""
+    entry = _mapping(entry, place, ENTRY_KEYS)
+    recipe, seeds = entry.get("recipe"), _seeds(entry.get("seeds", 1), place)
+    fixed, lists = (_fields(entry.get(part, {}), f"{place}, {part}") for part in ("set", "vary"))
+    fixed = {name: _value(name, value, place) for name, value in fixed.items()}
+    lists = {name: _values(name, values, place) for name, values in lists.items()}
+    for name in fixed:
+        if name in lists:
+            raise ConfigError(f"{place}: {name} is both in set and in vary")
+    for values in product(*lists.values()):
+        fields = fixed | dict(zip(lists, values, strict=True))
+        try:
+            configs = tuple(recipe_config(recipe, **fields, seed=seed) for seed in seeds)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        yield Setting(" ".join([recipe, *(f"{name}={value}" for name, value in fields.items())]), configs)
+
+
+def _fields(value: Any, place: str) -> dict[str, Any]:
+    return _mapping(value, place, tuple(name for name in field_names() if name != "seed"))
+
+
+def _values(name: str, values: Any, place: str) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"{place}: vary {name}={values!r}: expected a list with at least one value")
+    checked = [_value(name, value, place) for value in values]
+    for value in checked:
+        if checked.count(value) > 1:
+            raise ConfigError(f"{place}: vary {name}: {value!r} stands twice")
+    return checked
+
+
+def _value(name: str, value: Any, place: str) -> Any:
+    """A value as the configuration holds it; YAML reads 5e-4, which has no point, as text."""
+    try:
+        if value is None:
+            raise ConfigError(f"{name}: expected a value")
+        read = parse_override(f"{name}={value}")[1] if isinstance(value, str) else value
+        return getattr(RunConfig(**{name: read}), name)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _seeds(value: Any, place: str) -> list[int]:
+    """Seeds from a list, or from their number."""
+    seeds = list(range(min(value, MOST_RUNS + 1))) if type(value) is int else value
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+        raise ConfigError(f"{place}: seeds={value!r}: expected how many, or a list of whole numbers")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{place}: seeds={value!r}: one of them stands twice")
+    return [_value("seed", seed, place) for seed in seeds]
+
+
+def listing(sweep: Sweep) -> list[str]:
+    """A line for each setting: what the store has of it, and what the rest costs on this device."""
+    lines, remaining, left = [], [], 0.0
+    for setting in sweep.settings:
+        missing = [config for config in setting.configs if not store.contains(store.run_key(config))]
+        said = f"{len(setting.configs) - len(missing)} of {len(setting.configs)} trained"
+        if missing:
+            each = seconds(missing[0])
+            left += each * len(missing)
+            said += f"; about {each:.1f} s for each of the others"
+        remaining += missing
+        lines.append(f"{setting.name}: {said}")
+    total = sum(len(setting.configs) for setting in sweep.settings)
+    if not remaining:
+        return [*lines, f"all {total} runs are trained"]
+    at_once = processes_at_once(remaining, default_device())
+    cost = f"on this device about {left:.0f} s of training, {left / at_once:.0f} s with {at_once} at once"
+    return [*lines, f"{len(remaining)} of {total} runs remain, {sweep.runs_a_job} a job: {cost}"]
+
+
+def plan(sweep: Sweep, output: Path) -> Path:
+    """Write the file that Snakemake reads, and remove markers of which the store lacks a run by now.
+
+    Returns
+    -------
+    ``plan.json`` in the output folder.
+    """
+    jobs = sweep.jobs
+    for job, runs in jobs.items():
+        if not all(store.contains(run["key"]) for run in runs):
+            marker(output, job).unlink(missing_ok=True)
+    file = output / "plan.json"
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    # the sources are part of the names of measures: another version measures anew
+    write_json(file, {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs})
+    return file
+
+
+def marker(output: Path, job: str) -> Path:
+    """What says that the runs of a job were trained."""
+    return output / "trained" / f"{job}.json"
+
+
+def train_job(plan_file: Path, job: str, target: Path) -> None:
+    """Train the runs of a job, those that the store lacks, and write its marker; a process's whole work.
+
+    Raises
+    ------
+    NclibError : runs that failed, each with its reason, after the others were trained.
+    """
+    runs = json.loads(plan_file.read_text(encoding="utf-8"))["jobs"][job]
+    configs = [RunConfig(**run["config"]) for run in runs]
+    if [store.run_key(config) for config in configs] != [run["key"] for run in runs]:
+        raise StoreError("the sources that train were changed since the sweep began; start it again")
+    failures = []
+    for setting in dict.fromkeys(replace(config, seed=0) for config in configs):
+        missing = [
+            config
+            for config in configs
+            if replace(config, seed=0) == setting and not store.contains(store.run_key(config))
+        ]
+        try:
+            if missing:
+                train_share(missing)
+        except NclibError as error:
+            failures.append(f"{runs[configs.index(missing[0])]['name']}: {' '.join(str(error).split())}")
+    if failures:
+        raise NclibError("\n".join(failures))
+    write_json(target, [run["key"] for run in runs])
+
+
+def run_sweep(
+    sweep: Sweep,
+    output: Path,
+    cores: int | None = None,
+    profile: str | None = None,
+    tell: Callable[[str], None] = print,
+) -> list[str]:
+    """Let Snakemake train, measure and report what is missing.
+
+    Parameters
+    ----------
+    output : folder of markers, logs and the report.
+    cores : of this machine that may be used; by default as many as trainings pay side by side.
+    profile : a folder in ``workflow/profiles``, or any folder, that says where the jobs run.
+    tell : called with a line whenever there is progress.
+
+    Returns
+    -------
+    list of what failed, and why.
+
+    Raises
+    ------
+    NclibError : there is no Snakemake, or no workflow folder, for it is not installed with the package.
+    StoreError : another process works on this output folder.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise NclibError(INSTALL)
+    if not (WORKFLOW / "Snakefile").is_file():
+        raise NclibError(f"there is no {WORKFLOW / 'Snakefile'}; a sweep runs from a copy of the repository")
+    with _alone(output):
+        command = _command(plan(sweep, output), cores, profile, [config for _, config in sweep.runs])
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        with (output / "snakemake.log").open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, see _stop
+            )
+            try:
+                _follow(process, sweep, output, tell)
+            finally:
+                _stop(process)
+        return _failures(sweep, output, process.returncode)
+
+
+def _command(plan_file: Path, cores: int | None, profile: str | None, configs: list[RunConfig]) -> list[str]:
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile")]
+    command += ["--directory", str(plan_file.parent.resolve()), "--config", f"plan={plan_file.resolve()}"]
+    # The keys say what a run is made of, so times and sources are no reason to make it again; nclib holds a
+    # lock that ends with it, which Snakemake's does not.
+    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"]
+    if profile:
+        known = WORKFLOW / "profiles" / profile
+        command += ["--profile", str(known if known.is_dir() else Path(profile).resolve())]
+    if cores or not profile:
+        command += ["--cores", str(cores or processes_at_once(configs, default_device()))]
+    return command
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(output / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # is an OSError too
+            raise StoreError(f"another process works on the sweep in {output}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _follow(process: subprocess.Popen, sweep: Sweep, output: Path, tell: Callable[[str], None]) -> None:
+    """Say how far the sweep is, until Snakemake has ended."""
+    keys = [store.run_key(config) for _, config in sweep.runs]
+    before = None
+    while True:
+        running = process.poll() is None
+        there = sum(map(store.contains, keys))
+        if there != before:
+            before = there
+            tell(f"{there} of {len(keys)} runs are trained")
+        if not running:
+            return
+        time.sleep(LOOK_EVERY)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End Snakemake and its jobs here as Ctrl-C does; those on a cluster it cancels then."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
+    """What is missing after Snakemake has ended with a status, and why."""
+    if code == 0:
+        return []
+    failures = []
+    for job, runs in sweep.jobs.items():
+        if not marker(output, job).is_file():
+            names = [run["name"] for run in runs if not store.contains(run["key"])]
+            log = output / "logs" / f"train-{job}.log"
+            said = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
+            reason = said or f"its log {log} says nothing"
+            failures.append(f"job {job} ({len(names)} of {len(runs)} runs missing): {reason}")
+    return [*failures, f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"]
+
+
+def main() -> int:
+    """What a job runs: ``python -m nclib.runs.sweep PLAN JOB MARKER``."""
+    plan_file, job, target = sys.argv[1:]
+    try:
+        train_job(Path(plan_file), job, Path(target))
+    except NclibError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Sweeps: tables that are refused and why, plans and markers, jobs; with Snakemake a sweep as a whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from itertools import product
+
+import pytest
+from conftest import TINY
+
+from nclib import cli
+from nclib.chapters import sweeps
+from nclib.chapters.statistics import interval
+from nclib.config import recipe_config
+from nclib.errors import ConfigError, NclibError, StoreError
+from nclib.paths import REPOSITORY
+from nclib.runs import sweep
+from nclib.storage import store
+
+GRID = REPOSITORY / "workflow" / "grid-digits.yaml"
+TABLE = f"""
+runs:
+  - recipe: digits
+    seeds: [0, 1]
+    set: {json.dumps(TINY)}
+    vary: {{lr: [0.1, 1e-2]}}
+runs_a_job: 3
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table."""
+
+    def write(text: str):
+        file = tmp_path / "table.yaml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+class TestReading:
+    def test_the_grid_of_the_paper(self):
+        found = [config for _, config in sweep.read_sweep(GRID).runs]
+        settings = product((0.1, 0.01, 0.001), (5e-3, 5e-4, 5e-5), range(3))
+        assert found == [
+            recipe_config("digits", lr=lr, weight_decay=decay, seed=seed) for lr, decay, seed in settings
+        ]
+
+    def test_set_and_vary(self, write):
+        found = sweep.read_sweep(write(TABLE))
+        assert [config for _, config in found.runs] == [
+            recipe_config("digits", **TINY, lr=lr, seed=seed) for lr in (0.1, 0.01) for seed in (0, 1)
+        ]
+        assert [len(job) for job in found.jobs.values()] == [3, 1]
+
+    @pytest.mark.parametrize(
+        "text, reason",
+        [
+            ("[1, 2", "is no YAML table"),
+            ("", "expected runs, runs_a_job"),
+            ("runs: []", "runs: expected a list with at least one entry"),
+            ("run: [{recipe: digits}]", "unknown key 'run' (did you mean 'runs'?)"),
+            ("runs: [{recipe: digits}]\nruns: [{recipe: digits}]", "'runs' stands twice"),
+            ("runs: [{recipe: digits}]\nruns_a_job: 0", "runs_a_job=0: expected a whole number from 1"),
+            ("runs: [{recipe: digits}]\nruns_a_job: true", "runs_a_job=True"),
+            ("runs: [7]", "entry 1: expected recipe, seeds, set, vary; got 7"),
+            ("runs: [{seeds: 2}]", "entry 1: unknown recipe None"),
+            ("runs: [{recipe: digit}]", "entry 1: unknown recipe 'digit' (did you mean 'digits'?)"),
+            ("runs: [{recipe: digits}, {recipe: digits, sed: 1}]", "entry 2: unknown key 'sed'"),
+            ("runs: [{recipe: digits, seeds: 0}]", "entry 1: seeds=0"),
+            ("runs: [{recipe: digits, seeds: []}]", "entry 1: seeds=[]"),
+            ("runs: [{recipe: digits, seeds: [1, 1]}]", "one of them stands twice"),
+            ("runs: [{recipe: digits, seeds: [1.5]}]", "entry 1: seeds=[1.5]"),
+            ("runs: [{recipe: digits, seeds: [-1]}]", "entry 1: seed=-1: expected a whole number from 0"),
+            ("runs: [{recipe: digits, seeds: 20000}]", "entry 1: more than 10000 runs"),
+            ("runs: [{recipe: digits, set: {seed: 1}}]", "entry 1, set: unknown key 'seed'"),
+            (
+                "runs: [{recipe: digits, set: {lrr: 1}}]",
+                "entry 1, set: unknown key 'lrr' (did you mean 'lr'?)",
+            ),
+            ("runs: [{recipe: digits, set: {lr: -1}}]", "entry 1: lr=-1.0: expected a number from"),
+            ("runs: [{recipe: digits, set: {lr: }}]", "entry 1: lr: expected a value"),
+            ("runs: [{recipe: digits, set: {lr: .nan}}]", "entry 1: lr=nan: expected a number from"),
+            ("runs: [{recipe: digits, vary: {lr: []}}]", "entry 1: vary lr=[]"),
+            ("runs: [{recipe: digits, vary: {lr: [0.1, 1e-1]}}]", "entry 1: vary lr: 0.1 stands twice"),
+            ("runs: [{recipe: digits, set: {lr: 1}, vary: {lr: [2]}}]", "lr is both in set and in vary"),
+            (
+                "runs: [{recipe: digits}, {recipe: digits, seeds: 2}]",
+                "entry 2: digits, seed 0 is in entry 1 too",
+            ),
+            ("runs: &a [{recipe: digits}]\nruns_a_job: *a", "*a: write the value out"),
+            ("runs: !!python/object/apply:os.system ['false']", "is no YAML table"),
+        ],
+    )
+    def test_refused(self, write, text, reason):
+        with pytest.raises(ConfigError) as error:
+            sweep.read_sweep(write(text))
+        assert reason in str(error.value)
+        assert "table.yaml" in str(error.value)
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(ConfigError, match="No such file"):
+            sweep.read_sweep(tmp_path / "none.yaml")
+
+
+class TestPlan:
+    def test_a_marker_whose_run_is_gone_is_removed(self, write, home, tmp_path, stored):
+        table = sweep.read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
+        (job,) = table.jobs
+        marker = sweep.marker(tmp_path, job)
+        marker.parent.mkdir()
+        marker.write_text("[]")
+        sweep.plan(table, tmp_path)
+        assert marker.exists()
+        shutil.rmtree(stored.folder)
+        sweep.plan(table, tmp_path)
+        assert not marker.exists()
+
+    def test_other_seeds_are_other_jobs(self, write):
+        a, b = (
+            sweep.read_sweep(write(TABLE.replace("[0, 1]", seeds))).jobs for seeds in ("[0, 1]", "[0, 2]")
+        )
+        assert not set(a) & set(b)
+
+    def test_a_job_whose_sources_changed_is_refused(self, write, tmp_path, home, monkeypatch):
+        table = sweep.read_sweep(write(TABLE))
+        file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
+        monkeypatch.setattr(store, "source_fingerprint", lambda: "other")
+        with pytest.raises(StoreError, match="sources that train were changed"):
+            sweep.train_job(file, job, tmp_path / "marker.json")
+
+    def test_what_fails_is_named_and_the_others_are_trained(self, write, tmp_path, home, monkeypatch):
+        table = sweep.read_sweep(write(TABLE))
+        trained = []
+
+        def train(configs):
+            if configs[0].lr == 0.1:
+                raise NclibError("the loss is\nnot finite")
+            trained.extend(configs)
+
+        monkeypatch.setattr(sweep, "train_share", train)
+        file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
+        with pytest.raises(NclibError) as error:
+            sweep.train_job(file, job, tmp_path / "marker.json")
+        assert str(error.value).endswith("lr=0.1, seed 0: the loss is not finite")
+        assert [config.lr for config in trained] == [0.01]
+        assert not (tmp_path / "marker.json").exists()
+
+
+def test_two_sweeps_into_one_folder_are_refused(tmp_path):
+    with (
+        sweep._alone(tmp_path),
+        pytest.raises(StoreError, match="another process works"),
+        sweep._alone(tmp_path),
+    ):
+        pass
+
+
+def test_without_snakemake_one_sentence_says_how_to_install_it(capsys, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["sweep", str(GRID), "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "nclib: a sweep needs Snakemake: pip install 'nclib[workflow]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def plan_and_rows():
+    table = sweep.read_sweep(GRID)
+    plan = {"table": str(GRID), "jobs": table.jobs}
+    rows = [
+        {
+            "key": store.run_key(c), "seed": c.seed, "lr": c.lr, "weight_decay": c.weight_decay,
+            "accuracy": 0.9,
+            "found": 0.5 + c.lr, "explained_variance": 0.1 * c.seed + 30 * c.weight_decay,
+            "nc1": 1.0 + c.seed, "seconds": 3.0, "device": "a CPU", "commit": "0" * 40,
+        }
+        for _, c in table.runs
+    ]  # fmt: skip
+    return plan, rows[::-1]  # jobs end in any order
+
+
+class TestReport:
+    def test_intervals_are_over_the_seeds_of_a_setting(self, plan_and_rows):
+        table = sweeps.settings_table(sweeps.sweep_table(*plan_and_rows))
+        assert len(table) == 9
+        assert (table["seeds"] == 3).all()
+        mean, half = interval([0.15 + 0.1 * seed for seed in range(3)])
+        assert (
+            table.loc["digits lr=0.1 weight_decay=0.005", "explained variance"] == f"{mean:.3f} ± {half:.1g}"
+        )
+
+    def test_page_names_best_and_worst_and_needs_no_other_file(self, plan_and_rows):
+        page = sweeps.report(*plan_and_rows)
+        assert "most in digits lr=0.1 weight_decay=0.005 (0.600" in page
+        assert "least in digits lr=0.001 weight_decay=0.005 (0.501" in page
+        assert page.count("<svg") == 1
+        assert "src=" not in page and 'href="http' not in page
+
+    def test_a_grid_is_drawn_as_heatmaps_and_anything_else_by_setting(self, plan_and_rows):
+        plan, rows = plan_and_rows
+        assert sweeps.varied(plan) == {"lr", "weight_decay"}
+        drawn = sweeps.sweep_figure(plan, sweeps.sweep_table(plan, rows))
+        assert "9 settings" in sweeps.alt_text(drawn)
+        first = {"table": "", "jobs": {job: runs[:6] for job, runs in list(plan["jobs"].items())[:1]}}
+        assert sweeps.varied(first) == {"weight_decay"}
+        assert "by setting" in sweeps.alt_text(sweeps.sweep_figure(first, sweeps.sweep_table(first, rows)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="needs Snakemake: nclib[workflow]")
+def test_a_sweep_makes_what_is_missing_and_nothing_else(write, home, tmp_path, capsys):
+    output, file = tmp_path / "a sweep", write(TABLE)
+    command = ["sweep", str(file), "--output", str(output), "--cores", "1"]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    keys = [store.run_key(config) for _, config in sweep.read_sweep(file).runs]
+    assert sorted(store.stored_keys()) == sorted(keys)
+    made = {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")}
+    assert len(made) == 4 and (output / "report.html").is_file()
+
+    assert cli.main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")} == made
+
+    shutil.rmtree(store.run_folder(keys[-1]))
+    assert cli.main(command) == 0
+    assert sorted(store.stored_keys()) == sorted(keys)
+    again = {path for path, time in made.items() if path.stat().st_mtime_ns != time}
+    assert len(again) == 2  # the marker and the measures of the job of that run

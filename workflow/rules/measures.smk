@@ -1,0 +1,11 @@
+# Measures the runs of a job. The store remembers each result, so notebooks find it too.
+rule measures:
+    input:
+        "trained/{job}.json",
+    output:
+        f"measures/{{job}}-{CODE}.json",
+    log:
+        "logs/measures-{job}.log",
+    threads: 1
+    shell:
+        "{PYTHON} nclib.chapters.sweeps measures {input} {output} 2> {log}"
