@@ -37,6 +37,7 @@ from nclib.storage.files import write_json
 ROOT = Path(__file__).parents[1]
 LEVEL = 0.05
 CONFIDENCE = 0.95
+LEAST = 20  # draws of a setting
 DECAY = 0.75  # exponent: widths of the axes fall like 1 / k^0.75
 NOISE = 0.15  # of arcs with radius 1, in every dimension
 REAL = "cifar10-laptop-seed0"  # a released run with test features
@@ -46,7 +47,7 @@ Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # rng, n, d -> (n,
 class Setting(NamedTuple):
     """What is drawn; ``share`` of the draws that are asked for."""
 
-    kind: str  # "one", "ten classes", "same sample", "two"
+    kind: str  # "one", "arc", "shuffled", "ten classes", "same sample", "two"
     population: str
     samples: int  # of a class
     dimension: int
@@ -62,16 +63,12 @@ def decaying(rng_draw: Callable[..., np.ndarray]) -> Draw:
     return draw
 
 
-def arc(degrees: float) -> Draw:
+def arc(rng: np.random.Generator, n: int, d: int, degrees: float) -> np.ndarray:
     """Points of an arc with radius 1 in a plane, all angles equally likely, with noise in every dimension."""
-
-    def draw(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
-        angle = np.radians(degrees) * (rng.random(n) - 0.5)
-        x = NOISE * rng.normal(size=(n, d))
-        x[:, :2] += np.column_stack([np.cos(angle), np.sin(angle)])
-        return x
-
-    return draw
+    angle = np.radians(degrees) * (rng.random(n) - 0.5)
+    x = NOISE * rng.normal(size=(n, d))
+    x[:, :2] += np.column_stack([np.cos(angle), np.sin(angle)])
+    return x
 
 
 @cache
@@ -95,24 +92,20 @@ ONE: dict[str, Draw] = {
     "heavy tails (t, 3 degrees)": decaying(lambda rng, shape: rng.standard_t(3, size=shape)),
     "skewed (exponential)": decaying(lambda rng, shape: rng.exponential(size=shape)),
     "uniform": decaying(lambda rng, shape: rng.random(shape)),
-    "arc of 45 degrees": arc(45),
-    "arc of 90 degrees": arc(90),
-    "arc of 170 degrees": arc(170),
-    "shuffled features": shuffled,
 }
-ARCS = {name: float(name.split()[2]) for name in ONE if name.startswith("arc")}
+ARCS = {f"arc of {degrees} degrees": degrees for degrees in (45, 90, 170)}
 
 
 def settings() -> list[Setting]:
     """In the order in which they are worth their time."""
-    shapes = [name for name in ONE if name not in ARCS and name != "shuffled features"]
+    shapes = [*ONE]
     two = partial(Setting, "two", "Gaussian", share=0.2)
     found = [Setting("one", name, 200, 128) for name in shapes]
     found += [Setting("same sample", "Gaussian", 200, 512, share=0.2)]
     found += [two(200, 16, gap, 1) for gap in (3, 4, 5, 6)]
-    found += [Setting("one", name, 200, 16) for name in ARCS]
+    found += [Setting("arc", name, 200, 16) for name in ARCS]
     found += [two(1000, 16, gap, r) for gap in (3, 4, 6) for r in (1, 10)]
-    found += [Setting("one", "shuffled features", 200, 128), Setting("one", "Gaussian", 200, 512)]
+    found += [Setting("shuffled", REAL, 200, 128), Setting("one", "Gaussian", 200, 512)]
     found += [Setting("ten classes", "all", 100, 16, share=0.1)]
     found += [Setting("one", name, n, 16) for n in (200, 50, 1000) for name in shapes]
     found += [two(200, d, gap, 1) for d in (128, 512) for gap in (4, 5, 6, 8)]
@@ -130,13 +123,17 @@ def alarm(setting: Setting, number: int) -> bool:
     rng = np.random.default_rng([crc32(repr(setting[:-1]).encode()), number])
     n, d = setting.samples, setting.dimension
     if setting.kind == "ten classes":
-        draws = [ONE[name] for name in ONE if name not in ARCS and name != "shuffled features"]
+        draws = [*ONE.values()]
         h = np.concatenate([draws[c % len(draws)](rng, n, d) for c in range(10)])
         found = module.subpopulations(h, np.repeat(np.arange(10), n), LEVEL, number)
         return bool((found.count > 1).any())
     if setting.kind == "two":
         x = rng.normal(size=(n, d))
         x[: round(n / (1 + setting.ratio)), 0] += setting.separation
+    elif setting.kind == "arc":
+        x = arc(rng, n, d, ARCS[setting.population])
+    elif setting.kind == "shuffled":
+        x = shuffled(rng, n, d)
     else:
         x = ONE[setting.population](rng, n, d)
     if setting.kind == "same sample":
@@ -153,13 +150,13 @@ def interval(alarms: int, draws: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def deepest(degrees: float, lines: int = 90) -> float:
+def deepest(degrees: float, lines: int = 24) -> float:
     """Depth of the deepest valley that an arc's density has along any line of its plane, from 0 to 1.
 
     1 minus the density in the valley over that on the lower peak: 0 if there is one mode along every line.
     """
-    angle = np.radians(np.linspace(-degrees / 2, degrees / 2, 2001))
-    at = np.linspace(-1.6, 1.6, 641)
+    angle = np.radians(np.linspace(-degrees / 2, degrees / 2, 401))
+    at = np.linspace(-1.6, 1.6, 321)
     depth = 0.0
     for line in np.linspace(0, np.pi, lines, endpoint=False):
         density = norm.pdf((at[:, None] - np.cos(angle - line)) / NOISE).mean(axis=1)
@@ -200,7 +197,7 @@ def main() -> None:
     rows = {tuple(row[key] for key in Setting._fields[:-1]): row for row in earlier}
     arcs = {name: deepest(degrees) for name, degrees in ARCS.items()}
     for setting in settings():
-        draws = max(1, round(setting.share * options.draws))
+        draws = max(min(LEAST, options.draws), round(setting.share * options.draws))
         if setting[:-1] in rows and rows[setting[:-1]]["draws"] >= draws:
             continue
         rows[setting[:-1]] = row = continued(setting, rows.get(setting[:-1]), draws)

@@ -1,4 +1,4 @@
-"""The command line, ``nclib COMMAND``: train, get, ls, verify, gc, release, run, report, sweep, bench, doctor."""
+"""The command line: nclib train, get, ls, verify, gc, release, run, report, sweep, bench and doctor."""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_ind
+from scipy.stats import binomtest, ttest_ind
 
+from benchmarks import hidden_classes
+from benchmarks import subpopulations as level
 from benchmarks.copied_loop import CopiedLoop
 from benchmarks.profiled import PYTHON, shares
 from benchmarks.same_learning import fast, plain
@@ -71,3 +74,43 @@ def test_shares_of_a_profile_add_up_to_its_time():
         PYTHON: 1.25,  # what was named and fits no kind, and what no operation claims
     }
     assert sum(row["share"] for row in rows) == 1
+
+
+class TestLevelOfSubpopulations:
+    @pytest.mark.parametrize(("alarms", "draws"), [(0, 80), (3, 80), (80, 80)])
+    def test_intervals_are_exact(self, alarms, draws):
+        expected = binomtest(alarms, draws).proportion_ci(0.95, "exact")
+        assert level.interval(alarms, draws) == pytest.approx((expected.low, expected.high))
+
+    def test_a_run_goes_on_with_the_draws_that_are_missing(self, monkeypatch):
+        made = []
+        monkeypatch.setattr(level, "alarm", lambda setting, number: made.append(number) or number % 3 == 0)
+        setting = level.settings()[0]
+        row = level.continued(setting, None, 4)
+        assert (row["alarms"], row["draws"]) == (2, 4)
+        row = level.continued(setting, row, 7)
+        assert (row["alarms"], row["draws"], made) == (3, 7, [*range(7)])
+
+    def test_draws_depend_on_their_setting_only(self):
+        settings = level.settings()
+        assert len({setting[:-1] for setting in settings}) == len(settings)
+        setting = settings[0]._replace(samples=50, dimension=2)
+        assert level.alarm(setting, 3) == level.alarm(setting, 3)
+
+    def test_long_arcs_have_two_modes_along_a_line(self):
+        assert level.deepest(45, lines=12) == 0
+        assert 0 < level.deepest(90, lines=12) < level.deepest(170, lines=12)
+
+
+@pytest.mark.parametrize("method", hidden_classes.METHODS)
+def test_every_method_finds_two_clusters_that_lie_far_apart(method):
+    rng = np.random.default_rng(0)
+    hidden = np.tile(np.repeat([0, 1], 60), 2)
+    y = np.repeat([0, 1], 120)
+    h = rng.normal(size=(240, 12)) + 30 * np.eye(12)[2 * y + hidden]
+    found = hidden_classes.METHODS[method](h, y)
+    classes = hidden_classes.Classes(h, y, hidden)
+    assert (hidden_classes.counts(classes, found) >= 2).all()
+    for c in (0, 1):  # no part holds images of both
+        parts = [set(found[(y == c) & (hidden == k)]) - {-1} for k in (0, 1)]
+        assert not parts[0] & parts[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binomtest
 
 import nclib
 from nclib.chapters import conclusions
@@ -66,3 +68,68 @@ def verdicts(ari=(0.0, 0.9, 0.7, 0.5), accuracy=(0.5, 0.9, 0.7, 0.5), purity=(0.
 )
 def test_the_numbers_decide(changed, expected):
     assert verdicts(**changed) == expected
+
+
+def measured(kind, alarms, draws=80, population="Gaussian", n=200, d=16, **setting):
+    rate = binomtest(alarms, draws).proportion_ci()
+    ends = {"rate": alarms / draws, "low": rate.low, "high": rate.high}
+    given = {"separation": None, "ratio": None} | setting
+    return (
+        {"kind": kind, "population": population, "samples": n, "dimension": d, "draws": draws} | given | ends
+    )
+
+
+LEVEL = {
+    "level": 0.05,
+    "arcs": {"arc of 45 degrees": 0.0, "arc of 170 degrees": 0.4},
+    "rows": [
+        measured("one", 0),
+        measured("one", 2, n=50),
+        measured("one", 12, population="uniform"),
+        measured("arc", 0, population="arc of 45 degrees"),
+        measured("arc", 80, population="arc of 170 degrees"),
+        measured("same sample", 76, d=512),
+        measured("two", 40, separation=4, ratio=1),
+        measured("two", 70, separation=5, ratio=1),
+        measured("two", 10, separation=5, ratio=10),
+    ],
+}
+
+
+class TestLevel:
+    def test_interval_decides(self):
+        assert chapter.rates(LEVEL)["verdict"].tolist()[:3] == ["held", "undecided", "exceeded"]
+        words = chapter.level_in_words(LEVEL)  # not of the arc with a valley
+        assert "4 settings" in words and "held in 2, exceeded in 1, undecided in 1" in words
+        assert "highest rate 0.150" in words
+
+    def test_tables(self):
+        table = chapter.level_table(LEVEL)
+        assert table.loc[(50, 16), "Gaussian"].startswith("0.025 [0.003, 0.087]")  # exact, of 2 in 80
+        assert table.loc[(50, 16), "uniform"] == "-"
+        further = chapter.further_level_table(LEVEL)["deepest valley along a line"]
+        assert further.tolist() == ["0.00", "0.40", "-"]
+        assert chapter.same_sample(LEVEL) == 95
+
+    def test_figure_has_every_power(self):
+        axes = chapter.power_figure(LEVEL, "Power")
+        assert "n = 200, D = 16: 0.50 at 4, 0.88 at 5" in axes.alt_text
+        assert "1 : 10: 0.12 at 5" in axes.alt_text
+        plt.close(axes.figure)
+
+
+def compared(method, found, false_alarms, rand):
+    row = {"data": "a", "method": method, "classes": 5, "found": found, "right": found, "off_by_one": 0}
+    return row | {"rand": rand, "controls": 10, "false_alarms": false_alarms, "seconds": 0.5}
+
+
+@pytest.mark.parametrize(("rand", "verdict"), [(0.9, "observed"), (0.5, "not observed")])
+def test_comparison_says_where_the_test_loses(rand, verdict):
+    divided = [{"class": 6, "smaller_part": 40, "confused_in_smaller": 0.9, "confused_in_larger": 0.05}]
+    own = compared(chapter.OURS, 4, 1, rand) | {"divided_controls": divided}
+    record = {"rows": [own, compared("k-means", 5, 10, 0.7), compared("HDBSCAN", 2, 1, 0.1)]}
+    shown = conclusions.show(*chapter.comparison_statements(record)).rows
+    assert [row["verdict"] for row in shown] == ["observed", verdict]
+    assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)
+    assert chapter.comparison_table(record).loc[("a", "k-means"), "controls divided"] == 10
+    assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
