@@ -24,6 +24,7 @@ DECIDES_PAGES = (
     "_config.yml",
     "_toc.yml",
     "book/**/*",
+    "nclib/chapters/explorer.*",
     "notebooks/*.md",
     "notebooks/*.py",
 )  # beside what decides outputs

@@ -88,11 +88,11 @@ def number_in_words(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
 
 
-def sentence(classes: list[dict[str, Any]], named: int = 5) -> str:
+def sentence(rows: list[dict[str, Any]], named: int = 5) -> str:
     """What was found, in one sentence."""
-    split = [row for row in classes if row["count"] > 1]
-    tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in classes)
-    present = sum(row["n"] > 0 for row in classes)
+    split = [row for row in rows if row["count"] > 1]
+    tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in rows)
+    present = sum(row["n"] > 0 for row in rows)
     of = "the only class" if present == 1 else f"any of {present:,} classes"
     if not tested:
         return f"Nothing was tested: no class has {LEAST} samples that differ."
@@ -100,10 +100,9 @@ def sentence(classes: list[dict[str, Any]], named: int = 5) -> str:
         return f"There is no evidence for sub-populations in {of}{_of_which(tested, present)}."
     names = ", ".join(f"“{shortened(row['name'], 40)}” ({row['count']})" for row in split[:named])
     more = f" and {len(split) - named:,} more" if len(split) > named else ""
-    hides = "class hides" if len(split) == 1 else "classes hide"
-    return (
-        f"{len(split):,} of {present:,} {hides} sub-populations{_of_which(tested, present)}: {names}{more}."
-    )
+    classes_hide = f"{'class' if present == 1 else 'classes'} {'hides' if len(split) == 1 else 'hide'}"
+    found = f"{len(split):,} of {present:,} {classes_hide} sub-populations{_of_which(tested, present)}"
+    return f"{found}: {names}{more}."
 
 
 def _of_which(tested: int, present: int) -> str:
