@@ -49,6 +49,7 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.training
 	@$(python) -m benchmarks.wide
 	@$(python) -m benchmarks.same_learning
+	@$(python) -m benchmarks.act_on_it
 
 lint: .venv/.installed ## check style
 	@$(python) -m ruff check .
