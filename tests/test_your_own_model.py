@@ -121,15 +121,26 @@ def test_probabilities_of_one_label_are_added(digits):
 
 def test_act_compares_all_ways_with_the_same_start(digits, monkeypatch):
     monkeypatch.setattr(chapter, "STEPS", 3)
+    monkeypatch.setattr(chapter, "EARLY", 2)
     rows = pd.DataFrame(chapter.act(*digits, "negative", seed=0))
     assert rows["how"].tolist()[0] == chapter.PLAIN and rows["how"].nunique() == len(rows) == 5
     assert (rows["worst"] <= rows["mean"]).all() and (rows["n"] == 2000).all()
     again = pd.DataFrame(chapter.act(*digits, "negative", seed=0))
     pd.testing.assert_frame_equal(rows, again)
-    assert chapter.acted_table(rows).shape == (5, 3)
+    assert chapter.acted_table(rows).shape == (5, 2)
 
 
-def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8) -> list[str]:
+def test_shares_of_labels_split():
+    rows = pd.DataFrame(
+        {"mark": "a", "seed": s, "found": [2, early], "found late": [1, 1], "ari": [1.0, 0.5]}
+        for s, early in enumerate((1, 3))
+        for _ in range(5)
+    )
+    assert chapter.split_shares(rows).to_numpy().tolist() == [[0.5, 0], [1, 0]]
+    assert chapter.split_table(rows).to_numpy().tolist() == [["75 %", "0 %", "0.75"]]
+
+
+def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late=(1, 1)) -> list[str]:
     """Of three networks, twenty Gaussians and three seeds of each mark, which differ a little."""
     looks = [
         pd.DataFrame({"seed": s, "label": [0, 1], "hides": [2, 1], "found": split, "ari": [ari - s / 99, 0]})
@@ -137,7 +148,8 @@ def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8) -> l
     ]
     worst = {chapter.PLAIN: 0.5, chapter.LONGER: 0.6, chapter.REWEIGHTED: reweighted, chapter.ORACLE: 0.75}
     rows = pd.DataFrame(
-        {"mark": mark, "seed": s, "how": how, "worst": value - s / 1000 * (how != chapter.REWEIGHTED), "n": 9}
+        {"mark": mark, "seed": s, "how": how, "worst": value - s / 1000 * (how != chapter.REWEIGHTED), "n": 9,
+         "found": [2, 2], "found late": late, "ari": [1, 1], "n train": 9}
         for mark in chapter.MARKS for s in range(3) for how, value in worst.items()
     )  # fmt: skip
     alarms = {"the same half": [same] * 20, "the other half": [other] * 20}
@@ -148,17 +160,19 @@ def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8) -> l
 @pytest.mark.parametrize(
     ("changed", "where", "expected"),
     [
-        ({}, slice(None), ["holds"] * 10),
+        ({}, slice(None), ["holds"] * 12),
         ({"same": False}, 0, "does not hold"),
         ({"other": True}, 1, "does not hold"),
         ({"split": (1, 2)}, 2, "does not hold"),
         ({"ari": 0.2}, 3, "does not hold"),
-        ({"reweighted": 0.4}, slice(-6, None), ["does not hold"] * 6),
+        ({"reweighted": 0.4}, [4, 5, 8, 9, 10, 11], ["does not hold"] * 6),
+        ({"late": (2, 2)}, [6, 7], ["undecided"] * 2),
     ],
 )
 def test_the_numbers_decide(changed, where, expected):
-    assert verdicts(**changed)[where] == expected
+    decided = np.array(verdicts(**changed))
+    assert np.all(decided[where] == expected)
 
 
 def test_nothing_found_leaves_out_what_was_not_measured():
-    assert len(verdicts(split=(1, 1))) == 9
+    assert len(verdicts(split=(1, 1))) == 11
