@@ -51,6 +51,7 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.same_learning
 	@$(python) -m benchmarks.subpopulations
 	@$(python) -m benchmarks.hidden_classes
+	@$(python) -m benchmarks.act_on_it
 
 lint: .venv/.installed ## check style
 	@$(python) -m ruff check .

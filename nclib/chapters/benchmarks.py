@@ -65,10 +65,14 @@ def benchmark(name: str) -> dict[str, Any]:
 
 def benchmark_provenance(name: str) -> str:
     """Where and how a benchmark was taken, for a caption."""
-    record = benchmark(name)
-    made = record["provenance"]
-    repeats = sorted({row["repeats"] for row in record["rows"]})
+    repeats = sorted({row["repeats"] for row in benchmark(name)["rows"]})
+    return f"Medians of {' or '.join(map(str, repeats))} repeats; {machine(name)}"
+
+
+def machine(name: str) -> str:
+    """Where a benchmark was run, for a caption."""
+    made = benchmark(name)["provenance"]
     return (
-        f"Medians of {' or '.join(map(str, repeats))} repeats; {made['device']}, threads: {made['threads']}, "
-        f"torch {made['torch']}, commit {short_commit(made['commit'])}."
+        f"{made['device']}, threads: {made['threads']}, torch {made['torch']}, "
+        f"commit {short_commit(made['commit'])}."
     )
