@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 import yaml
 from browser import chromium
 from browser.visit import Visit, visit_all
 from playwright.sync_api import expect, sync_playwright
+
+import nclib
+from nclib.chapters.tables import OPENING
+from nclib.report.page import write_report
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build" / "html"
@@ -30,9 +35,23 @@ def pages() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def visits(request) -> list[Visit]:
+def report(tmp_path_factory) -> Path:
+    """What ``nclib report`` writes of the features of a released run, with images that are noise."""
+    folder = tmp_path_factory.mktemp("report")
+    f = nclib.released_runs(OPENING)[0].features("test")
+    rows = np.flatnonzero(f.coarse.numpy() < 2)[:800]
+    names = ["<b>first</b>", "second"]
+    nclib.save_features(folder / "f.npz", f.h[rows], f.coarse[rows], f.logits()[rows], class_names=names)
+    pixels = np.random.default_rng(0).integers(256, size=(len(rows), 32, 32, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", pixels)
+    write_report(folder / "f.npz", folder / "report.html", images=folder / "images.npy")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def visits(request, report) -> list[Visit]:
     start = time.perf_counter()
-    found = visit_all(pages())
+    found = visit_all([*pages(), report])
     seconds = time.perf_counter() - start
     heaviest = max(found, key=lambda visit: visit.bytes)
     summary = f"{len(found)} pages in {seconds:.0f} s; the heaviest, {name(heaviest)}, has"
@@ -42,7 +61,7 @@ def visits(request) -> list[Visit]:
 
 
 def name(visit: Visit) -> str:
-    return visit.path.relative_to(HTML).as_posix()
+    return visit.path.relative_to(HTML).as_posix() if visit.path.is_relative_to(HTML) else visit.path.name
 
 
 def listed(visits: Iterable[Visit], found: Callable[[Visit], Iterable[object]]) -> list[str]:
