@@ -1,0 +1,73 @@
+"""What the same sweep would cost on ImageNet-1k: arithmetic, with its assumptions and their sources.
+
+arithmetic()     # a row for each quantity
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nclib.data.torchvision_import import import_torchvision
+from nclib.training.loop import measured_epochs
+
+TRAIN, TEST, CLASSES, SIDE = 1_281_167, 50_000, 1_000, 224  # ILSVRC 2012, and the usual crop
+DIM = 2048  # features of a ResNet-50
+EPOCHS, GROUPINGS, SEEDS = 90, 8, 3  # four cuts of WordNet, each with random groups of the same sizes
+SPEED = 2_470  # training images/s, one A100 of 80 GB, mixed precision
+PEAK = {"mixed": 312e12, "float32": 19.5e12}  # FLOP/s of an A100 without sparsity
+SHARE = 0.5  # of the float32 peak that extraction is assumed to reach
+SOURCES = {
+    "torch": "counted by torch for torchvision's ResNet-50",
+    "speed": "measured by NVIDIA, DeepLearningExamples, ResNet-50 v1.5, DGX A100 80 GB, one GPU",
+    "peak": "NVIDIA, A100 data sheet",
+    "ours": "our choice",
+}
+
+
+def forward_flops() -> int:
+    """Floating-point operations of one image of 224 x 224 through a ResNet-50; a multiply-add is two."""
+    with torch.device("meta"):
+        model, image = import_torchvision("torchvision.models").resnet50(), torch.empty(1, 3, SIDE, SIDE)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    return counter.get_total_flops()
+
+
+def parameter_count() -> int:
+    """Parameters of a ResNet-50 with a thousand classes."""
+    with torch.device("meta"):
+        model = import_torchvision("torchvision.models").resnet50()
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def arithmetic() -> pd.DataFrame:
+    """Cost of a sweep over super-classes and seeds, a row for each quantity: "value" and "from"."""
+    flops, runs, measured = forward_flops(), GROUPINGS * SEEDS, len(measured_epochs(EPOCHS))
+    training = EPOCHS * TRAIN / SPEED / 3600  # hours
+    extraction = (TRAIN + measured * TEST) * flops / (SHARE * PEAK["float32"]) / 3600
+    features, weights = 4 * (TRAIN + TEST) * DIM, 4 * parameter_count()
+    moments = 8 * 2 * measured * CLASSES * DIM
+    stored = features + weights + moments
+    share = 3 * flops * SPEED / PEAK["mixed"]
+    rows = {
+        "forward pass of an image, GFLOP": (f"{flops / 1e9:.2f}", SOURCES["torch"]),
+        "training images/s on one GPU": (f"{SPEED:,}", SOURCES["speed"]),
+        "that is, of the peak, a training step being three forward passes": (f"{share:.0%}", SOURCES["peak"]),
+        "epochs": (f"{EPOCHS}", SOURCES["ours"]),
+        "GPU hours of training a run": (f"{training:.1f}", "epochs x images / speed"),
+        "GPU hours of extraction a run, float32": (
+            f"{extraction:.1f}",
+            f"train once, test at {measured} measured epochs, at {SHARE:.0%} of the float32 peak (assumed)",
+        ),
+        "runs": (f"{runs}", f"{GROUPINGS} groupings x {SEEDS} seeds, {SOURCES['ours']}"),
+        "GPU hours in all": (f"{runs * (training + extraction):,.0f}", "runs x (training + extraction)"),
+        "jobs": (f"{2 * runs + 1}", "a run and its measures each, and the report"),
+        "features a run, GB": (f"{features / 1e9:.1f}", f"both splits, {DIM} x float32"),
+        "weights a run, GB": (f"{weights / 1e9:.2f}", "float32, once"),
+        "class means a run, GB": (f"{moments / 1e9:.2f}", "two splits, float64, at every measured epoch"),
+        "storage in all, GB": (f"{runs * stored / 1e9:,.0f}", "runs x (features + weights + means)"),
+        "images as bytes, GB": (f"{(TRAIN + TEST) * 3 * SIDE**2 / 1e9:.0f}", f"{SIDE} x {SIDE} pixels"),
+    }
+    return pd.DataFrame(rows, index=["value", "from"]).T.rename_axis("quantity")

@@ -1,0 +1,30 @@
+"""The arithmetic of the page on clusters, against torchvision's own figures and by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from nclib.chapters import from_laptop_to_cluster as page
+from nclib.data.torchvision_import import import_torchvision
+
+META = import_torchvision("torchvision.models").ResNet50_Weights.IMAGENET1K_V1.meta
+
+
+def test_operations_are_those_that_torchvision_states():
+    """In 10^9 multiply-adds, rounded to three digits; torchvision leaves out the last layer's bias."""
+    assert page.forward_flops() / 2e9 == pytest.approx(META["_ops"], abs=1e-3)
+
+
+def test_parameters_are_those_that_torchvision_states():
+    assert page.parameter_count() == META["num_params"]
+
+
+def test_hours_jobs_and_storage():
+    table = page.arithmetic()["value"]
+    hours = 90 * 1_281_167 / 2_470 / 3600  # 12.97
+    assert table["GPU hours of training a run"] == f"{hours:.1f}" == "13.0"
+    assert table["jobs"] == "49"
+    assert table["features a run, GB"] == "10.9"  # 1,331,167 x 2048 x 4 bytes
+    extraction = float(table["GPU hours of extraction a run, float32"])
+    # what is rounded is known to 0.05 h each, times 24 runs, and the sum to 0.5 h
+    assert float(table["GPU hours in all"]) == pytest.approx(24 * (hours + extraction), abs=24 * 0.05 + 0.5)
