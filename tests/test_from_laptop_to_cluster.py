@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from torchvision.models import ResNet50_Weights
 
 from nclib.chapters import from_laptop_to_cluster as page
+from nclib.data.torchvision_import import import_torchvision
 
-META = ResNet50_Weights.IMAGENET1K_V1.meta
+META = import_torchvision("torchvision.models").ResNet50_Weights.IMAGENET1K_V1.meta
 
 
 def test_operations_are_those_that_torchvision_states():
