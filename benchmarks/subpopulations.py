@@ -27,6 +27,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from scipy.stats import beta, norm
+from sklearn.cluster import KMeans
 
 from nclib.measures import subpopulations as module
 from nclib.measures import valley as valleys
@@ -47,7 +48,7 @@ Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # rng, n, d -> (n,
 class Setting(NamedTuple):
     """What is drawn; ``share`` of the draws that are asked for."""
 
-    kind: str  # "one", "arc", "shuffled", "ten classes", "same sample", "two"
+    kind: str  # "one", "arc", "shuffled", "ten classes", "two", "same sample", "other half"
     population: str
     samples: int  # of a class
     dimension: int
@@ -101,7 +102,7 @@ def settings() -> list[Setting]:
     shapes = [*ONE]
     two = partial(Setting, "two", "Gaussian", share=0.2)
     found = [Setting("one", name, 200, 128) for name in shapes]
-    found += [Setting("same sample", "Gaussian", 200, 512, share=0.2)]
+    found += [Setting(kind, "equal widths", 200, 512, share=0.2) for kind in ("same sample", "other half")]
     found += [two(200, 16, gap, 1) for gap in (3, 4, 5, 6)]
     found += [Setting("arc", name, 200, 16) for name in ARCS]
     found += [two(1000, 16, gap, r) for gap in (3, 4, 6) for r in (1, 10)]
@@ -134,12 +135,18 @@ def alarm(setting: Setting, number: int) -> bool:
         x = arc(rng, n, d, ARCS[setting.population])
     elif setting.kind == "shuffled":
         x = shuffled(rng, n, d)
-    else:
+    elif setting.kind == "one":
         x = ONE[setting.population](rng, n, d)
-    if setting.kind == "same sample":
-        axis, valley = module._direction(x, rng)
-        return valleys.valley_p_value(valley, x @ axis) <= LEVEL
+    else:
+        return along_k_means(rng.normal(size=(n, d)), setting.kind == "same sample")
     return module._p_value(x, rng) <= LEVEL
+
+
+def along_k_means(x: np.ndarray, same: bool) -> bool:
+    """Whether the test finds a valley between two centres of k-means, in the same samples or in a half."""
+    fitted, tested = (x, x) if same else np.array_split(x, 2)
+    axis = np.subtract(*KMeans(2, n_init=3, random_state=0).fit(fitted).cluster_centers_)
+    return valleys.valley_p_value(valleys.deepest_valley(fitted @ axis), tested @ axis) <= LEVEL
 
 
 def interval(alarms: int, draws: int) -> tuple[float, float]:
@@ -167,7 +174,8 @@ def deepest(degrees: float, lines: int = 24) -> float:
 
 def source() -> str:
     """Fingerprint of the test and of the draws."""
-    parts = [inspect.getsource(each) for each in (module, valleys, decaying, arc, shuffled, alarm)]
+    tried = (module, valleys, decaying, arc, shuffled, alarm, along_k_means)
+    parts = [inspect.getsource(each) for each in tried]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

@@ -97,6 +97,11 @@ class TestLevelOfSubpopulations:
         setting = settings[0]._replace(samples=50, dimension=2)
         assert level.alarm(setting, 3) == level.alarm(setting, 3)
 
+    def test_a_line_is_not_tested_on_the_samples_that_chose_it(self):
+        x = np.random.default_rng(0).normal(size=(200, 512))
+        assert level.along_k_means(x, same=True)
+        assert not level.along_k_means(x, same=False)
+
     def test_long_arcs_have_two_modes_along_a_line(self):
         assert level.deepest(45, lines=12) == 0
         assert 0 < level.deepest(90, lines=12) < level.deepest(170, lines=12)

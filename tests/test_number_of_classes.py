@@ -109,7 +109,7 @@ class TestLevel:
         assert table.loc[(50, 16), "uniform"] == "-"
         further = chapter.further_level_table(LEVEL)["deepest valley along a line"]
         assert further.tolist() == ["0.00", "0.40", "-"]
-        assert chapter.same_sample(LEVEL) == 95
+        assert chapter.along_k_means(LEVEL, "same sample") == 95
 
     def test_figure_has_every_power(self):
         axes = chapter.power_figure(LEVEL, "Power")

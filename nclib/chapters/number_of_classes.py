@@ -202,7 +202,8 @@ def further_level_table(record: Mapping[str, Any]) -> pd.DataFrame:
     """The same for other populations; for arcs with their deepest valley."""
     names = {
         "ten classes": "any of ten single populations",
-        "same sample": "Gaussian, direction and test from the same samples",
+        "same sample": "Gaussian of {}, k-means axis and test from the same samples",
+        "other half": "Gaussian of {}, k-means axis from one half, test on the other",
         "shuffled": "{}, features permuted inside a fine class",
         "arc": "{}",
     }
@@ -232,9 +233,9 @@ def level_in_words(record: Mapping[str, Any]) -> str:
     )
 
 
-def same_sample(record: Mapping[str, Any]) -> float:
-    """Percentage of Gaussians that look like two along a direction that was fitted to the same samples."""
-    return 100 * next(row["rate"] for row in record["rows"] if row["kind"] == "same sample")
+def along_k_means(record: Mapping[str, Any], kind: str) -> float:
+    """Percentage of Gaussians that look like two along a k-means axis; ``kind`` says in which samples."""
+    return 100 * next(row["rate"] for row in record["rows"] if row["kind"] == kind)
 
 
 def measured_where(name: str) -> str:

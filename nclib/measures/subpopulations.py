@@ -86,8 +86,8 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     the number of p-values of halving j up to a / 2, so that E F_j <= 1. Halvings are drawn independently
     given the class; so F_1, F_2, ... are exchangeable, and their running means a reverse martingale. By the
     inequality of Ramdas and Manole (2023), P((F_1 + ... + F_l) / l >= 1 / a for any l) <= a. That event is
-    p <= a; since it covers every l, one may stop early. Rueger's (1978) p-value, twice the third smallest of
-    six, is never smaller (Gasparin, Wang and Ramdas, 2025).
+    p <= a; since it covers every l, one may stop early. With all halvings it is at most Rueger's (1978)
+    p-value, twice the third smallest of six (Gasparin, Wang and Ramdas, 2025).
 
     Holm's adjustment needs no assumption on how classes depend on each other. So the probability that any
     class under H0 is split is ``level`` at most. Features of a network's own training images are not
