@@ -91,8 +91,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
 
     Holm's adjustment needs no assumption on how classes depend on each other. So the probability that any
     class under H0 is split is ``level`` at most. Features of a network's own training images are not
-    independent draws: for them the level is not proved. Images that the network takes for those of another
-    class may be a population of their own.
+    independent draws: for them the level is not proved.
 
     A class that is split goes on: its parts on both sides of the valley are tested in the same way, with the
     level in proportion to their samples (Kimes et al., 2017). The level holds for "one, or more"; numbers
