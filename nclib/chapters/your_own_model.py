@@ -108,7 +108,7 @@ def populations_figure(
         for number, c in enumerate(np.unique(fine[label == g])):
             at = fine[label == g] == c
             style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "s": 10, "lw": 0}
-            panel.scatter(*points[at].T, label=names[c], alpha=0.7, **style)
+            panel.scatter(*points[at].T, label=names[c], alpha=0.9, **style)
         panel.set(xticks=[], yticks=[])
         count = found.count[g]
         panel.set_title(f"label {g}: {count if count > 1 else 'one'} found", fontsize="medium")
@@ -335,7 +335,7 @@ def acted_figure(rows: pd.DataFrame) -> Axes:
     for mark, (panel,) in zip(marks, stacks, strict=True):
         for place, how in enumerate(ways):
             worst = rows.loc[(rows["mark"] == mark) & (rows["how"] == how), "worst"]
-            panel.plot(worst, [place] * len(worst), "o", color="C0", ms=4, alpha=0.5)
+            panel.plot(worst, [place] * len(worst), "o", color="C0", ms=4, alpha=0.8)
             panel.plot(worst.mean(), place, "|", color=INK, ms=16, mew=2)
             words.append(f"{mark}, {how}: {worst.mean():.2f}")
         panel.set(xlim=(low - 0.03, 1.03), xlabel="accuracy of the worst group", title=mark)
