@@ -165,8 +165,8 @@ def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late
         ({"other": True}, 1, "does not hold"),
         ({"split": (1, 2)}, 2, "does not hold"),
         ({"ari": 0.2}, 3, "does not hold"),
-        ({"reweighted": 0.4}, [4, 5, 8, 9, 10, 11], ["does not hold"] * 6),
-        ({"late": (2, 2)}, [6, 7], ["undecided"] * 2),
+        ({"reweighted": 0.4}, slice(6, None), ["does not hold"] * 6),
+        ({"late": (2, 2)}, [4, 5], ["undecided"] * 2),
     ],
 )
 def test_the_numbers_decide(changed, where, expected):
