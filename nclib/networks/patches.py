@@ -19,7 +19,12 @@ LARGEST = 4  # side of the output images; at 8 x 8 pixels the usual convolution 
 
 
 def pays(x: Tensor, stride: int) -> bool:
-    """Whether the product is the faster way: bf16 on a CPU with AMX, and at most 4 x 4 pixels come out."""
+    """Whether the product is the faster way: bf16 on a CPU with AMX, and at most 4 x 4 pixels come out.
+
+    Compiled code has the usual convolution: it can neither ask the processor nor trace that gradient.
+    """
+    if torch.compiler.is_compiling():
+        return False
     small = max(x.shape[2:]) <= LARGEST * stride
     return small and x.device.type == "cpu" and _in_bf16(x) and torch.cpu._is_amx_tile_supported()
 
