@@ -266,10 +266,13 @@ def browser_data(folder: Path, images: int = PER_CLASS) -> str:
     count = len(decoded(data["ids"], np.uint16)) * images // PER_CLASS
     data = first_points(data, count)
     files = sorted(folder.glob("sheet-*.webp"))[: count // EACH]
-    data["sheets"]["urls"] = [
-        "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode() for path in files
-    ]
+    data["sheets"]["urls"] = [webp_url(path.read_bytes()) for path in files]
     return for_script(data)
+
+
+def webp_url(image: bytes) -> str:
+    """A WebP image as the address of its own content."""
+    return "data:image/webp;base64," + base64.b64encode(image).decode()
 
 
 def for_script(data: Any) -> str:

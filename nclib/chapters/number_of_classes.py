@@ -11,11 +11,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from sklearn.metrics import adjusted_rand_score
 
-from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
 from nclib.chapters.statistics import interval
-from nclib.chapters.tables import short_commit, shown_split
+from nclib.chapters.tables import shown_split
 from nclib.measures.cluster_number import CRITERIA, MOST, choose_k
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.runs.evaluation import fine_per_coarse
@@ -236,15 +235,6 @@ def level_in_words(record: Mapping[str, Any]) -> str:
 def along_k_means(record: Mapping[str, Any], kind: str) -> float:
     """Percentage of Gaussians that look like two along a k-means axis; ``kind`` says in which samples."""
     return 100 * next(row["rate"] for row in record["rows"] if row["kind"] == kind)
-
-
-def measured_where(name: str) -> str:
-    """Where and how a benchmark was taken."""
-    made = benchmark(name)["provenance"]
-    return (
-        f"{made['device']}, threads: {made['threads']}, torch {made['torch']}, "
-        f"commit {short_commit(made['commit'])}."
-    )
 
 
 def comparison_table(record: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ A folder is listed, and an id is looked up in that list: no path is ever made fr
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
+from nclib.chapters.explorer import webp_url
 from nclib.errors import DataError
 from nclib.storage.files import storage_errors
 
@@ -130,7 +130,7 @@ def data_url(image: Image.Image) -> str:
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return webp_url(buffer.getvalue())
 
 
 def tile(image: Image.Image | None) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from nclib.chapters.explorer import COLUMNS, EACH, encoded, of_one_size, quantised, sheets
+from nclib.chapters.explorer import COLUMNS, EACH, encoded, of_one_size, quantised, sheets, webp_url
 from nclib.measures.embedding import FEWEST, tsne
 from nclib.report.findings import shortened
 from nclib.report.pictures import TILE, tile
@@ -101,7 +100,4 @@ def _sheet_urls(images: Sequence[Any] | None) -> list[str]:
     tiles = np.stack([tile(image) for image in images])
     missing = -len(tiles) % COLUMNS
     tiles = np.concatenate([tiles, np.zeros((missing, *tiles.shape[1:]), tiles.dtype)])
-    return [
-        "data:image/webp;base64," + base64.b64encode(sheet).decode()
-        for sheet in sheets(torch.from_numpy(tiles))
-    ]
+    return [webp_url(sheet) for sheet in sheets(torch.from_numpy(tiles))]
