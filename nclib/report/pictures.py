@@ -19,6 +19,7 @@ from PIL import Image
 
 from nclib.chapters.explorer import webp_url
 from nclib.errors import DataError
+from nclib.storage.feature_files import readable
 from nclib.storage.files import storage_errors
 
 SIDE = 96  # pixels of an image on the page, at most
@@ -88,20 +89,15 @@ def _opened(path: Path) -> Image.Image | None:
 
 def _array(path: Path) -> np.ndarray:
     ending = path.suffix.lower()
-    try:
+    with readable(path) as file:
         if ending == ".npy":
             return open_memmap(path, mode="r")
         if ending == ".npz":
-            with path.open("rb") as file:
-                arrays = dict(np.load(file, allow_pickle=False))
+            arrays = dict(np.load(file, allow_pickle=False))
         else:
             from safetensors.numpy import load_file
 
             arrays = load_file(path)
-    except Exception as error:  # parsers of damaged files have no common error
-        raise DataError(
-            f"{path} cannot be read as {ending}, without pickled objects: {error!s:.200}"
-        ) from error
     if len(arrays) != 1:
         raise DataError(f"{path} holds {len(arrays)} arrays; give one with the images alone")
     return next(iter(arrays.values()))

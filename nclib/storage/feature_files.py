@@ -215,7 +215,7 @@ def _write_npz(path: Path, features: LabelledFeatures) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with _readable(path) as file:
+    with readable(path) as file:
         arrays = np.load(file, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
             raise ValueError("it is a single array: rename it to .npy")
@@ -225,21 +225,21 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def _read_npy(path: Path) -> dict[str, Any]:
-    with _readable(path):
+    with readable(path):
         # mapped: an array that claims to be larger than its file is refused before memory is taken
         return {"h": np.array(open_memmap(path, mode="r"))}
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
     try:
-        with _readable(path):
+        with readable(path):
             table = pd.read_parquet(path)
     except ImportError as error:
         raise DataError(f"{path}: pandas reads .parquet with pyarrow; install it, or save as .npz") from error
     parts = {name: table.pop(column) for column, name in PARQUET.items() if column in table}
     for name in ("h", "logits"):
         if name in parts:
-            with _readable(path):
+            with readable(path):
                 parts[name] = np.stack(list(parts[name]))
     if "h" not in parts:
         others = [name for name, kind in table.dtypes.items() if kind.kind not in "biuf"]
@@ -259,7 +259,7 @@ def _refuse_newer(path: Path, version: Any) -> None:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def readable(path: Path) -> Iterator[BinaryIO]:
     """The open file; whatever numpy and pandas raise on one that is not what it seems is a ``DataError``."""
     with storage_errors(path, "read"):
         file = path.open("rb")
