@@ -85,6 +85,10 @@ def test_no_page_scrolls_sideways_on_a_phone(visits):
     none_of(listed(visits, lambda visit: visit.sideways))
 
 
+def test_nothing_moves_for_readers_who_ask_for_less_motion(visits):
+    none_of(listed(visits, lambda visit: visit.shown["moving"]))
+
+
 def test_no_figure_is_empty(visits):
     assert sum(visit.shown["figures"] for visit in visits) > 0
     none_of(listed(visits, lambda visit: visit.shown["emptyFigures"]))

@@ -81,6 +81,7 @@ window.measure = (() => {
       emptyFigures: emptyFigures(),
       figuresWithoutText: figuresWithoutText(),
       rawMarkup: rawMarkup(),
+      moving: document.getAnimations().map((animation) => name(animation.effect.target)),
       figureText: figureText(),
       figures: all("article figure.nclib").length,
     };
