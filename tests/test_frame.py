@@ -127,7 +127,7 @@ class Book:
             "myst_enable_extensions": ["colon_fence", "dollarmath"],
             "html_theme": "sphinx_book_theme",
             "exclude_patterns": ["notebooks/*"],
-            "project": "A book",
+            "html_title": "A book",
         }
         warnings, trees = io.StringIO(), folder / "trees"
         with patch_docutils(), docutils_namespace():
@@ -328,6 +328,7 @@ class TestColophon:
 
     def test_card(self, book, published):
         cards = {a["property"]: a["content"] for a in Tags(book["card"]).of("meta") if "property" in a}
+        assert cards["og:site_name"] == "A book"
         assert cards["og:title"] == "The page “card”"
         assert cards["og:description"].startswith("Words & more. Words")
         assert len(cards["og:description"]) < 205

@@ -81,7 +81,7 @@ def add_card(app, pagename: str, templatename: str, context: dict[str, Any], doc
     about = description(document)
     card = {
         "og:type": "article",
-        "og:site_name": app.config.project,
+        "og:site_name": app.config.html_title,
         "og:title": title,
         "og:description": about,
         "twitter:card": "summary_large_image" if base else "summary",
