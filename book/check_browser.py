@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from browser import chromium
-from browser.visit import Visit, visit_all
+from browser.visit import AXE, COLOURS, MEASURE, Visit, visit_all
 from playwright.sync_api import expect, sync_playwright
 
 import nclib
@@ -166,6 +166,41 @@ def browser():
         started = playwright.chromium.launch(executable_path=chromium.find(), args=list(chromium.ARGUMENTS))
         yield started
         started.close()
+
+
+TOO_LARGE = """async () => {
+  await MathJax.startup.promise;
+  const { width, height } = Reveal.getConfig();
+  const found = [];
+  for (let i = 0; i < Reveal.getTotalSlides(); i++) {
+    Reveal.slide(i);
+    await new Promise(requestAnimationFrame);
+    const slide = Reveal.getCurrentSlide();
+    if (slide.scrollWidth > width || slide.scrollHeight > height) found.push(slide.innerText.slice(0, 60));
+  }
+  Reveal.slide(0);
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_slides_fit_the_screen_and_can_be_read(browser, theme):
+    found = []
+    page = browser.new_page(
+        viewport={"width": 1280, "height": 720}, color_scheme=theme, reduced_motion="reduce"
+    )
+    page.on("pageerror", lambda error: found.append(f"{page.url}: {error}"))
+    decks = sorted(HTML.glob("teaching/*-slides.html"))
+    assert decks
+    for deck in decks:
+        page.goto(deck.as_uri())
+        found += [f"{deck.name}: too large: {text}" for text in page.evaluate(TOO_LARGE)]
+        for script in (AXE, MEASURE):
+            page.evaluate(script.read_text("utf-8"))
+        unread = page.evaluate("rules => measure.violations(rules)", COLOURS)
+        found += [f"{deck.name}: {v['target']}: {v['why']}" for v in unread]
+    page.close()
+    none_of(found)
 
 
 @pytest.fixture

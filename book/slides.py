@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 FIGURE = re.compile(r'<figure class="nclib">.*?</figure>', re.DOTALL)
 CONCLUSIONS = re.compile(r'<ul class="conclusions">.*</ul>', re.DOTALL)
 PREDICTION = re.compile(
-    r"^(:{3,})\{(?:admonition\} Make a prediction|prediction\}.*)$.*?^\1$", re.DOTALL | re.M
+    r"^(:{3,})\{(?:admonition\} Make a prediction|prediction\}[^\n]*)$.*?^\1$", re.DOTALL | re.M
 )
 EXERCISE = re.compile(r"^:::\{exercise-start\}.*", re.DOTALL | re.MULTILINE)
 PAGE = """<!DOCTYPE html>

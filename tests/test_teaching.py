@@ -187,11 +187,11 @@ def test_explanations_of_a_quiz_are_for_the_teacher(tmp_path):
 
 
 class TestSlides:
-    def page(self, *outputs: str) -> str:
+    def page(self, *outputs: str, prediction: str = "admonition} Make a prediction") -> str:
         cells = [
             nbformat.v4.new_markdown_cell("# Title\n\n**Question.** Is $x_1 < 2$?\n\nText."),
             nbformat.v4.new_markdown_cell(
-                ":::{admonition} Make a prediction\n:class: tip\nHow many?\n:::\n\n## A part"
+                f":::{{{prediction}\n:class: tip\nHow many?\n:::\n\n## A part\n\n:::{{tip}}\nMore.\n:::"
             ),
             nbformat.v4.new_code_cell("show()"),
         ]
@@ -208,8 +208,10 @@ class TestSlides:
     def test_formulas_for_mathjax(self):
         assert r"\(x_1 &lt; 2\)" in self.page()
 
-    def test_prediction_without_markup(self):
-        assert re.search(r"<strong>Make a prediction</strong></p>\s*<p>How many\?</p>", self.page())
+    @pytest.mark.parametrize("directive", ["admonition} Make a prediction", "prediction} how-many"])
+    def test_prediction_alone_and_without_markup(self, directive):
+        page = self.page(prediction=directive)
+        assert re.search(r"<strong>Make a prediction</strong></p>\s*<p>How many\?</p>\s*</section>", page)
 
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
