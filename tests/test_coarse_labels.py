@@ -12,9 +12,9 @@ from nclib.runs import evaluation
 def measured(nc1, explained, rng):
     """Measures of a run at five epochs, of which the third lies halfway."""
     return [
-        {"epoch": epoch, "split": split, "nc1": a, "explained_variance": b + 0.01 * rng.standard_normal()}
+        {"epoch": epoch, "split": split, "nc1": a * (1 + 0.01 * x), "explained_variance": b + 0.01 * y}
         for epoch, a, b in zip((0, 3, 10, 17, 20), nc1, explained, strict=True)
-        for split in ("train", "test")
+        for split, (x, y) in zip(("train", "test"), rng.standard_normal((2, 2)), strict=True)
     ]
 
 

@@ -47,7 +47,7 @@ def test_some_cases_only():
 @pytest.mark.parametrize(
     ("values", "beginning"),
     [
-        ((STRONG, [0.4]), "Holds where there are several seeds, observed elsewhere: "),
+        ((STRONG, [0.4]), "Holds where there is a test, observed elsewhere: "),
         (([0.4], [-0.4]), "Observed in part: "),
         (([0.4, -0.5, 0.1], [-0.4]), "Not supported by these runs: "),
         (([-v for v in STRONG], [-0.4]), "Does not hold in these runs: "),
@@ -63,13 +63,58 @@ def test_the_bound_counts():
     assert verdicts(Case("a", [0.4], 9), above=0.4) == ["not observed"]
 
 
-def test_equal_values():
-    assert verdicts(Case("a", [0.5, 0.5], 9)) == ["holds"]
-    assert verdicts(Case("a", [0.0, 0.0], 9)) == ["undecided"]
+@pytest.mark.parametrize(
+    ("values", "verdict", "words"),
+    [
+        ([0.3, 0.1], "observed", "0.1 to 0.3, 2 seeds"),
+        ([0.3, -0.1], "undecided", "-0.1 to 0.3, 2 seeds"),
+        ([-0.3, 0.0], "not observed", "-0.3 to 0, 2 seeds"),
+        ([0.5] * 9, "holds", "0.5, 9 seeds"),
+        ([-0.5] * 9, "does not hold", "-0.5, 9 seeds"),
+        ([0.5, 0.5 + 1e-16, 0.5 - 1e-16], "undecided", "0.5, 3 seeds"),
+        ([0.0] * 9, "undecided", "0, 9 seeds"),
+    ],
+)
+def test_values_without_an_interval(values, verdict, words):
+    """Two runs, whose interval would be all there is, and runs whose t would be infinite."""
+    found = decided(Case("a", values, 9))
+    assert [row["verdict"] for row in found.rows] == [verdict]
+    assert found.rows[0]["low"] is None
+    assert words in found.text()
 
 
-def test_nearly_equal_values():
-    assert verdicts(Case("a", [0.5, 0.5 + 1e-16, 0.5 - 1e-16], 9)) == ["holds"]
+@pytest.mark.parametrize("number", [3, 5, 9])
+def test_equal_values_are_decided_by_their_sign(number):
+    (row,) = decided(Case("a", [0.3] * number, 9)).rows
+    assert row["p"] == pytest.approx(stats.binomtest(number, number, 0.5).pvalue)
+
+
+def test_a_second_run_that_agrees_does_not_lower_the_verdict():
+    assert verdicts(Case("a", [0.1], 9)) == verdicts(Case("a", [0.1, 0.3], 9))
+
+
+class TestCounts:
+    def row(self, hits, draws, above):
+        (found,) = decided(conclusions.Count("a", hits, draws, 9), above=above).rows
+        return found
+
+    def test_no_alarm_in_twenty_draws_shows_little(self):
+        row = self.row(20, 20, above=0.95)
+        assert row["verdict"] == "undecided"
+        assert row["p"] == pytest.approx(1 - 20 * 0.95**19 * 0.05)  # only 19 of 20 is more likely
+        assert row["low"] == pytest.approx(0.025 ** (1 / 20))  # of Clopper and Pearson
+
+    def test_many_draws_decide(self):
+        assert self.row(97, 100, above=0.05)["verdict"] == "holds"
+        assert self.row(0, 400, above=0.05)["verdict"] == "does not hold"
+
+    def test_it_is_of_draws(self):
+        assert "a: holds, 0.95 [0.751, 0.999], 20 draws" in decided(conclusions.Count("a", 19, 20, 9)).text()
+
+    @pytest.mark.parametrize(("hits", "draws"), [(1, 0), (3, 2), (-1, 2)])
+    def test_counts_that_cannot_be(self, hits, draws):
+        with pytest.raises(ValueError, match="draw"):
+            self.row(hits, draws, 0.5)
 
 
 def test_p_value_is_scipys():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+import nclib
 from nclib.chapters import conclusions
 from nclib.chapters import distance_heatmaps as chapter
 from nclib.measures.distances import distances_of
@@ -73,3 +75,15 @@ def test_four_stages_of_one_split_stand_in_two_rows(tiny_run):
     titled = [panel for panel in axes.figure.axes if panel.get_title()]
     assert [panel.get_title() for panel in titled] == list(stages)
     assert [panel.get_subplotspec().get_geometry()[:3] for panel in titled] == [(2, 2, at) for at in range(4)]
+
+
+def test_explained_by_distances_is_that_of_the_samples():
+    """Three classes in one super-class, two in another, one alone; equal sizes, unequal widths."""
+    rng = np.random.default_rng(0)
+    group, n = torch.tensor([0, 0, 0, 1, 1, 2]), 400
+    means, widths = 2 * rng.normal(size=(6, 4)), rng.uniform(0.5, 2, size=(6, 1, 1))
+    h = torch.tensor(means[:, None] + widths * rng.normal(size=(6, n, 4))).flatten(0, 1)
+    fine = torch.arange(6).repeat_interleave(n)
+    expected = float(nclib.explained_variance(h, fine, group[fine]).nanmean())
+    found = chapter.explained_by(nclib.class_distances(h, fine), group)
+    assert found == pytest.approx(expected, rel=0.01)  # bias of the means, trace / n, is a hundredth of a gap

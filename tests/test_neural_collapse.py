@@ -13,12 +13,11 @@ ACCURACY = (0.1, 0.9, 0.999, 1.0)
 
 
 def measured(rng, nc1=(8, 2, 1, 0.8), test=2.0, nc4=0.001, accuracy=ACCURACY):
-    factor = 2 ** (0.02 * rng.standard_normal())
     return [
         {"epoch": epoch, "split": split, "nc4": nc4 * factor, "accuracy": seen,
-         "nc1": value * (factor if epoch else 1) * (test if split == "test" else 1)}
+         "nc1": value * factor * (test if split == "test" else 1)}
         for epoch, (value, seen) in enumerate(zip(nc1, accuracy, strict=True))
-        for split in ("train", "test")
+        for split, factor in zip(("train", "test"), 2 ** (0.02 * rng.standard_normal(2)), strict=True)
     ]  # fmt: skip
 
 

@@ -25,8 +25,15 @@ ROOT = Path(__file__).parent.parent
 ALL = {claim.title: claim for claim in paper_against_ours.read_claims()}
 
 
-def found(low: float, high: float, null: float = 0.5, p: float | None = 0.01, seeds: int = 5) -> Found:
-    return Found((low + high) / 2, low, high, null, seeds, p)
+def found(
+    low: float,
+    high: float,
+    null: float = 0.5,
+    p: float | None = 0.01,
+    seeds: int = 5,
+    reference: float | None = None,
+) -> Found:
+    return Found((low + high) / 2, low, high, null, seeds, p, reference=reference)
 
 
 class TestVerdict:
@@ -50,6 +57,15 @@ class TestVerdict:
             (found(0.6, 0.6, p=None, seeds=1), None, 0, "one seed: above"),
             (found(0.5, 0.5, p=None, seeds=1), None, 0, "one seed: below"),
             (found(0.6, 0.9, seeds=1), None, 0, "one seed: above"),
+            (found(0.6, 0.8, p=None, seeds=2), None, 0, "two seeds: above"),
+            (found(0.4, 0.8, p=None, seeds=2), None, 0, "two seeds: below"),
+            (found(0.7, 0.8, reference=0.6), None, 0, "same direction"),
+            (found(0.7, 0.8, reference=0.75), None, 0, "above chance only"),
+            (found(0.7, 0.8, reference=0.9), None, 0, "above chance only"),
+            (found(0.7, 0.8, reference=0.4), None, 0, "same direction"),
+            (found(0.4, 0.49, reference=0.3), None, 0, "opposite"),
+            (found(0.94, 0.96, reference=0.99), 0.93, 0, "same"),
+            (found(0.6, 0.6, p=None, seeds=1, reference=0.7), None, 0, "one seed: below"),
             (found(0.6, 0.9, p=0.06, seeds=1), None, 0, "not seen"),
             (found(0.6, 0.6, p=None), None, 0, "no interval: above"),
             (found(15, 15, p=None)._replace(count=True), 15, 0.5, "same"),
@@ -139,6 +155,21 @@ class TestMeasures:
         assert got.low == got.value == got.high
         assert got.p is None
 
+    def test_two_seeds_have_a_range(self, narrow):
+        values = [run.results["reconstruction"]["kmeans"]["train"] for run in narrow[:2]]
+        got = paper_against_ours.found_again(narrow[:2], "")
+        assert [got.low, got.high] == sorted(values)
+        assert got.p is None
+
+    def test_references(self, narrow):
+        pixels = narrow[0].results["pixels"]["kmeans"]
+        assert paper_against_ours.found_again(narrow, "").reference == pixels
+        start = [row["explained_variance"] for run in narrow for row in measures(run) if row["epoch"] == 0]
+        images = np.array(narrow[0].results["pixel_distances"]["train"])
+        of_pixels = self.explained(images)
+        got = paper_against_ours.explained(narrow, "").reference
+        assert got == pytest.approx(max(of_pixels, *start[::2]), rel=1e-3)
+
     def test_runs_without_the_method_are_no_evidence(self):
         mse = nclib.released_runs("fashion-narrow-mse-seed*")
         assert mse
@@ -158,14 +189,18 @@ class TestMeasures:
         assert least == pytest.approx(min(terms))
 
     def test_explained_is_between_over_total_variance(self, narrow):
-        run = narrow[0]
-        d = np.array(run.results["distances_train"])  # mean squared; classes have equally many images
+        expected = self.explained(np.array(narrow[0].results["distances_train"]))
+        assert paper_against_ours.explained(narrow[:1], "").value == pytest.approx(expected, rel=1e-3)
+
+    @staticmethod
+    def explained(d: np.ndarray) -> float:
+        """From mean squared distances; classes have equally many images."""
         shares = []
         for c in range(5):
             within = (d[c, c] + d[c + 5, c + 5]) / 2  # twice the mean variance
             between = (d[c, c + 5] - within) / 4  # of the means, around the mean of both
             shares.append(between / (between + within / 2))
-        assert paper_against_ours.explained([run], "").value == pytest.approx(np.mean(shares), rel=1e-3)
+        return float(np.mean(shares))
 
     def test_settings_count_learning_rates_and_weight_decays_of_the_grid(self, narrow):
         assert paper_against_ours.settings(narrow, "").value == 1  # all have 0.1 and 5e-4
@@ -176,6 +211,7 @@ class TestMeasures:
         same = paper_against_ours.earlier(narrow[:3], narrow[::-1], "")
         assert [same.value, same.low, same.high] == pytest.approx([1, 1, 1])
         assert same.seeds == 3
+        assert same.p == 1
 
     def test_auroc_of_a_live_run_is_that_of_the_released_rows(self, session_home, monkeypatch):
         monkeypatch.setattr(detection, "missing_files", lambda name: [name])

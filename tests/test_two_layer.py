@@ -326,10 +326,10 @@ class TestRealInputs:
 
 
 class TestStatements:
-    """Four networks at each point that follow the proposition, or do not."""
+    """Nine networks at each point that follow the proposition, or do not."""
 
     def verdicts(self, error=0.02, power=2.0, decayed=(1.1, 1e-4), probe=0.985, two_means=0.6):
-        rng, seeds = np.random.default_rng(0), range(4)
+        rng, seeds = np.random.default_rng(0), range(9)
         near = {seed: 1 + 0.01 * rng.standard_normal() for seed in seeds}
         limits = pd.DataFrame({"rho": 0.0, "ratio": [2 / 3 * (1 + error * near[s]) for s in seeds]})
         goals = [(0.3, g, s, g ** (-power * near[s])) for g in (1, 2, 4) for s in seeds]
@@ -341,7 +341,7 @@ class TestStatements:
             for s in seeds
         ]
         by_time = pd.DataFrame(times, columns=["rho", "decay", "time", "seed", "ratio"])
-        read = [(s, 0.99, probe * near[s] ** 0.1, two_means) for s in seeds]
+        read = [(s, 0.99, probe * near[s] ** 0.1, two_means * near[s]) for s in seeds]
         noisy = pd.DataFrame(read, columns=["seed", "inputs", "probe", "two_means"])
         said = synthetic_theory.statements(limits, by_margin, by_time, {"a": noisy}, 100)
         return [row["verdict"] for row in conclusions.show(*said).rows]

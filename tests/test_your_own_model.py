@@ -141,18 +141,18 @@ def test_shares_of_labels_split():
 
 
 def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late=(1, 1)) -> list[str]:
-    """Of three networks, twenty Gaussians and three seeds of each mark, which differ a little."""
+    """Of ten networks, a hundred Gaussians and ten seeds of each mark, which differ a little."""
     looks = [
         pd.DataFrame({"seed": s, "label": [0, 1], "hides": [2, 1], "found": split, "ari": [ari - s / 99, 0]})
-        for s in range(3)
+        for s in range(10)
     ]
     worst = {chapter.PLAIN: 0.5, chapter.LONGER: 0.6, chapter.REWEIGHTED: reweighted, chapter.ORACLE: 0.75}
     rows = pd.DataFrame(
         {"mark": mark, "seed": s, "how": how, "worst": value - s / 1000 * (how != chapter.REWEIGHTED), "n": 9,
          "found": [2, 2], "found late": late, "ari": [1, 1], "n train": 9}
-        for mark in chapter.MARKS for s in range(3) for how, value in worst.items()
+        for mark in chapter.MARKS for s in range(10) for how, value in worst.items()
     )  # fmt: skip
-    alarms = {"the same half": [same] * 20, "the other half": [other] * 20}
+    alarms = {"the same half": [same] * 100, "the other half": [other] * 100}
     said = chapter.statements(looks, alarms, rows, 100, 100)
     return [row["verdict"] for row in conclusions.show(*said).rows]
 

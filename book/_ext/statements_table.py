@@ -19,9 +19,9 @@ from docutils.parsers.rst import Directive
 from jupyter_cache import get_cache
 from nbformat import NotebookNode
 
-from nclib.chapters.conclusions import collected
+from nclib.chapters.conclusions import collected, repeats
 
-COLUMNS = ("data", "verdict", "effect", "95 % interval", "n", "seeds", "p (Holm)")
+COLUMNS = ("data", "verdict", "effect", "95 % interval", "repeats", "n", "p (Holm)")
 
 
 class StatementsTable(Directive):
@@ -58,7 +58,8 @@ def html_of(rows: list[dict[str, Any]]) -> str:
 def cells_of(row: dict[str, Any]) -> tuple:
     interval = "-" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
     p = "-" if row["p"] is None else f"{row['p']:.2g}"
-    return (row["data"], row["verdict"], f"{row['value']:.3g}", interval, f"{row['n']:,}", row["seeds"], p)
+    effect = f"{row['value']:.3g}"
+    return (row["data"], row["verdict"], effect, interval, repeats(row), f"{row['n']:,}", p)
 
 
 def setup(app) -> dict[str, bool]:

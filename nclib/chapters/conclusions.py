@@ -27,6 +27,7 @@ from nclib.chapters.statistics import interval
 from nclib.measures.significance import holm
 
 SIGNIFICANT = 0.05
+FEWEST = 3  # runs that have an interval: that of two is a dozen times as wide as they lie apart
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
@@ -49,6 +50,23 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Of how many independent draws something is true; the effect is their share.
+
+    Attributes
+    ----------
+    name : as of ``Case``.
+    hits, draws : how many of how many.
+    n : samples in each draw.
+    """
+
+    name: str
+    hits: int
+    draws: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Statement:
     """A sentence that could be wrong.
 
@@ -62,7 +80,7 @@ class Statement:
 
     text: str
     effect: str
-    cases: Sequence[Case]
+    cases: Sequence[Case | Count]
     above: float = 0.0
 
 
@@ -99,9 +117,10 @@ def show(*statements: Statement) -> Decided:
 
     Notes
     -----
-    A case with several runs is decided by a two-sided t test of their mean against ``above``, p-values
-    adjusted by Holm's method over all cases: it "holds", "does not hold" (the mean is significantly lower)
-    or is "undecided". A single run has no interval: its effect is "observed" or "not observed".
+    A case with three runs or more is decided by a two-sided t test of their mean against ``above`` (by the
+    sign test if they all have one value), a count by the exact binomial test, p-values adjusted by Holm's
+    method over all cases: it "holds", "does not hold" (the effect is significantly lower) or is "undecided".
+    Of one or two runs the effect is "observed" if it exceeds ``above`` in all, "not observed" if in none.
     """
     rows = [row(statement, case) for statement in statements for case in statement.cases]
     tested = [r for r in rows if r["p"] is not None]
@@ -112,43 +131,68 @@ def show(*statements: Statement) -> Decided:
     return Decided(statements, rows)
 
 
-def row(statement: Statement, case: Case) -> dict[str, Any]:
-    """Effect, interval and unadjusted p-value of a case.
+def row(statement: Statement, case: Case | Count) -> dict[str, Any]:
+    """Effect, its range over runs, and where they have one its interval and unadjusted p-value.
 
     Raises
     ------
     ValueError : no values, or one that is not finite.
     """
-    values = np.asarray(case.values, dtype=float)
-    if values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{statement.text!r}, {case.name}: expected finite values, got {case.values!r}")
-    mean, half = interval(values)
+    measured = counted if isinstance(case, Count) else over_runs
+    try:
+        found = measured(case, statement.above)
+    except ValueError as error:
+        raise ValueError(f"{statement.text!r}, {case.name}: {error}") from None
     return {
         "statement": statement.text,
         "effect": statement.effect,
         "data": case.name,
-        "value": mean,
-        "low": None if len(values) == 1 else mean - half,
-        "high": None if len(values) == 1 else mean + half,
         "above": statement.above,
         "n": int(case.n),
-        "seeds": len(values),
-        "p": None if len(values) == 1 else p_value(values, statement.above),
+        **found,
     }
 
 
+def over_runs(case: Case, above: float) -> dict[str, Any]:
+    values = np.asarray(case.values, dtype=float)
+    if values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite values, got {case.values!r}")
+    found = {"value": float(values.mean()), "least": float(values.min()), "most": float(values.max())}
+    found |= {"seeds": len(values), "low": None, "high": None, "p": None}
+    if len(values) < FEWEST:
+        return found
+    mean, half = interval(values)
+    found["p"] = p_value(values, above)
+    return found | {"low": mean - half, "high": mean + half} if differ(values) else found
+
+
+def counted(case: Count, above: float) -> dict[str, Any]:
+    if not 0 <= case.hits <= case.draws or case.draws == 0:
+        raise ValueError(f"expected some of at least one draw, got {case.hits} of {case.draws}")
+    test = stats.binomtest(case.hits, case.draws, above)
+    low, high = test.proportion_ci()
+    share = case.hits / case.draws
+    found = {"value": share, "least": share, "most": share, "low": low, "high": high, "p": test.pvalue}
+    return found | {"draws": case.draws, "seeds": None}
+
+
+def differ(values: np.ndarray) -> bool:
+    """Whether values differ by more than rounding."""
+    return np.ptp(values) > 8 * np.finfo(float).eps * np.abs(values).max()
+
+
 def p_value(values: np.ndarray, above: float) -> float:
-    """Two-sided p-value of Student's t test of a mean against ``above``."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    if error == 0:  # t is infinite or undefined
-        return float(values[0] == above)
-    return float(2 * stats.t.sf(abs(values.mean() - above) / error, len(values) - 1))
+    """Two-sided p of Student's t test of the mean against ``above``; of equal values, of the sign test."""
+    if differ(values):
+        return float(stats.ttest_1samp(values, above).pvalue)
+    return 2.0 ** (1 - len(values)) if differ(np.append(values, above)) else 1.0
 
 
 def verdict(row: dict[str, Any]) -> str:
     higher = row["value"] > row["above"]
     if row["p"] is None:
-        return "observed" if higher else "not observed"
+        all_or_none = (row["least"] > row["above"]) == (row["most"] > row["above"])
+        return ("observed" if higher else "not observed") if all_or_none else "undecided"
     if row["p"] >= SIGNIFICANT:
         return "undecided"
     return "holds" if higher else "does not hold"
@@ -162,7 +206,7 @@ def beginning(verdicts: Sequence[str]) -> str:
     if kinds == {"observed"}:
         return "Observed: "
     if kinds <= set(GOOD):
-        return "Holds where there are several seeds, observed elsewhere: "
+        return "Holds where there is a test, observed elsewhere: "
     if kinds & set(GOOD):
         return "Holds in part: " if "holds" in kinds else "Observed in part: "
     if "undecided" in kinds:
@@ -175,8 +219,16 @@ def in_words(row: dict[str, Any]) -> str:
     value = f"{row['value']:.3g}"
     if row["low"] is not None:
         value += f" [{row['low']:.3g}, {row['high']:.3g}]"
-    seeds = "one seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
-    return f"{row['data']}: {row['verdict']}, {value}, {seeds}, n = {row['n']:,}"
+    elif row["least"] < row["most"]:
+        value = f"{row['least']:.3g} to {row['most']:.3g}"
+    return f"{row['data']}: {row['verdict']}, {value}, {repeats(row)}, n = {row['n']:,}"
+
+
+def repeats(row: dict[str, Any]) -> str:
+    """How many seeds or draws a case has."""
+    if row["seeds"] is None:
+        return f"{row['draws']} draws"
+    return "one seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
 
 
 def collected(notebooks: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
-from nclib.chapters.conclusions import p_value
+from nclib.chapters.conclusions import FEWEST, differ, p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
@@ -29,6 +29,7 @@ from nclib.measures.ood_scores import detection_of, outlier_scores
 from nclib.measures.significance import holm
 from nclib.networks.features import features_of
 from nclib.runs import evaluation
+from nclib.runs.baselines import neighbours, pixel_distances
 from nclib.runs.detection import CLASS_SCORES, LABELLINGS
 from nclib.runs.released import released_runs
 from nclib.runs.run import Run
@@ -46,11 +47,14 @@ MARGIN = 0.05  # of explained variance: what counts as nothing
 VERDICTS = (
     "same",
     "same direction",
+    "above chance only",
     "weaker",
     "not seen",
     "opposite",
     "one seed: above",
     "one seed: below",
+    "two seeds: above",
+    "two seeds: below",
     "no interval: above",
     "no interval: below",
     "not run yet",
@@ -66,6 +70,7 @@ COLUMNS = (  # of ``compare``
     "verdict",
     "seeds",
     "nothing",
+    "reference",
     "setting",
     "tier",
     "n train / test",
@@ -98,8 +103,9 @@ class Found(NamedTuple):
     Attributes
     ----------
     value : mean over seeds, unless the claim says otherwise.
-    low, high : its 95 % interval, the value itself where there is none.
+    low, high : its 95 % interval; of two seeds the lower and the higher, else the value where there is none.
     null : the value if there were nothing.
+    reference : the most that pixels or networks at initialisation give, where that is known.
     seeds : how many runs it is from.
     p : chance of a value as far from null, where there is an interval.
     deviation : of single seeds, on the scale on which they were averaged; that of ``size``.
@@ -116,6 +122,7 @@ class Found(NamedTuple):
     deviation: float | None = None
     size: float | None = None
     count: bool = False
+    reference: float | None = None
 
 
 def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0) -> str:
@@ -130,25 +137,27 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
     Returns
     -------
     "not run yet" without a run; a count is "same" or "weaker". "not seen" if ``p`` is not below 5 % or the
-    interval reaches null. Then, of one seed, "one seed: above" the bound less its margin, or above null where
-    there is no bound, or "one seed: below"; "no interval: ..." likewise. "opposite" if the value lies below
-    null; "same direction" if there is no bound; "same" if the interval lies above the bound less its margin;
-    else "weaker".
+    interval reaches null. Then, of one seed, "one seed: above" the bound less its margin, or above null and
+    reference where there is no bound, or "one seed: below"; "two seeds: above" if both are; "no interval:
+    ..." likewise. "opposite" if the value lies below null. Without a bound "same direction" if the interval
+    lies above the reference too, else "above chance only"; with one "same" if it lies above the bound less
+    its margin, else "weaker".
     """
     if found is None:
         return "not run yet"
-    needed = found.null if bound is None else bound - margin
+    beyond = found.null if found.reference is None else max(found.null, found.reference)
+    needed = beyond if bound is None else bound - margin
     if found.count:
         return "same" if found.value > needed else "weaker"
     if found.p is not None and (found.p >= SIGNIFICANT or found.low <= found.null <= found.high):
         return "not seen"
-    if found.p is None or found.seeds == 1:
-        start = "one seed" if found.seeds == 1 else "no interval"
-        return f"{start}: {'above' if found.value > needed else 'below'}"
+    if found.p is None or found.seeds < FEWEST:
+        start = {1: "one seed", 2: "two seeds"}.get(found.seeds, "no interval")
+        return f"{start}: {'above' if found.low > needed else 'below'}"
     if found.value < found.null:
         return "opposite"
     if bound is None:
-        return "same direction"
+        return "same direction" if found.low > needed else "above chance only"
     return "same" if found.low > needed else "weaker"
 
 
@@ -176,9 +185,10 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     Returns
     -------
     DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
-    interval, "effect size", "p (Holm)", "verdict", "seeds", "nothing" (the value if there were nothing),
-    "setting" ("source's" for the experiment that repeats it as far as we know it), "tier", "n train / test"
-    and "commit".
+    interval (of two seeds the range), "effect size", "p (Holm)", "verdict", "seeds", "nothing" (the value if
+    there were nothing), "reference" (the most of pixels and of networks at initialisation), "setting"
+    ("source's" for the experiment that repeats it as far as we know it), "tier", "n train / test" and
+    "commit".
 
     Notes
     -----
@@ -271,6 +281,8 @@ def _described(found: Found) -> dict[str, str]:
     if found.low < found.high:
         interval += f" ({found.low:.3g} to {found.high:.3g})"
     row = {"ours": interval, "nothing": f"{found.null:.3g}", "seeds": str(found.seeds)}
+    if found.reference is not None:
+        row["reference"] = f"{found.reference:.3g}"
     if found.size is not None:
         row["effect size"] = f"{found.size:+.3g}"
         if found.deviation:
@@ -293,10 +305,12 @@ def _mean(values: Sequence[float], null: float) -> Found | None:
     if not values:
         return None
     mean, half = statistics.interval(values)
-    if len(values) == 1:
-        return Found(mean, mean, mean, null, 1, size=mean - null)
-    p, deviation = p_value(np.asarray(values), null), float(np.std(values, ddof=1))
-    return Found(mean, mean - half, mean + half, null, len(values), p, deviation, mean - null)
+    found = Found(mean, min(values), max(values), null, len(values), size=mean - null)
+    if len(values) < FEWEST:
+        return found
+    values = np.asarray(values)
+    found = found._replace(p=p_value(values, null), deviation=float(values.std(ddof=1)))
+    return found._replace(low=mean - half, high=mean + half) if differ(values) else found
 
 
 def _mean_ratio(ratios: Sequence[float]) -> Found | None:
@@ -322,8 +336,9 @@ def probe_on_found(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def found_again(runs: Sequence[Run], _: str) -> Found | None:
-    """Reconstruction accuracy of k-means on train."""
-    return _reconstruction(runs, "kmeans", "train")
+    """Reconstruction accuracy of k-means on train; the reference is that of pixels."""
+    found = _reconstruction(runs, "kmeans", "train")
+    return found and found._replace(reference=evaluation.results(runs[0])["pixels"]["kmeans"])
 
 
 def _reconstruction(runs: Sequence[Run], method: str, key: str) -> Found | None:
@@ -347,8 +362,15 @@ def seeds(runs: Sequence[Run], _: str) -> Found:
 
 
 def explained(runs: Sequence[Run], _: str) -> Found | None:
-    """Share of the variance inside super-classes that the fine classes explain, on train."""
-    return _mean([evaluation.mean_explained_variance(run) for run in runs], null=MARGIN)
+    """Share of the variance inside super-classes that the fine classes explain, on train.
+
+    The reference is the most that they explain at initialisation and in pixels.
+    """
+    found = _mean([evaluation.mean_explained_variance(run) for run in runs], null=MARGIN)
+    group = runs[0].grouping.fine_to_coarse
+    others = [evaluation.mean_explained_variance(run, epoch=0) for run in runs]
+    others.append(distance_heatmaps.explained_by(pixel_distances(runs[0], "train"), group))
+    return found and found._replace(reference=max(others))
 
 
 def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
@@ -359,8 +381,11 @@ def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
 
 
 def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
-    """k-NN label agreement in the t-SNE plane, of runs that have one and whose labels are known."""
-    found, chance = [], 0.0
+    """k-NN label agreement in the t-SNE plane, of runs that have one and whose labels are known.
+
+    The reference is the most of that in pixels and in features at initialisation.
+    """
+    found, chance, others = [], 0.0, []
     for run in runs:
         fine = labels_of_test(run)
         if fine is None or (run.released and run.embedding is None):
@@ -368,7 +393,10 @@ def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
         coarse = run.grouping.coarse(fine)
         found.append(float(neighbour_purity(evaluation.embedding(run), fine, coarse).mean()))
         chance = float(purity_by_chance(fine, coarse).mean())
-    return _mean(found, null=chance)
+        everything = neighbours(run)["test"]["all"]
+        others += [everything["untrained"], everything["pixels"]]
+    result = _mean(found, null=chance)
+    return result and result._replace(reference=max(others))
 
 
 def msdr_correlation(runs: Sequence[Run], _: str) -> Found:

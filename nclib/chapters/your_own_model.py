@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from nclib.chapters.benchmarks import benchmark
-from nclib.chapters.conclusions import CLOSE, Case, Statement
+from nclib.chapters.conclusions import CLOSE, Case, Count, Statement
 from nclib.chapters.figures import INK, MARKERS, SHADE, described, stacked_panels, theme
 from nclib.chapters.statistics import over_seeds, with_interval
 from nclib.measures.subpopulations import Subpopulations, subpopulations
@@ -369,24 +369,26 @@ def statements(
     sooner, n_train = shares["early"] - shares["end"], rows["n train"].iloc[0]
     worst = rows.pivot(index=["mark", "seed"], columns="how", values="worst")
 
-    def gaussian(name: str, values: ArrayLike) -> list[Case]:
-        return [Case(f"one Gaussian, {name}", list(values), n_gaussian)]
+    def gaussian(half: str, raised: bool) -> list[Count]:
+        hits = sum(alarm == raised for alarm in alarms[half])
+        return [Count(f"one Gaussian, {half}", hits, len(alarms[half]), n_gaussian)]
 
     def gain(over: str) -> list[Case]:
         difference = worst[REWEIGHTED] - worst[over]
         return [Case(mark, of.tolist(), rows["n"].iloc[0]) for mark, of in difference.groupby("mark")]
 
-    same, other = (np.array(alarms[name], float) for name in ("the same half", "the other half"))
     made = [
         Statement(
             "A test on the samples that chose the clusters raises false alarms",
-            "share of false alarms minus the level",
-            gaussian("the same half", same - LEVEL),
+            "share of draws with a false alarm",
+            gaussian("the same half", True),
+            LEVEL,
         ),
         Statement(
             "A test on the other half keeps its level",
-            "level minus share of false alarms",
-            gaussian("the other half", LEVEL - other),
+            "share of draws without a false alarm",
+            gaussian("the other half", False),
+            1 - LEVEL,
         ),
         Statement(
             "Labels that hide two classes are split more often than labels that hide one",
