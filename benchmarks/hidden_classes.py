@@ -2,19 +2,21 @@
 
     python -m benchmarks.hidden_classes [--output benchmarks/results/hidden_classes.json]
 
-Every method gets the features and labels of classes and says how many sub-classes each has. Classes with
-hidden ones: super-classes of released runs, and classes planted from several Gaussians. Controls: fine
-classes of the same runs, and single populations. A fine class may have parts too; where
-``nclib.subpopulations`` divides one, the file says how many images of either part the network itself takes
-for another super-class.
+Every method gets the features of classes and says how many sub-classes each has. Classes with hidden ones:
+super-classes of released runs, and classes planted from several Gaussians. Controls: fine classes of the
+same runs, of runs that were trained on fine classes, and single populations. A fine class may have parts
+too; where ``nclib.subpopulations`` divides one, the file says how many images of either part the network
+itself takes for another class.
 
 Methods of the literature on given features: GEORGE (Sohoni et al., 2020) with k-means, without UMAP and
-without its condition on losses; LELP (Loo et al., 2024) with one direction. Not run: cleanlab's
-underperforming group, which looks for one group of the whole data set with low scores and does not
-divide classes.
+without its condition on losses; LELP (Loo et al., 2024) with one direction; the underperforming group of
+cleanlab, which divides a class where the network's predictions are poor on one cluster of it: it is asked
+about one class at a time, since of a whole data set it names one group only. cleanlab is no dependency of
+this package: without it, its rows are left out, and the file says so.
 
 The file is written after every data set; started again, the program adds those that are missing, unless
-the code has changed. One thread, ten minutes on a quiet core.
+the code has changed. One thread, half an hour on a quiet core. Runs on fine classes are trained if they are
+neither in the store nor released: of ``cifar10-laptop``, the last, that takes another half an hour.
 """
 
 from __future__ import annotations
@@ -26,24 +28,32 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import cross_val_predict
 
 from nclib.measures import subpopulations as module
 from nclib.measures import valley
 from nclib.measures.cluster_number import MOST, choose_k
 from nclib.measures.reconstruction import reconstruct_labels
 from nclib.runs.baselines import stratified_rows
+from nclib.runs.get import get_run
 from nclib.runs.provenance import provenance
 from nclib.runs.released import released_runs
+from nclib.runs.run import Run
 from nclib.storage.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +65,7 @@ RELEASED = (
     "cifar100-laptop-seed0",
     "cifar100-laptop-random20-seed0",
 )
+FINE = {"digits": "train", "cifar10-laptop": "test"}  # recipes trained on fine classes; which images
 IMAGES = 200  # of a fine class, at most
 COMPONENTS = 10  # principal components for mixtures and HDBSCAN
 GEORGE_MOST, GEORGE_FACTOR, GEORGE_LEAST = 10, 5, 25  # clusters, parts of each, smallest part
@@ -70,23 +81,38 @@ class Classes(NamedTuple):
     ----------
     h, y : (N, D) features and (N,) labels.
     hidden : (N,) labels of sub-classes.
-    confused : (N,) whether the network takes an image for one of another super-class.
+    trained : (N,) labels that the classifier was trained on.
+    probabilities : (N, K) that it gives to these labels, for samples that it was not trained on.
     """
 
     h: np.ndarray
     y: np.ndarray
     hidden: np.ndarray
-    confused: np.ndarray | None = None
+    trained: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def confused(self) -> np.ndarray:
+        """(N,) whether the classifier is wrong."""
+        return self.probabilities.argmax(axis=1) != self.trained
 
 
-def released(name: str) -> tuple[Classes, Classes]:
-    """Super-classes of a released run, and its fine classes as controls."""
-    f = released_runs(name)[0].features("test")
-    fine = f.fine.numpy()
-    rows = stratified_rows(f.fine, min(len(fine), IMAGES * (fine.max() + 1)))
+def of_run(run: Run, split: str = "test") -> tuple[Classes | None, Classes]:
+    """Super-classes of a run, None if it was trained on fine classes, and its fine classes as controls."""
+    f = run.features(split)
+    rows = stratified_rows(f.fine, min(len(f.fine), IMAGES * (int(f.fine.max()) + 1)))
     h, fine, coarse = f.h[rows].double().numpy(), f.fine[rows].numpy(), f.coarse[rows].numpy()
-    assigned = (f.h[rows] @ f.weight.T + f.bias).argmax(dim=1).numpy()
-    return Classes(h, coarse, fine), Classes(h, fine, fine, assigned != coarse)
+    probabilities = softmax(f.logits()[rows].double().numpy(), axis=1)
+    controls = Classes(h, fine, fine, coarse, probabilities)
+    return None if (fine == coarse).all() else controls._replace(y=coarse), controls
+
+
+def coarse_labels(name: str) -> tuple[Classes | None, Classes]:
+    return of_run(released_runs(name)[0])
+
+
+def fine_labels(recipe: str) -> tuple[Classes | None, Classes]:
+    return of_run(get_run(recipe, grouping="none"), FINE[recipe])
 
 
 def planted() -> tuple[Classes, Classes]:
@@ -98,29 +124,34 @@ def planted() -> tuple[Classes, Classes]:
     single = [draw((200, DIMENSION)) * np.arange(1, DIMENSION + 1) ** -0.75 for draw in draws * 2]
     hidden, y = np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
     ones = np.repeat(np.arange(len(single)), 200)
-    return Classes(np.concatenate(h), y, hidden), Classes(np.concatenate(single), ones, ones)
+    return with_classifier(np.concatenate(h), y, hidden), with_classifier(np.concatenate(single), ones, ones)
 
 
-def ours(h: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return module.subpopulations(h, y).labels
+def with_classifier(h: np.ndarray, y: np.ndarray, hidden: np.ndarray) -> Classes:
+    """Classes with the probabilities of a logistic regression, each fold's by one fitted to the others."""
+    model = LogisticRegression(max_iter=1000)
+    return Classes(h, y, hidden, y, cross_val_predict(model, h, y, method="predict_proba"))
 
 
-def by_criterion(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def divide(h: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.asarray(reconstruct_labels(h, y, choose_k(h, y, method).tolist(), "kmeans"))
+def ours(classes: Classes) -> np.ndarray:
+    return module.subpopulations(classes.h, classes.y).labels
+
+
+def by_criterion(method: str) -> Callable[[Classes], np.ndarray]:
+    def divide(classes: Classes) -> np.ndarray:
+        k = choose_k(classes.h, classes.y, method).tolist()
+        return np.asarray(reconstruct_labels(classes.h, classes.y, k, "kmeans"))
 
     return divide
 
 
-def in_every_class(
-    divide: Callable[[np.ndarray], np.ndarray],
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A method that divides one class at a time."""
+def in_every_class(divide: Callable[[np.ndarray], np.ndarray]) -> Callable[[Classes], np.ndarray]:
+    """A method that divides one class at a time, by its features (n, D)."""
 
-    def in_each(h: np.ndarray, y: np.ndarray) -> np.ndarray:
-        found = np.zeros(len(y), dtype=int)
-        for c in np.unique(y):
-            found[y == c] = divide(h[y == c])
+    def in_each(classes: Classes) -> np.ndarray:
+        found = np.zeros(len(classes.y), dtype=int)
+        for c in np.unique(classes.y):
+            found[classes.y == c] = divide(classes.h[classes.y == c])
         return found
 
     return in_each
@@ -169,7 +200,36 @@ def direction(x: np.ndarray) -> np.ndarray:
     return (PCA(1, svd_solver="full").fit_transform(x)[:, 0] > 0).astype(int)
 
 
-METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+def underperforming(classes: Classes) -> np.ndarray:
+    """1 for the group of every class that cleanlab says the classifier does worst on, if it names one."""
+    from cleanlab.datalab.internal.issue_manager.underperforming_group import (
+        UnderperformingGroupIssueManager as Finder,
+    )
+
+    found = np.zeros(len(classes.y), dtype=int)
+    for c in np.unique(classes.y):
+        rows = np.flatnonzero(classes.y == c)
+        finder = Finder(SimpleNamespace(labels=classes.trained[rows], get_info=lambda _name: {}))
+        try:
+            finder.find_issues(pred_probs=classes.probabilities[rows], features=classes.h[rows])
+        except ValueError as error:
+            if "No meaningful clusters" not in str(error):
+                raise
+        else:
+            found[rows] = finder.issues["is_underperforming_group_issue"]
+    return found
+
+
+def cleanlab_version() -> str | None:
+    """None where it is not installed."""
+    try:
+        return version("cleanlab")
+    except PackageNotFoundError:
+        return None
+
+
+CLEANLAB = "cleanlab, underperforming group"
+METHODS: dict[str, Callable[[Classes], np.ndarray]] = {
     "nclib.subpopulations": ours,
     "k-means, prediction strength": by_criterion("prediction-strength"),
     "k-means, gap statistic": by_criterion("gap"),
@@ -178,6 +238,7 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "HDBSCAN": in_every_class(hdbscan),
     "over-clustering as in GEORGE": in_every_class(george),
     "principal direction as in LELP": in_every_class(direction),
+    CLEANLAB: underperforming,
 }
 
 
@@ -187,39 +248,45 @@ def counts(classes: Classes, found: np.ndarray) -> np.ndarray:
     return np.array([max(1, int((of_class >= 0).sum())) for of_class in parts])
 
 
-def compared(data: str, hiding: Classes, controls: Classes) -> list[dict[str, Any]]:
+def compared(data: str, hiding: Classes | None, controls: Classes) -> list[dict[str, Any]]:
     """A row for each method."""
-    each = [hiding.y == c for c in np.unique(hiding.y)]
-    true = np.array([len(np.unique(hiding.hidden[rows])) for rows in each])
     result = []
     for name, divide in METHODS.items():
+        if name == CLEANLAB and cleanlab_version() is None:
+            continue
         start = time.process_time()
-        found, in_controls = (divide(classes.h, classes.y) for classes in (hiding, controls))
+        in_controls = divide(controls)
+        found = divide(hiding) if hiding else None
         seconds = time.process_time() - start
-        number, alarms = counts(hiding, found), counts(controls, in_controls) > 1
-        rand = [adjusted_rand_score(hiding.hidden[rows], found[rows]) for rows in each]
-        result.append(
-            {
-                "data": data,
-                "method": name,
-                "classes": len(true),
-                "found": int((number > 1).sum()),
-                "right": int((number == true).sum()),
-                "off_by_one": int((abs(number - true) == 1).sum()),
-                "rand": float(np.mean(rand)),
-                "controls": len(alarms),
-                "false_alarms": int(alarms.sum()),
-                "seconds": seconds / (len(true) + len(alarms)),
-            }
-        )
-        if divide is ours and controls.confused is not None:
-            result[-1]["divided_controls"] = divided(controls, in_controls)
-        print(json.dumps(result[-1]), flush=True)
+        alarms = counts(controls, in_controls) > 1
+        row = {"data": data, "method": name, **against_truth(hiding, found)}
+        row |= {"controls": len(alarms), "false_alarms": int(alarms.sum())}
+        row |= {"seconds": seconds / (row["classes"] + len(alarms))}
+        if divide is ours:
+            row["divided_controls"] = divided(controls, in_controls)
+        print(json.dumps(row), flush=True)
+        result.append(row)
     return result
 
 
+def against_truth(hiding: Classes | None, found: np.ndarray | None) -> dict[str, Any]:
+    """How many of the classes are divided, in how many parts, and as which hidden ones."""
+    if hiding is None:
+        return {"classes": 0, "found": 0, "right": 0, "off_by_one": 0, "rand": None}
+    each = [hiding.y == c for c in np.unique(hiding.y)]
+    true = np.array([len(np.unique(hiding.hidden[rows])) for rows in each])
+    number = counts(hiding, found)
+    return {
+        "classes": len(true),
+        "found": int((number > 1).sum()),
+        "right": int((number == true).sum()),
+        "off_by_one": int((abs(number - true) == 1).sum()),
+        "rand": float(np.mean([adjusted_rand_score(hiding.hidden[rows], found[rows]) for rows in each])),
+    }
+
+
 def divided(controls: Classes, found: np.ndarray) -> list[dict[str, Any]]:
-    """Controls that are divided, with the shares of either part that the network takes for another class."""
+    """Controls that are divided, with the shares of either part that the classifier gets wrong."""
     rows = []
     for c in np.unique(controls.y):
         parts = found[controls.y == c]
@@ -250,12 +317,20 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
     before = json.loads(options.output.read_text()) if options.output.exists() else {}
-    rows = before["rows"] if before.get("source") == source() else []
-    for name in ("planted", *RELEASED):
+    used = {"source": source(), "cleanlab": cleanlab_version()}
+    rows = before["rows"] if used.items() <= before.items() else []
+    for name, data in datasets().items():
         if name not in {row["data"] for row in rows}:
-            rows += compared(name, *(planted() if name == "planted" else released(name)))
+            rows += compared(name, *data())
             made = provenance(torch.device("cpu"))
-            write_json(options.output, {"rows": rows, "source": source(), "provenance": made})
+            write_json(options.output, {"rows": rows, **used, "provenance": made})
+
+
+def datasets() -> dict[str, Callable[[], tuple[Classes | None, Classes]]]:
+    """Classes by the name of the data, read or trained when called."""
+    coarse = {name: partial(coarse_labels, name) for name in RELEASED}
+    fine = {f"{recipe}, fine labels, {FINE[recipe]} images": partial(fine_labels, recipe) for recipe in FINE}
+    return {"planted": planted, **coarse, **fine}
 
 
 if __name__ == "__main__":

@@ -107,15 +107,44 @@ class TestLevelOfSubpopulations:
         assert 0 < level.deepest(90, lines=12) < level.deepest(170, lines=12)
 
 
-@pytest.mark.parametrize("method", hidden_classes.METHODS)
+def far_apart():
+    """Two classes of two clusters each; a classifier fails on one cluster of either."""
+    hidden, y = np.tile(np.repeat([0, 1], 60), 2), np.repeat([0, 1], 120)
+    h = np.random.default_rng(0).normal(size=(240, 12)) + 30 * np.eye(12)[2 * y + hidden]
+    right = np.where(hidden == 0, 0.99, 0.01)[:, None]  # probability of the right label
+    return hidden_classes.Classes(h, y, hidden, y, np.where(np.eye(2)[y] > 0, right, 1 - right))
+
+
+@pytest.mark.parametrize("method", [m for m in hidden_classes.METHODS if m != hidden_classes.CLEANLAB])
 def test_every_method_finds_two_clusters_that_lie_far_apart(method):
-    rng = np.random.default_rng(0)
-    hidden = np.tile(np.repeat([0, 1], 60), 2)
-    y = np.repeat([0, 1], 120)
-    h = rng.normal(size=(240, 12)) + 30 * np.eye(12)[2 * y + hidden]
-    found = hidden_classes.METHODS[method](h, y)
-    classes = hidden_classes.Classes(h, y, hidden)
+    classes = far_apart()
+    found = hidden_classes.METHODS[method](classes)
     assert (hidden_classes.counts(classes, found) >= 2).all()
     for c in (0, 1):  # no part holds images of both
-        parts = [set(found[(y == c) & (hidden == k)]) - {-1} for k in (0, 1)]
+        parts = [set(found[(classes.y == c) & (classes.hidden == k)]) - {-1} for k in (0, 1)]
         assert not parts[0] & parts[1]
+
+
+def test_group_of_cleanlab_lies_where_the_classifier_fails():
+    pytest.importorskip("cleanlab")
+    classes = far_apart()
+    found = hidden_classes.underperforming(classes)
+    assert found[classes.hidden == 1].mean() > 0.9 and not found[classes.hidden == 0].any()
+    equal = classes._replace(probabilities=np.where(np.eye(2)[classes.y] > 0, 0.9, 0.1))
+    assert not hidden_classes.underperforming(equal).any()
+
+
+def test_probabilities_of_planted_classes_are_of_samples_that_were_not_fitted():
+    rng = np.random.default_rng(0)
+    noise = hidden_classes.with_classifier(rng.normal(size=(60, 100)), np.arange(60) % 2, np.zeros(60, int))
+    # a logistic regression fits 60 samples in 100 dimensions exactly; of others half are right by chance:
+    # 15 to 45 of 60 but for one in 10,000
+    assert 15 <= noise.confused.sum() <= 45
+
+
+def test_what_is_hidden_is_counted_by_class():
+    classes = far_apart()
+    half = np.where(classes.y == 0, classes.hidden, 0)  # the second class undivided
+    found = hidden_classes.against_truth(classes, half)
+    assert found == {"classes": 2, "found": 1, "right": 1, "off_by_one": 1, "rand": 0.5}
+    assert hidden_classes.against_truth(None, None)["classes"] == 0

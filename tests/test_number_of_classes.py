@@ -133,3 +133,11 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)
     assert chapter.comparison_table(record).loc[("a", "k-means"), "controls divided"] == 10
     assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
+
+
+def test_comparison_on_fine_labels_has_controls_only():
+    none = {"classes": 0, "found": 0, "right": 0, "rand": None}
+    record = {"rows": [compared(m, 0, alarms, 0) | none for m, alarms in ((chapter.OURS, 1), ("k-means", 9))]}
+    fewer, closer = chapter.comparison_statements(record)
+    assert fewer.cases[0].values == [pytest.approx((9 - 1) / 10)] and not closer.cases
+    assert chapter.comparison_table(record)["adjusted Rand index"].tolist() == ["-", "-"]

@@ -175,13 +175,6 @@ class TestGeometry:
     def test_two_samples_have_no_separation(self):
         assert geometry.separation(np.eye(8), np.repeat([0, 1], [6, 2])) is None
 
-    def test_the_null_has_mean_and_covariance_of_the_class(self):
-        x = np.random.default_rng(0).exponential(size=(3000, 3)) @ np.diag([1, 2, 3]) + 7
-        null = geometry.like_one_gaussian(x, 0)
-        # standard errors: of a mean 3 / sqrt(3000) = 0.05, of a variance 9 sqrt(2 / 3000) = 0.23
-        np.testing.assert_allclose(null.mean(axis=0), x.mean(axis=0), atol=0.25)
-        np.testing.assert_allclose(np.cov(null.T), np.cov(x.T), atol=1.2)
-
 
 class Page(HTMLParser):
     """Tags that are open where they should not be, all elements with their attributes, and the text."""

@@ -50,20 +50,6 @@ class TestLooks:
         assert table["their sizes"].tolist() == ["4, 2", "4"]
 
 
-def test_gaussians_have_mean_and_covariance_of_their_label():
-    rng = np.random.default_rng(0)
-    n, label = 20_000, np.repeat([0, 1], 20_000)
-    h = rng.exponential(size=(2 * n, 3)) @ rng.normal(size=(3, 3)) + label[:, None]
-    drawn = chapter.gaussian_like(h, label, seed=1)
-    for g in (0, 1):
-        ours, theirs = drawn[label == g], h[label == g]
-        width = theirs.std(axis=0)
-        assert np.all(np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) < 5 * width / n**0.5)
-        # the standard error of a covariance of Gaussians is at most the product of the widths times (2/n)^0.5
-        error = np.abs(np.cov(ours.T) - np.cov(theirs.T))
-        assert np.all(error < 5 * np.outer(width, width) * (2 / n) ** 0.5)
-
-
 @pytest.fixture
 def digits():
     generator = torch.Generator().manual_seed(0)

@@ -38,7 +38,7 @@ CONTROLS_COLUMNS = [
     "data",
     "fine class",
     "images in the smaller part",
-    "of them taken for another super-class",
+    "of them taken for another label",
     "of the larger part",
 ]
 
@@ -241,7 +241,7 @@ def comparison_table(record: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of benchmarks/results/hidden_classes.json."""
     table = pd.DataFrame(record["rows"])[[*COMPARISON_COLUMNS]]
     for column in ("rand", "seconds"):
-        table[column] = table[column].map("{:.2f}".format)
+        table[column] = table[column].map("{:.2f}".format, na_action="ignore").fillna("-")
     return table.rename(columns=COMPARISON_COLUMNS).set_index(["data", "method"])
 
 
@@ -268,7 +268,8 @@ def comparison_statements(record: Mapping[str, Any]) -> list[Statement]:
         own, others = rows[rows["method"] == OURS].iloc[0], rows[rows["method"] != OURS]
         divided = (others["false_alarms"].median() - own["false_alarms"]) / own["controls"]
         fewer.append(Case(data, [divided], int(own["controls"])))
-        closer.append(Case(data, [own["rand"] - others["rand"].max()], int(own["classes"])))
+        if own["classes"]:
+            closer.append(Case(data, [own["rand"] - others["rand"].max()], int(own["classes"])))
     return [
         Statement(
             "The test divides fewer controls than most other methods",

@@ -75,19 +75,6 @@ def found_table(
     return pd.DataFrame(rows).set_index("label")
 
 
-def gaussian_like(h: ArrayLike, label: ArrayLike, seed: int = 0) -> np.ndarray:
-    """Features (N, D) of which every label is one Gaussian, with the mean and the covariance of its own."""
-    h, label = np.asarray(h, dtype=float), np.asarray(label)
-    rng, drawn = np.random.default_rng(seed), np.empty_like(h)
-    for g in np.unique(label):
-        at = label == g
-        mean = h[at].mean(axis=0)
-        _, lengths, axes = np.linalg.svd(h[at] - mean, full_matrices=False)  # (r,), (r, D)
-        widths = lengths / np.sqrt(at.sum())
-        drawn[at] = mean + rng.normal(size=(at.sum(), len(widths))) * widths @ axes
-    return drawn
-
-
 @theme()
 def populations_figure(
     h: ArrayLike, label: ArrayLike, fine: ArrayLike, names: Sequence[str], found: Subpopulations

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from nclib.measures.collapse import variability
+from nclib.measures.gaussians import like_gaussians
 from nclib.measures.moments import Moments
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations, unseen_half
-from nclib.report.geometry import agreement, closeness, like_one_gaussian, separation
+from nclib.report.geometry import agreement, closeness, separation
 from nclib.storage.feature_files import LabelledFeatures
 
 SHOWN = 8  # samples in a row of the page
@@ -147,8 +148,9 @@ def _details(
 def _null(x: np.ndarray, rng: np.random.Generator, level: float, seed: int) -> dict[str, Any]:
     """The same of one Gaussian of the same mean and covariance."""
     x = x[rng.permutation(len(x))[:OF_NULL]]
-    null = like_one_gaussian(x, int(rng.integers(2**31)))
-    tested = subpopulations(null, np.zeros(len(null), dtype=int), level, seed)
+    one = np.zeros(len(x), dtype=int)
+    null = like_gaussians(x, one, int(rng.integers(2**31)))
+    tested = subpopulations(null, one, level, seed)
     return {
         "n": len(null),
         "count": int(tested.count[0]),

@@ -133,10 +133,3 @@ def agreement(x: np.ndarray, labels: np.ndarray, level: float, seed: int) -> lis
         nearest = discriminant(x[half], again.labels).squared_distances(x).argmin(axis=1)
         found.append(float(adjusted_rand_score(labels, nearest)))
     return found
-
-
-def like_one_gaussian(x: np.ndarray, seed: int) -> np.ndarray:
-    """As many samples of one Gaussian with the mean and the covariance of features (n, D)."""
-    centre = x.mean(axis=0)
-    weights = np.random.default_rng(seed).standard_normal((len(x), len(x)), dtype=np.float32)
-    return centre + weights @ (x - centre) / np.sqrt(len(x))

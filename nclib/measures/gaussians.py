@@ -1,0 +1,33 @@
+"""What features would be if every class were one Gaussian: a control for everything that is said of classes.
+
+like_gaussians(h, y, seed)        # (N, D): nothing of ``h`` is left but means and covariances
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nclib.measures.subpopulations import principal_axes
+
+
+def like_gaussians(h: ArrayLike, y: ArrayLike, seed: int = 0) -> np.ndarray:
+    """Features of which every class is one Gaussian, with the mean and the covariance of its own.
+
+    Parameters
+    ----------
+    h : (N, D) features.
+    y : (N,) labels of the classes.
+
+    Returns
+    -------
+    (N, D) float64, as many samples of every class, in its rows.
+    """
+    h, y = np.asarray(h, dtype=float), np.asarray(y)
+    rng, drawn = np.random.default_rng(seed), np.empty_like(h)
+    for c in np.unique(y):
+        x = h[y == c]
+        mean = x.mean(axis=0)
+        lengths, axes = principal_axes(x - mean, min(x.shape))  # (r,), (r, D)
+        drawn[y == c] = mean + rng.normal(size=(len(x), len(lengths))) * lengths / len(x) ** 0.5 @ axes
+    return drawn
