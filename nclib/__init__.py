@@ -36,6 +36,9 @@ _HOME = {  # public name: module that holds it
     "LabelledFeatures": "storage.feature_files",
     "load_features": "storage.feature_files",
     "save_features": "storage.feature_files",
+    "FeatureShards": "storage.shards",
+    "save_moments": "storage.moment_files",
+    "load_moments": "storage.moment_files",
     "ClassMoments": "measures.moments",
     "Moments": "measures.moments",
     "collapse_metrics": "measures.collapse",
@@ -52,6 +55,7 @@ _HOME = {  # public name: module that holds it
     "choose_k": "measures.cluster_number",
     "subpopulations": "measures.subpopulations",
     "linear_probe": "measures.probe",
+    "principal_components": "measures.principal_components",
     "tsne": "measures.embedding",
 }
 _MODULES = (

@@ -75,7 +75,7 @@ def save_features(
     path = Path(path)
     writer = _of_ending(path, WRITERS, "cannot write")
     given = {"h": h, "y": y, "logits": logits, "ids": ids, "class_names": class_names}
-    writer(path, _checked(path, {name: part for name, part in given.items() if part is not None}))
+    writer(path, checked(path, {name: part for name, part in given.items() if part is not None}))
 
 
 def load_features(path: str | Path, labels: str | Path | None = None) -> LabelledFeatures:
@@ -108,7 +108,7 @@ def load_features(path: str | Path, labels: str | Path | None = None) -> Labelle
         parts["y"] = _read_npy(Path(labels))["h"]
     if "y" not in parts:
         raise DataError(f"{path} has no labels: give them as a second file, an .npy of (N,) whole numbers")
-    return _checked(path, parts)
+    return checked(path, parts)
 
 
 def _of_ending(path: Path, functions: Mapping[str, Callable], action: str) -> Callable:
@@ -119,7 +119,7 @@ def _of_ending(path: Path, functions: Mapping[str, Callable], action: str) -> Ca
         raise DataError(f"{action} {path}: its ending must be one of {known}") from None
 
 
-def _checked(path: Path, parts: Mapping[str, Any]) -> LabelledFeatures:
+def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
     """Parts of a file as they should be; the DataError for others names the file."""
     try:
         if "h" not in parts:
@@ -178,14 +178,18 @@ def _write_safetensors(path: Path, features: LabelledFeatures) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    metadata = read_metadata(path)
+    check_format(path, read_metadata(path))
+    parts: dict[str, Any] = read_tensors(path)[0]
+    return parts | {name: from_bytes(path, name, parts) for name in TEXTS if name in parts}
+
+
+def check_format(path: Path, metadata: Any) -> None:
+    """Raise DataError unless the metadata of a .safetensors file are those of a feature file."""
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise DataError(
             f"{path} is no feature file: write it with nclib.save_features, or read another ending"
         )
-    _refuse_newer(path, metadata.get("version"))
-    parts: dict[str, Any] = read_tensors(path)[0]
-    return parts | {name: _from_bytes(path, name, parts) for name in TEXTS if name in parts}
+    refuse_newer(path, metadata.get("version"), VERSION)
 
 
 def _as_bytes(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -196,9 +200,10 @@ def _as_bytes(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(content), f"{name}_ends": torch.from_numpy(ends)}
 
 
-def _from_bytes(path: Path, name: str, parts: Mapping[str, Tensor]) -> list[str]:
+def from_bytes(path: Path, name: str, parts: Mapping[str, ArrayLike]) -> list[str]:
+    """The inverse of ``_as_bytes``."""
     try:
-        content, ends = parts[name].numpy().tobytes(), parts[f"{name}_ends"].tolist()
+        content, ends = np.asarray(parts[name]).tobytes(), parts[f"{name}_ends"].tolist()
         return [content[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: its {name} cannot be read ({error})") from error
@@ -220,7 +225,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         if isinstance(arrays, np.ndarray):
             raise ValueError("it is a single array: rename it to .npy")
         parts = {name: arrays[name] for name in (NPZ_VERSION, *LabelledFeatures._fields) if name in arrays}
-    _refuse_newer(path, parts.pop(NPZ_VERSION, VERSION))
+    refuse_newer(path, parts.pop(NPZ_VERSION, VERSION), VERSION)
     return parts
 
 
@@ -249,12 +254,13 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     return {name: np.asarray(part) for name, part in parts.items()}
 
 
-def _refuse_newer(path: Path, version: Any) -> None:
+def refuse_newer(path: Path, version: Any, newest: int) -> None:
+    """Raise DataError if the version of a file's format is later than the newest that is known here."""
     if not str(version).isdecimal():
         raise DataError(f"{path}: version {version!r:.80} of the format is no number; write the file again")
-    if int(version) > VERSION:
+    if int(version) > newest:
         raise DataError(
-            f"{path} has version {version} of the format, this nclib reads up to {VERSION}: update it"
+            f"{path} has version {version} of the format, this nclib reads up to {newest}: update it"
         )
 
 

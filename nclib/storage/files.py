@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
         raise Damaged(f"{path} is damaged ({error}). Delete it and try again.") from error
-    metadata = _metadata(path, content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = _header(path, content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
     if metadata.get("checksum") != checksum(tensors, metadata):
-        raise Damaged(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
+        raise wrong_checksum(path)
     return tensors, metadata
+
+
+def wrong_checksum(path: Path) -> Damaged:
+    return Damaged(f"{path} is damaged: its checksum is wrong. Delete it and try again.")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -91,26 +96,46 @@ def read_metadata(path: Path) -> dict[str, str]:
     Damaged : a file whose header is no longer that of safetensors.
     StoreError : a file that cannot be read.
     """
+    return read_header(path)[0].get("__metadata__", {})
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, unchecked, and the byte at which its tensors begin.
+
+    Raises what ``read_metadata`` raises.
+    """
     with storage_errors(path, "read"), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, path.stat().st_size))
-    return _metadata(path, header)
+    return _header(path, header), 8 + length
 
 
-def _metadata(path: Path, header: bytes) -> dict[str, str]:
+def _header(path: Path, header: bytes) -> dict[str, Any]:
     try:
-        return json.loads(header).get("__metadata__", {})
+        return dict(json.loads(header).items())
     except (ValueError, AttributeError, RecursionError) as error:  # no JSON, no object, or "[[[..."
         raise Damaged(f"{path} is damaged: its header cannot be read. Delete it and try again.") from error
 
 
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
     """SHA-256 of contiguous CPU tensors, their names and the metadata but "checksum", in hexadecimal."""
+    parts = (
+        (name, tensor.dtype, tuple(tensor.shape), [tensor.flatten().view(torch.uint8).numpy()])
+        for name, tensor in sorted(tensors.items())
+    )
+    return checksum_of_pieces(parts, metadata or {})
+
+
+def checksum_of_pieces(
+    parts: Iterable[tuple[str, torch.dtype, tuple[int, ...], Iterable[Any]]], metadata: dict[str, str]
+) -> str:
+    """``checksum`` of tensors in the order of their names: name, dtype, shape, and the bytes in pieces."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
-    said = {name: text for name, text in (metadata or {}).items() if name != "checksum"}
+    for name, dtype, shape, pieces in parts:
+        digest.update(f"{name} {dtype} {shape}\n".encode())
+        for piece in pieces:
+            digest.update(piece)
+    said = {name: text for name, text in metadata.items() if name != "checksum"}
     if said:  # files without any keep the checksum that they always had
         digest.update(json.dumps(said, sort_keys=True).encode())
     return digest.hexdigest()
