@@ -41,9 +41,9 @@ from nclib.measures import subpopulations as module
 from nclib.measures import valley
 from nclib.measures.cluster_number import MOST, choose_k
 from nclib.measures.reconstruction import reconstruct_labels
-from nclib.runs.baselines import stratified_rows
 from nclib.runs.provenance import provenance
 from nclib.runs.released import released_runs
+from nclib.runs.rows import stratified_rows
 from nclib.storage.files import write_json
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import re
 import signal
@@ -20,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,11 @@ from filelock import FileLock, Timeout
 from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
-from nclib.runs.get import processes_at_once, train_run, train_share
-from nclib.runs.queue import seconds
+from nclib.runs.get import processes_at_once
 from nclib.runs.sources import fingerprint
 from nclib.runs.sweep_end import write_end
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
-from nclib.training import distributed
 from nclib.training.loop import default_device
 
 WORKFLOW = REPOSITORY / "workflow"
@@ -234,6 +231,8 @@ def _seeds(value: Any, place: str) -> list[int]:
 
 def listing(sweep: Sweep) -> list[str]:
     """A line for each setting and each job: what the store has of it, and what the rest costs here."""
+    from nclib.runs.queue import seconds  # loads what measures and publishes runs; a sweep needs none of it
+
     costs: dict[str, float] = {}  # seconds of the runs that remain, by name
     lines, remaining = [], []
     for setting in sweep.settings:
@@ -248,14 +247,14 @@ def listing(sweep: Sweep) -> list[str]:
     jobs = {job: [run["name"] for run in runs if run["name"] in costs] for job, runs in sweep.jobs.items()}
     jobs = {job: names for job, names in jobs.items() if names}
     for job, names in jobs.items():
-        lines.append(f"job {job}: {len(names)} runs, about {sum(costs[name] for name in names):.0f} s")
+        lines.append(f"job {job}: {len(names)} to train, about {sum(costs[name] for name in names):.0f} s")
     total = len(sweep.runs)
     if not remaining:
         return [*lines, f"all {total} runs are trained"]
     at_once, left = processes_at_once(remaining, default_device()), sum(costs.values())
     cost = f"on this device about {left:.0f} s of training, {left / at_once:.0f} s with {at_once} at once"
-    made = f"{len(jobs)} jobs train {len(remaining)} of {total} runs, as many measure, and one reports"
-    return [*lines, f"{made}: {cost}"]
+    made = f"jobs: {len(jobs)} to train {len(remaining)} of {total} runs, {len(jobs)} to measure, 1 to report"
+    return [*lines, f"{made}; {cost}"]
 
 
 def plan(sweep: Sweep, output: Path) -> Path:
@@ -280,44 +279,6 @@ def plan(sweep: Sweep, output: Path) -> Path:
 def marker(output: Path, job: str) -> Path:
     """What says that the runs of a job were trained."""
     return output / "trained" / f"{job}.json"
-
-
-def train_job(plan_file: Path, job: str, target: Path) -> None:
-    """Train the runs of a job, those that the store lacks, and write its marker; a process's whole work.
-
-    Raises
-    ------
-    NclibError : runs that failed, each with its reason, after the others were trained.
-    """
-    runs = json.loads(plan_file.read_text(encoding="utf-8"))["jobs"][job]
-    configs = [RunConfig(**run["config"]) for run in runs]
-    if [store.run_key(config) for config in configs] != [run["key"] for run in runs]:
-        raise StoreError("the sources that train were changed since the sweep began; start it again")
-    if distributed.processes() > 1:  # all of them must ask for the same runs in the same order
-        for config in configs:
-            train_run(config)
-    else:
-        _train_settings(configs, [run["name"] for run in runs])
-    if distributed.leads():
-        write_json(target, [run["key"] for run in runs])
-
-
-def _train_settings(configs: list[RunConfig], names: list[str]) -> None:
-    """Train what the store lacks, the seeds of a setting together; at the end say which settings failed."""
-    failures = []
-    for setting in dict.fromkeys(replace(config, seed=0) for config in configs):
-        missing = [
-            config
-            for config in configs
-            if replace(config, seed=0) == setting and not store.contains(store.run_key(config))
-        ]
-        try:
-            if missing:
-                train_share(missing)
-        except NclibError as error:
-            failures.append(f"{names[configs.index(missing[0])]}: {' '.join(str(error).split())}")
-    if failures:
-        raise NclibError("\n".join(failures))
 
 
 def run_sweep(
@@ -445,19 +406,3 @@ def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, l
     runs = sweep.jobs.get(Path(target).stem.partition("-")[0], [])
     of = f" ({runs[0]['name']}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''})" if runs else ""
     return f"{rule} {target}{of}: {reason}"
-
-
-def main() -> int:
-    """What a job runs: ``python -m nclib.runs.sweep PLAN JOB MARKER``, or the same under torchrun."""
-    plan_file, job, target = sys.argv[1:]
-    try:
-        with distributed.process_group():
-            train_job(Path(plan_file), job, Path(target))
-    except NclibError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

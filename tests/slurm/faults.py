@@ -86,7 +86,7 @@ class Case:
                 words = (process / "cmdline").read_bytes().decode().split("\0")
             except (OSError, UnicodeError):  # it has ended, or is not ours
                 continue
-            if words[1:4] == ["-P", "-m", "nclib.runs.sweep"] and words[4].startswith(str(self.folder)):
+            if words[1:4] == ["-P", "-m", "nclib.runs.sweep_job"] and words[4].startswith(str(self.folder)):
                 yield int(process.name)
 
 

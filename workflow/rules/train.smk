@@ -14,4 +14,4 @@ rule train:
         several_gpus=several_gpus,
     threads: 1
     shell:
-        "{PYTHON} {params.several_gpus}nclib.runs.sweep '{PLAN}' {wildcards.job} {output} 2> {log}"
+        "{PYTHON} {params.several_gpus}nclib.runs.sweep_job '{PLAN}' {wildcards.job} {output} 2> {log}"
