@@ -49,10 +49,10 @@ from nclib.measures import subpopulations as module
 from nclib.measures import valley
 from nclib.measures.cluster_number import MOST, choose_k
 from nclib.measures.reconstruction import reconstruct_labels
-from nclib.runs.baselines import stratified_rows
 from nclib.runs.get import get_run
 from nclib.runs.provenance import provenance
 from nclib.runs.released import released_runs
+from nclib.runs.rows import stratified_rows
 from nclib.runs.run import Run
 from nclib.storage.files import write_json
 

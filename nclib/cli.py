@@ -378,20 +378,26 @@ def _require_writable(path: Path, source: Path, force: bool) -> None:
 def _sweep(options: argparse.Namespace) -> int:
     if options.cores is not None and options.cores < 1:
         options.refuse(f"--cores {options.cores}: expected 1 or more")
+    output = options.output or Path("sweeps") / options.table.stem
+    from nclib.runs.sweep_end import REPORT, nothing_missing
+
+    if not options.dry_run and (runs := nothing_missing(options.table, output)):
+        _say(f"all {runs} runs are trained and measured", file=sys.stderr)
+        _say(output / REPORT)
+        return 0
     from nclib.runs import sweep
 
     table = sweep.read_sweep(options.table)
     if options.dry_run:
         _say("\n".join(sweep.listing(table)))
         return 0
-    output = options.output or Path("sweeps") / options.table.stem
     failures = sweep.run_sweep(
         table, output, options.cores, options.profile, tell=lambda line: _say(line, file=sys.stderr)
     )
     if failures:
         _say("\n".join(failures), file=sys.stderr)
         return 1
-    _say(output / "report.html")
+    _say(output / REPORT)
     return 0
 
 

@@ -15,6 +15,7 @@ from nclib.data.grouping import task
 from nclib.measures.moments import Moments
 from nclib.runs import baselines, publish
 from nclib.runs.released import released_runs
+from nclib.runs.rows import of_rows, stratified_rows
 
 pytestmark = pytest.mark.numeric
 
@@ -77,8 +78,8 @@ class TestSpaces:
 
     def test_of_a_part_of_train_are_of_the_same_images(self, tiny_run):
         """As of a released run, which has features of some of the training images."""
-        rows = baselines.stratified_rows(tiny_run.features("train").fine, 200)
-        some = baselines.of_rows(tiny_run.features("train"), rows)
+        rows = stratified_rows(tiny_run.features("train").fine, 200)
+        some = of_rows(tiny_run.features("train"), rows)
         run = SimpleNamespace(config=tiny_run.config, references={}, features=lambda split: some)
         found = baselines.spaces(run, "train")
         everything = baselines.spaces(tiny_run, "train")
@@ -89,7 +90,7 @@ class TestSpaces:
 
 def test_stratified_rows_are_those_of_the_images(tiny_run):
     images = task(tiny_run.config)[0].train
-    rows = baselines.stratified_rows(images.labels, 300)
+    rows = stratified_rows(images.labels, 300)
     assert torch.equal(images.stratified(300).images, images.images[rows])
 
 

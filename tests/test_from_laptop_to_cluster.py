@@ -28,3 +28,26 @@ def test_hours_jobs_and_storage():
     extraction = float(table["GPU hours of extraction a run, float32"])
     # what is rounded is known to 0.05 h each, times 24 runs, and the sum to 0.5 h
     assert float(table["GPU hours in all"]) == pytest.approx(24 * (hours + extraction), abs=24 * 0.05 + 0.5)
+
+
+class TestFaults:
+    def test_a_row_says_what_each_call_did(self, monkeypatch):
+        row = {
+            "fault": "a job dies",
+            "said": ["train a.json (digits, seed 1): exit 3", "1 of 2 runs are missing; its log is /a/b"],
+            "runs": 2,
+            "trained_first": 1,
+            "trained_second": 1,
+            "identical": False,
+        }
+        monkeypatch.setattr(
+            page, "benchmark", lambda name: {"rows": [row, row | {"said": ["/a/report.html"]}]}
+        )
+        table = page.faults_table()
+        assert table["the first call said"].tolist() == ["exit 3; 1 of 2 runs are missing", "report.html"]
+        assert table["it trained"].tolist() == ["1 of 2"] * 2
+        assert table["keys and numbers of a local run"].tolist() == ["no"] * 2
+
+    def test_what_was_tried_lost_nothing(self):
+        assert set(page.faults_table()["keys and numbers of a local run"]) == {"yes"}
+        assert "Slurm" in page.faults_caption()

@@ -19,9 +19,10 @@ import nclib
 from nclib.config import RunConfig, recipe_config
 from nclib.data.grouping import task
 from nclib.errors import ConfigError, StoreError
-from nclib.runs import baselines, evaluation, get, publish
+from nclib.runs import evaluation, get, publish
 from nclib.runs.publish import release
 from nclib.runs.released import find_released, released_runs
+from nclib.runs.rows import stratified_rows
 from nclib.storage import store
 
 
@@ -193,7 +194,7 @@ class TestReleased:
     def test_train_features_and_references_are_those_of_the_data(self, published, tiny_run, tiny_config):
         """Each as the run of the store and the images give it, but for the stated error."""
         run, (_, images) = find_released(tiny_config), task(tiny_config)[0]
-        rows = baselines.stratified_rows(images.labels, 360)
+        rows = stratified_rows(images.labels, 360)
         x = PCA(50, random_state=0).fit_transform(images.images.flatten(1) / 255.0)
         expected = {
             "train": tiny_run.features("train").h,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nclib.runs import evaluation, remember
+from nclib.runs import evaluation, sources
 from nclib.runs.remember import remembered
 from nclib.storage import store
 
@@ -41,17 +41,17 @@ def test_is_computed_again_when_something_changed(stored, home, calls, compute, 
     if what == "damage":
         file.write_text("{")
     else:
-        remember.fingerprint.cache_clear()
+        sources.fingerprint.cache_clear()
         if what == "source":
             (tmp_path / "a.py").write_text("x = 1")
-            monkeypatch.setattr(remember, "PACKAGE", tmp_path)
+            monkeypatch.setattr(sources, "PACKAGE", tmp_path)
         else:
-            monkeypatch.setattr(remember, "_version", lambda name: "0")
+            monkeypatch.setattr(sources, "_version", lambda name: "0")
     remembered(stored, compute)
     remembered(stored, compute)
     assert len(calls) == 2
     assert list((home / "results" / stored.key).iterdir()) == [file]
-    remember.fingerprint.cache_clear()
+    sources.fingerprint.cache_clear()
 
 
 def test_not_of_other_runs_than_the_stores(stored, home, calls, compute):

@@ -16,7 +16,7 @@ from nclib.chapters.statistics import interval
 from nclib.config import recipe_config
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
-from nclib.runs import sweep
+from nclib.runs import queue, sweep, sweep_end, sweep_job
 from nclib.storage import store
 
 GRID = REPOSITORY / "workflow" / "grid-digits.yaml"
@@ -131,7 +131,7 @@ class TestPlan:
         file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
         monkeypatch.setattr(store, "source_fingerprint", lambda: "other")
         with pytest.raises(StoreError, match="sources that train were changed"):
-            sweep.train_job(file, job, tmp_path / "marker.json")
+            sweep_job.train_job(file, job, tmp_path / "marker.json")
 
     def test_what_fails_is_named_and_the_others_are_trained(self, write, tmp_path, home, monkeypatch):
         table = sweep.read_sweep(write(TABLE))
@@ -142,10 +142,10 @@ class TestPlan:
                 raise NclibError("the loss is\nnot finite")
             trained.extend(configs)
 
-        monkeypatch.setattr(sweep, "train_share", train)
+        monkeypatch.setattr(sweep_job, "train_share", train)
         file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
         with pytest.raises(NclibError) as error:
-            sweep.train_job(file, job, tmp_path / "marker.json")
+            sweep_job.train_job(file, job, tmp_path / "marker.json")
         assert str(error.value).endswith("lr=0.1, seed 0: the loss is not finite")
         assert [config.lr for config in trained] == [0.01]
         assert not (tmp_path / "marker.json").exists()
@@ -158,6 +158,91 @@ def test_two_sweeps_into_one_folder_are_refused(tmp_path):
         sweep._alone(tmp_path),
     ):
         pass
+
+
+@pytest.fixture
+def ended(write, home, tmp_path, stored):
+    """A sweep of one run that ended well: its table and its output folder."""
+    table, output = write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"), tmp_path / "out"
+    output.mkdir()
+    (output / sweep_end.REPORT).write_text("")
+    sweep_end.write_end(table, output, [stored.key])
+    return table, output
+
+
+class TestNothingMissing:
+    def test_loads_neither_torch_nor_snakemake(self, ended, start):
+        code = f"""if True:
+            import sys
+            from nclib import cli
+            assert cli.main({["sweep", str(ended[0]), "--output", str(ended[1])]!r}) == 0
+            print(sorted({{"torch", "snakemake", "yaml"}} & set(sys.modules)))"""
+        out, err = start("-c", code).communicate()
+        assert (out, err) == (f"{ended[1] / 'report.html'}\n[]\n", "all 1 runs are trained and measured\n")
+
+    @pytest.mark.parametrize("what", ["run", "report", "table", "code", "damage", "end"])
+    def test_unless_something_is_gone_or_changed(self, ended, stored, monkeypatch, what):
+        table, output = ended
+        assert sweep_end.nothing_missing(table, output) == 1
+        match what:
+            case "run":
+                shutil.rmtree(stored.folder)
+            case "report":
+                (output / sweep_end.REPORT).unlink()
+            case "table":
+                table.write_text(table.read_text() + "runs_a_job: 2")
+            case "code":
+                monkeypatch.setattr(sweep_end, "fingerprint", lambda: "other")
+            case "damage":
+                (output / "ended.json").write_text("[1")
+            case "end":
+                (output / "ended.json").unlink()
+        assert sweep_end.nothing_missing(table, output) is None
+
+
+SAID = """Error in rule train:
+    message: SLURM-job '4' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable.
+    jobid: 5
+    output: trained/{job}.json
+    log: logs/train-{job}.log, /somewhere/4.log (check log file(s) for error details)
+Error in rule measures:
+    message: None
+    jobid: 2
+    input: trained/{job}.json
+    output: measures/{job}-0123456789ab.json
+    log: logs/measures-{job}.log (check log file(s) for error details)
+"""
+
+
+def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tmp_path, home):
+    table = sweep.read_sweep(write(TABLE))
+    job = next(iter(table.jobs))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"measures-{job}.log").write_text("no such run\n")
+    (tmp_path / "snakemake.log").write_text(SAID.format(job=job))
+    assert sweep._failures(table, tmp_path, 0) == []
+    train, measure, missing = sweep._failures(table, tmp_path, 1)
+    name = table.jobs[job][0]["name"]
+    assert train.startswith(f"train trained/{job}.json ({name} and 2 more): ")
+    assert train.endswith("SLURM-job '4' failed, SLURM status is: 'TIMEOUT'")
+    assert measure.endswith(f"({name} and 2 more): no such run")
+    assert missing.startswith("4 of 4 runs are missing. Snakemake ended with status 1")
+
+
+def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch):
+    monkeypatch.setattr(queue, "seconds", lambda config: 100 * config.lr)
+    both = TABLE.replace("[0.1, 1e-2]", f"[{stored.config.lr}, 1e-2]")
+    table = sweep.read_sweep(write(both))
+    first, second = table.jobs
+    name = "digits arch=mlp width=32 epochs=3 deterministic=True"
+    assert sweep.listing(table) == [
+        f"{name} lr=0.1: 1 of 2 trained; about 10.0 s for each of the others",
+        f"{name} lr=0.01: 0 of 2 trained; about 1.0 s for each of the others",
+        f"job {first}: 2 to train, about 11 s",
+        f"job {second}: 1 to train, about 1 s",
+        "jobs: 2 to train 3 of 4 runs, 2 to measure, 1 to report; "
+        "on this device about 12 s of training, 12 s with 1 at once",
+    ]
 
 
 def test_without_snakemake_one_sentence_says_how_to_install_it(capsys, home, tmp_path, monkeypatch):

@@ -46,6 +46,13 @@ NETWORKS_COLUMNS = {  # of benchmarks/results/phase_diagram.json
     "seconds_lowest": ("fastest", "{:.0f}"),
     "seconds_highest": ("slowest", "{:.0f}"),
 }
+SWEEP_COLUMNS = {  # of benchmarks/results/sweep.json
+    "what": ("what", "{}"),
+    "seconds": ("s", "{:.1f}"),
+    "lowest": ("fastest", "{:.1f}"),
+    "highest": ("slowest", "{:.1f}"),
+    "processor_seconds": ("of the processor, s", "{:.1f}"),
+}
 
 
 def benchmark_table(name: str, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:

@@ -1,14 +1,18 @@
-"""What the same sweep would cost on ImageNet-1k: arithmetic, with its assumptions and their sources.
+"""What sweeps survive, and what one would cost on ImageNet-1k: arithmetic, its assumptions and sources.
 
+faults_table()   # of benchmarks/results/sweep_faults.json, which tests/slurm/faults.py writes
 arithmetic()     # a row for each quantity
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from nclib.chapters.benchmarks import benchmark, machine
 from nclib.data.torchvision_import import import_torchvision
 from nclib.training.loop import measured_epochs
 
@@ -24,6 +28,37 @@ SOURCES = {
     "peak": "NVIDIA, A100 data sheet",
     "ours": "our choice",
 }
+
+
+def faults_table() -> pd.DataFrame:
+    """A row for each fault: what the first call said, what it and the second one trained."""
+    rows = [
+        {
+            "fault": row["fault"],
+            "the first call said": "; ".join(dict.fromkeys(map(_reason, row["said"]))),
+            "it trained": f"{row['trained_first']} of {row['runs']}",
+            "the second call trained": f"{row['trained_second']} of {row['runs']}",
+            "keys and numbers of a local run": "yes" if row["identical"] else "no",
+        }
+        for row in benchmark("sweep_faults")["rows"]
+    ]
+    return pd.DataFrame(rows).set_index("fault")
+
+
+def _reason(line: str) -> str:
+    """A line of ``nclib sweep`` without the names of the job and of its files."""
+    if line.startswith("/"):
+        return Path(line).name
+    return line.rpartition("): ")[2].partition("; its log")[0]
+
+
+def faults_caption() -> str:
+    """With which versions and where the faults were tried."""
+    made = benchmark("sweep_faults")["provenance"]
+    return (
+        f"Two nodes of Slurm {made['slurm']} on one machine, Snakemake {made['snakemake']}, its Slurm plugin "
+        f"{made['snakemake-executor-plugin-slurm']}; {machine('sweep_faults')}"
+    )
 
 
 def forward_flops() -> int:

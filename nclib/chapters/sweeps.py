@@ -6,7 +6,6 @@ python -m nclib.chapters.sweeps report PLAN OUTPUT MEASURES ...
 
 from __future__ import annotations
 
-import html
 import json
 import sys
 from collections import defaultdict
@@ -16,6 +15,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from nclib.chapters.figures import alt_text, svg
@@ -28,11 +29,6 @@ from nclib.storage import store
 from nclib.storage.files import write_bytes, write_json
 
 GRID = {"lr", "weight_decay"}  # fields whose combinations are shown as heatmaps
-STYLE = (
-    "body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }"
-    "table { border-collapse: collapse } th, td { padding: .2rem .6rem; text-align: left }"
-    "svg { max-width: 100%; height: auto }"
-)
 
 
 def measures(keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -97,7 +93,8 @@ def extremes(table: pd.DataFrame) -> list[str]:
         most, least = (
             f"{case} ({with_interval(of_case.get_group(case))})" for case in (means.idxmax(), means.idxmin())
         )
-        sentences.append(f"{ENDS_PANELS[name]}, mean over seeds: most in {most}, least in {least}.")
+        title = ENDS_PANELS[name].capitalize()
+        sentences.append(f"{title}, mean over seeds: most in {most}, least in {least}.")
     return sentences
 
 
@@ -107,16 +104,21 @@ def report(plan: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     axes = sweep_figure(plan, table)
     drawing = svg(axes.figure, alt_text(axes))
     plt.close(axes.figure)
-    title = html.escape(f"Sweep {Path(plan['table']).stem}")
-    said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in extremes(table))
-    commits, devices = (", ".join(dict.fromkeys(table[name])) for name in ("commit", "device"))
-    made = f"{len(table)} runs, {duration(table['seconds'].sum())} of training in all, on {devices}; "
-    made += f"commit {short_commit(commits) if ',' not in commits else commits}."
-    about = "Measured on train at the end. Intervals are 95 % over seeds, by Student's t."
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-        f"<h1>{title}</h1>{said}<figure>{drawing}<figcaption>{about}</figcaption></figure>"
-        f"{settings_table(table).to_html(border=0)}<p>{html.escape(made)}</p></html>\n"
+    commits = ", ".join(map(short_commit, dict.fromkeys(table["commit"])))
+    made = f"{len(table)} runs, {duration(table['seconds'].sum())} of training in all, on "
+    made += f"{', '.join(dict.fromkeys(table['device']))}; commit {commits}."
+    environment = Environment(
+        loader=PackageLoader("nclib", "chapters"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("sweeps.html").render(
+        title=f"Sweep {Path(plan['table']).stem}",
+        extremes=extremes(table),
+        drawing=Markup(drawing),
+        settings=settings_table(table),
+        made=made,
     )
 
 

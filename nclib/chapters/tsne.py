@@ -19,7 +19,8 @@ from nclib.data.grouping import Grouping
 from nclib.measures.embedding import tsne
 from nclib.measures.neighbours import neighbour_purity
 from nclib.networks.features import FeatureSet
-from nclib.runs.baselines import NEIGHBOURS, of_rows
+from nclib.runs.baselines import NEIGHBOURS
+from nclib.runs.rows import of_rows
 
 Grid = Mapping[tuple[str, float], ArrayLike]  # embeddings (N, 2) by start and perplexity
 TSNE_STARTS = {  # name: initialization and seed

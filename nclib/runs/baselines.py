@@ -18,12 +18,12 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from nclib.config import RunConfig
-from nclib.data.datasets import ImageSet
 from nclib.data.grouping import task
 from nclib.measures.distances import class_distances
 from nclib.measures.neighbours import neighbour_purity, purity_by_chance
 from nclib.networks.features import FeatureSet, features_of
 from nclib.networks.models import initial_model
+from nclib.runs.rows import of_rows, stratified_rows
 from nclib.runs.run import Run
 
 NEIGHBOURS = 10
@@ -40,16 +40,6 @@ def pixel_components(images: Tensor, seed: int = 0) -> np.ndarray:
     """Principal components of the ``pixels`` of images, (N, 50) or fewer, float32."""
     x = pixels(images).numpy()  # (N, C H W)
     return PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
-
-
-def stratified_rows(labels: Tensor, count: int) -> Tensor:
-    """Rows (count,) of the images that ``ImageSet.stratified`` takes, from their labels (N,) alone."""
-    return ImageSet(torch.arange(len(labels)), labels, ()).stratified(count).images
-
-
-def of_rows(f: FeatureSet, rows: Tensor) -> FeatureSet:
-    """Some of the samples, by number or by a mask (N,)."""
-    return replace(f, h=f.h[rows], fine=f.fine[rows], coarse=f.coarse[rows])
 
 
 def pixel_distances(run: Run, split: str) -> Tensor:

@@ -18,14 +18,7 @@ from nclib.errors import StoreError
 from nclib.measures.distances import distances_of
 from nclib.paths import RELEASED
 from nclib.runs import evaluation
-from nclib.runs.baselines import (
-    neighbours,
-    of_rows,
-    pixel_components,
-    pixel_distances,
-    stratified_rows,
-    untrained,
-)
+from nclib.runs.baselines import neighbours, pixel_components, pixel_distances, untrained
 from nclib.runs.detection import detection
 from nclib.runs.provenance import provenance
 from nclib.runs.released import (
@@ -37,6 +30,7 @@ from nclib.runs.released import (
     encode_features,
     in_place,
 )
+from nclib.runs.rows import of_rows, stratified_rows
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json, write_tensors

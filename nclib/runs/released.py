@@ -37,7 +37,7 @@ from nclib.errors import NclibError, StoreError
 from nclib.networks.features import FeatureSet
 from nclib.networks.models import Classifier
 from nclib.paths import RELEASED
-from nclib.runs.baselines import of_rows, stratified_rows
+from nclib.runs.rows import of_rows, stratified_rows
 from nclib.runs.run import Run
 from nclib.storage import integrity, store
 from nclib.storage.files import Damaged, read_tensors

@@ -12,19 +12,15 @@ again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes eve
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-from nclib.paths import PACKAGE
 from nclib.runs.run import Run
+from nclib.runs.sources import fingerprint
 from nclib.storage import store
 from nclib.storage.files import write_bytes
-
-COMPUTING = ("numpy", "openTSNE", "scikit-learn", "scipy", "torch")  # distributions
 
 
 def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
@@ -65,21 +61,3 @@ def _remembered(folder: str, name: str, arguments: tuple[Any, ...], compute: Cal
     store.prepare()
     write_bytes(file, json.dumps({"computed_by": fingerprint(), "value": value}).encode())
     return value
-
-
-@cache
-def fingerprint() -> str:
-    """Hash of the package's sources and of the versions of what it computes with."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
-    for name in COMPUTING:
-        digest.update(f"{name} {_version(name)}\n".encode())
-    return digest.hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"

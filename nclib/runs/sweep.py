@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
-from nclib.runs.get import processes_at_once, train_share
-from nclib.runs.queue import seconds
-from nclib.runs.remember import fingerprint
+from nclib.runs.get import processes_at_once
+from nclib.runs.sources import fingerprint
+from nclib.runs.sweep_end import write_end
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
 from nclib.training.loop import default_device
@@ -42,6 +42,9 @@ MOST_RUNS = 10_000  # of one table
 SWEEP_KEYS = ("runs", "runs_a_job")
 ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
 PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
+ERROR = re.compile(  # as Snakemake reports a job that failed
+    r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: ([^\s,]+)"
+)
 LOOK_EVERY = 0.2  # seconds between two looks at the progress
 
 
@@ -78,9 +81,7 @@ class Sweep:
     def runs(self) -> list[tuple[str, RunConfig]]:
         """Name and configuration of every run."""
         return [
-            (f"{setting.name}, seed {config.seed}", config)
-            for setting in self.settings
-            for config in setting.configs
+            (run_name(setting, config), config) for setting in self.settings for config in setting.configs
         ]
 
     @property
@@ -92,6 +93,11 @@ class Sweep:
         ]
         jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
         return {job_name([run["key"] for run in job]): job for job in jobs}
+
+
+def run_name(setting: Setting, config: RunConfig) -> str:
+    """What a run of a setting is called in messages and in the report."""
+    return f"{setting.name}, seed {config.seed}"
 
 
 def job_name(keys: list[str]) -> str:
@@ -224,23 +230,31 @@ def _seeds(value: Any, place: str) -> list[int]:
 
 
 def listing(sweep: Sweep) -> list[str]:
-    """A line for each setting: what the store has of it, and what the rest costs on this device."""
-    lines, remaining, left = [], [], 0.0
+    """A line for each setting and each job: what the store has of it, and what the rest costs here."""
+    from nclib.runs.queue import seconds  # loads what measures and publishes runs; a sweep needs none of it
+
+    costs: dict[str, float] = {}  # seconds of the runs that remain, by name
+    lines, remaining = [], []
     for setting in sweep.settings:
         missing = [config for config in setting.configs if not store.contains(store.run_key(config))]
         said = f"{len(setting.configs) - len(missing)} of {len(setting.configs)} trained"
         if missing:
             each = seconds(missing[0])
-            left += each * len(missing)
+            costs |= {run_name(setting, config): each for config in missing}
             said += f"; about {each:.1f} s for each of the others"
         remaining += missing
         lines.append(f"{setting.name}: {said}")
-    total = sum(len(setting.configs) for setting in sweep.settings)
+    jobs = {job: [run["name"] for run in runs if run["name"] in costs] for job, runs in sweep.jobs.items()}
+    jobs = {job: names for job, names in jobs.items() if names}
+    for job, names in jobs.items():
+        lines.append(f"job {job}: {len(names)} to train, about {sum(costs[name] for name in names):.0f} s")
+    total = len(sweep.runs)
     if not remaining:
         return [*lines, f"all {total} runs are trained"]
-    at_once = processes_at_once(remaining, default_device())
+    at_once, left = processes_at_once(remaining, default_device()), sum(costs.values())
     cost = f"on this device about {left:.0f} s of training, {left / at_once:.0f} s with {at_once} at once"
-    return [*lines, f"{len(remaining)} of {total} runs remain, {sweep.runs_a_job} a job: {cost}"]
+    made = f"jobs: {len(jobs)} to train {len(remaining)} of {total} runs, {len(jobs)} to measure, 1 to report"
+    return [*lines, f"{made}; {cost}"]
 
 
 def plan(sweep: Sweep, output: Path) -> Path:
@@ -265,34 +279,6 @@ def plan(sweep: Sweep, output: Path) -> Path:
 def marker(output: Path, job: str) -> Path:
     """What says that the runs of a job were trained."""
     return output / "trained" / f"{job}.json"
-
-
-def train_job(plan_file: Path, job: str, target: Path) -> None:
-    """Train the runs of a job, those that the store lacks, and write its marker; a process's whole work.
-
-    Raises
-    ------
-    NclibError : runs that failed, each with its reason, after the others were trained.
-    """
-    runs = json.loads(plan_file.read_text(encoding="utf-8"))["jobs"][job]
-    configs = [RunConfig(**run["config"]) for run in runs]
-    if [store.run_key(config) for config in configs] != [run["key"] for run in runs]:
-        raise StoreError("the sources that train were changed since the sweep began; start it again")
-    failures = []
-    for setting in dict.fromkeys(replace(config, seed=0) for config in configs):
-        missing = [
-            config
-            for config in configs
-            if replace(config, seed=0) == setting and not store.contains(store.run_key(config))
-        ]
-        try:
-            if missing:
-                train_share(missing)
-        except NclibError as error:
-            failures.append(f"{runs[configs.index(missing[0])]['name']}: {' '.join(str(error).split())}")
-    if failures:
-        raise NclibError("\n".join(failures))
-    write_json(target, [run["key"] for run in runs])
 
 
 def run_sweep(
@@ -339,6 +325,9 @@ def run_sweep(
                 _follow(process, sweep, output, tell)
             finally:
                 _stop(process)
+        if process.returncode == 0:
+            with storage_errors(output):
+                write_end(sweep.file, output, [store.run_key(config) for _, config in sweep.runs])
         return _failures(sweep, output, process.returncode)
 
 
@@ -398,30 +387,22 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
-    """What is missing after Snakemake has ended with a status, and why."""
+    """What failed, and why, when Snakemake has ended with a status."""
     if code == 0:
         return []
-    failures = []
-    for job, runs in sweep.jobs.items():
-        if not marker(output, job).is_file():
-            names = [run["name"] for run in runs if not store.contains(run["key"])]
-            log = output / "logs" / f"train-{job}.log"
-            said = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
-            reason = said or f"its log {log} says nothing"
-            failures.append(f"job {job} ({len(names)} of {len(runs)} runs missing): {reason}")
-    return [*failures, f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"]
+    ended = f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"
+    said = (output / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    failures = [_failure(sweep, output, *error.groups()) for error in ERROR.finditer(said)]
+    missing = [name for name, config in sweep.runs if not store.contains(store.run_key(config))]
+    return [*failures, f"{len(missing)} of {len(sweep.runs)} runs are missing. {ended}"]
 
 
-def main() -> int:
-    """What a job runs: ``python -m nclib.runs.sweep PLAN JOB MARKER``."""
-    plan_file, job, target = sys.argv[1:]
-    try:
-        train_job(Path(plan_file), job, Path(target))
-    except NclibError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, log: str) -> str:
+    """A line on a job that failed: what it was to make, what the scheduler and its own log say."""
+    said = [] if message == "None" else [message.partition(". ")[0]]
+    with suppress(OSError):
+        said += (output / log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    reason = "; ".join(filter(None, said)) or f"it ended without a word, see {output / 'snakemake.log'}"
+    runs = sweep.jobs.get(Path(target).stem.partition("-")[0], [])
+    of = f" ({runs[0]['name']}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''})" if runs else ""
+    return f"{rule} {target}{of}: {reason}"

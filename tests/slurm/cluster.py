@@ -11,6 +11,7 @@ namespace of their own.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -36,20 +37,28 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
 MinJobAge=300
 KillWait=5
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16818 CPUs=1 RealMemory=2000
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16819 CPUs=1 RealMemory=2000
+SlurmdTimeout=10
+GresTypes=gpu,shard
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16818 CPUs=1 RealMemory=2000 Gres=gpu:1,shard:4
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16819 CPUs=1 RealMemory=2000 Gres=gpu:1,shard:4
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+DEVICES = """
+Name=gpu File=/dev/null
+Name=shard Count=4
+"""  # only pretended, to try what a profile asks for
 
 
 def configure(folder: Path) -> None:
@@ -59,6 +68,7 @@ def configure(folder: Path) -> None:
     for name in ("etc", "state", "spool-n1", "spool-n2"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "etc" / "slurm.conf").write_text(CONF.format(folder=folder).lstrip())
+    (folder / "etc" / "gres.conf").write_text(DEVICES.lstrip())
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
@@ -76,6 +86,12 @@ def nodes_are_idle() -> bool:
     """Whether both nodes wait for jobs."""
     found = subprocess.run(["sinfo", "-h", "-N", "-o", "%t"], capture_output=True, text=True)
     return found.stdout.split() == ["idle", "idle"]
+
+
+def daemon_of(node: str) -> int:
+    """Process of a node's daemon, asked inside."""
+    file = re.search(r"^SlurmdPidFile=(.*)$", Path("/etc/slurm/slurm.conf").read_text(), flags=re.MULTILINE)
+    return int(Path(file[1].replace("%n", node)).read_text())
 
 
 def run_inside(folder: Path, command: list[str]) -> int:
