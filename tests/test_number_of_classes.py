@@ -70,6 +70,22 @@ def test_the_numbers_decide(changed, expected):
     assert verdicts(**changed) == expected
 
 
+def test_super_classes_of_one_class_are_another_question():
+    """The silhouette, which cannot say one, is compared where there are several."""
+    rows = [
+        {"case": "one", "seed": seed, "method": method, "true": true, "chosen": chosen}
+        for seed in range(2)
+        for method, true, chosen in (
+            ("prediction-strength", 1, 1), ("silhouette", 1, 2),
+            ("prediction-strength", 3, 2), ("silhouette", 3, 3),
+        )
+    ]  # fmt: skip
+    quality = pd.DataFrame({"seed": [0], "k": [1], "ari": [0], "accuracy": [1], "purity": [1]})
+    several, one = chapter.statements(quality, pd.DataFrame(rows), "a", 100)
+    assert several.cases[0].values == [-1, -1]
+    assert one.cases[0].values == [1, 1]
+
+
 def measured(kind, alarms, draws=80, population="Gaussian", n=200, d=16, **setting):
     rate = binomtest(alarms, draws).proportion_ci()
     ends = {"rate": alarms / draws, "low": rate.low, "high": rate.high}
@@ -128,6 +144,7 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     divided = [{"class": 6, "smaller_part": 40, "confused_in_smaller": 0.9, "confused_in_larger": 0.05}]
     own = compared(chapter.OURS, 4, 1, rand) | {"divided_controls": divided}
     record = {"rows": [own, compared("k-means", 5, 10, 0.7), compared("HDBSCAN", 2, 1, 0.1)]}
+    record["rows"] += [compared(name, 5, 9, 0.2) for name in chapter.NEVER_ONE]  # no rivals in saying one
     shown = conclusions.show(*chapter.comparison_statements(record)).rows
     assert [row["verdict"] for row in shown] == ["observed", verdict]
     assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)

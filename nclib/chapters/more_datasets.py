@@ -18,7 +18,7 @@ from nclib.chapters.conclusions import Case, Statement
 from nclib.config import recipe_config
 from nclib.data.datasets import missing_files
 from nclib.errors import StoreError
-from nclib.runs.evaluation import METHOD_NAMES, mean_explained_variance
+from nclib.runs.evaluation import METHOD_NAMES
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
@@ -117,9 +117,8 @@ def statements(
     results_of : of ``nclib.runs.evaluation.results``, by name, in the order of the runs.
     runs_of : the runs themselves, under the same names.
     """
-    above_chance = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["chance"])
-    above_start = _each(runs_of, results_of, lambda run, _: _gained(run), "test")
-    above_pixels = _each(runs_of, results_of, lambda _, r: _kmeans(r, "train") - r["pixels"]["kmeans"])
+    above_chance = _each(runs_of, results_of, lambda r: _kmeans(r, "train") - r["chance"])
+    above_pixels = _each(runs_of, results_of, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
     augmented = _paired(runs_of, results_of, AUGMENTED, lambda r: _kmeans(r, "test"), "test")
     grouped = _paired(runs_of, results_of, GROUPED, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
     made = [
@@ -127,11 +126,6 @@ def statements(
             "k-means reconstructs more fine labels than guessing does",
             "reconstruction accuracy on train minus chance",
             above_chance,
-        ),
-        Statement(
-            "The fine classes explain more of the variance inside super-classes after training than before",
-            "explained variance on test, at the end minus at initialisation",
-            above_start,
         ),
         Statement(
             "k-means reconstructs more fine labels from features than from pixels",
@@ -156,23 +150,13 @@ def _kmeans(results: Mapping[str, Any], split: str) -> float:
     return results["reconstruction"]["kmeans"][split]
 
 
-def _gained(run: Run) -> float:
-    first, last = (mean_explained_variance(run, "test", run.measured_epochs[at]) for at in (0, -1))
-    return last - first
-
-
 def _each(
     runs_of: Mapping[str, Sequence[Run]],
     results_of: Mapping[str, Sequence[Mapping[str, Any]]],
-    effect: Callable[[Run, Mapping[str, Any]], float],
-    split: str = "train",
+    effect: Callable[[Mapping[str, Any]], float],
 ) -> list[Case]:
     return [
-        Case(
-            name,
-            [effect(*pair) for pair in zip(runs, results_of[name], strict=True)],
-            _images(runs[0], split),
-        )
+        Case(name, [effect(result) for result in results_of[name]], _images(runs[0], "train"))
         for name, runs in runs_of.items()
     ]
 
