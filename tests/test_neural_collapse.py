@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,23 @@ def test_of_a_run(tiny_run):
     first, last = (evaluation.coarse_nc1(tiny_run, "train", epoch) for epoch in (0, -1))
     assert said[0].cases[0].values == [pytest.approx(np.log2(first / last), rel=1e-5)]
     assert said[2].cases[0].values == [0]
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse", "expected"),
+    [
+        ((0.2, 0.1), (0.5, 0.3), "the fine labels"),
+        ((0.5, 0.3), (0.2, 0.1), "the coarse labels"),
+        ((0.5, 0.1), (0.2, 0.3), "neither, since the seeds overlap"),
+    ],
+)
+def test_the_smaller_nc1(fine, coarse, expected):
+    def of(ends):
+        return [
+            [{"split": "train", "nc1": 9}, {"split": "train", "nc1": x}, {"split": "test", "nc1": 1}]
+            for x in ends
+        ]
+
+    assert neural_collapse.smaller_at_the_end({"fine": of(fine), "coarse": of(coarse)}) == expected
+    page = (Path(__file__).parents[1] / "notebooks" / "01_neural_collapse.md").read_text("utf-8")
+    assert f"\n- {expected}\n" in page

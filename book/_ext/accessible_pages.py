@@ -12,6 +12,8 @@ from pathlib import Path
 MENDED = (
     # Browsers refuse a preloaded font on pages opened from a file, and say so on the console; styles load it.
     (r'<link rel="preload" as="font"[^>]*>\s*', ""),
+    # The icons are in the styles' font; the same as a script of 1.5 MB keeps a slow phone blank for seconds.
+    (r'<script src="[^"]*/fontawesome/[^"]*"></script>\s*', ""),
     # An element's name has to contain the text that it shows.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'(<button class="btn search-button-field[^>]*?)\s+aria-label="Search"', r"\1"),
