@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import numpy as np
 import pytest
@@ -153,6 +155,15 @@ def test_holm_by_hand():
 def test_values_that_decide_nothing(values):
     with pytest.raises(ValueError, match="finite"):
         decided(Case("a", values, 9))
+
+
+def test_cases_are_folded_below_how_they_fared():
+    html = decided(
+        Case("a", STRONG, 9), Case("b", [-1.0], 9), Case("c", [1.0], 9), Case("d", [2.0], 9)
+    ).html()
+    (summary,) = re.findall("<summary>(.*?)</summary>", html)
+    assert summary.endswith("(has to exceed 0): holds in 1, not observed in 1, observed in 2")
+    assert html.count("<li>") == 5
 
 
 def test_html_is_escaped():

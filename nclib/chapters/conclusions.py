@@ -31,6 +31,11 @@ FEWEST = 3  # runs that have an interval: that of two is a dozen times as wide a
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
+WORDS = (
+    "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
+    "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are. <em>Undecided</em>: "
+    "neither. The page “All statements” has the whole rule."
+)
 
 
 @dataclass(frozen=True)
@@ -95,21 +100,25 @@ class Decided:
 
     def html(self) -> str:
         items = []
-        for sentence, effect, cases in map(self._parts, self.statements):
-            listed = "".join(f"<li>{escape(case)}</li>" for case in cases)
-            items.append(f"<li><strong>{escape(sentence)}</strong> {escape(effect)}<ul>{listed}</ul></li>")
-        return f'<ul class="conclusions">{"".join(items)}</ul>'
+        for sentence, effect, rows in map(self._parts, self.statements):
+            listed = "".join(f"<li>{escape(in_words(row))}</li>" for row in rows)
+            summary = f"<summary>{escape(f'{effect} {tally(rows)}')}</summary>"
+            cases = f"<details>{summary}<ul>{listed}</ul></details>"
+            items.append(f"<li><strong>{escape(sentence)}</strong> {cases}</li>")
+        return f'<p>{WORDS}</p><ul class="conclusions">{"".join(items)}</ul>'
 
     def text(self) -> str:
-        parts = map(self._parts, self.statements)
-        return "\n".join(f"* {sentence} {effect} {'; '.join(cases)}." for sentence, effect, cases in parts)
+        return "\n".join(
+            f"* {sentence} {effect} {'; '.join(map(in_words, rows))}."
+            for sentence, effect, rows in map(self._parts, self.statements)
+        )
 
-    def _parts(self, statement: Statement) -> tuple[str, str, list[str]]:
+    def _parts(self, statement: Statement) -> tuple[str, str, list[dict[str, Any]]]:
         """The sentence, what is measured, and the cases."""
         rows = [row for row in self.rows if row["statement"] == statement.text]
         sentence = beginning([row["verdict"] for row in rows]) + statement.text + "."
         effect = statement.effect[:1].upper() + statement.effect[1:]
-        return sentence, f"{effect} (has to exceed {statement.above:.3g}):", [in_words(row) for row in rows]
+        return sentence, f"{effect} (has to exceed {statement.above:.3g}):", rows
 
 
 def show(*statements: Statement) -> Decided:
@@ -212,6 +221,12 @@ def beginning(verdicts: Sequence[str]) -> str:
     if "undecided" in kinds:
         return "Undecided in these runs: " if len(kinds) == 1 else "Not supported by these runs: "
     return "Does not hold in these runs: " if "does not hold" in kinds else "Not observed: "
+
+
+def tally(rows: Sequence[dict[str, Any]]) -> str:
+    """How often each verdict is given."""
+    verdicts = [row["verdict"] for row in rows]
+    return ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts))
 
 
 def in_words(row: dict[str, Any]) -> str:
