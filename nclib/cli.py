@@ -243,10 +243,11 @@ def _ls(options: argparse.Namespace) -> None:
         if options.json:
             _say(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
             continue
+        name = run.folder.name if run.released else "stored"
         _say(
-            f"{run.key[:12]}  {'released' if run.released else 'stored':8}  {c.dataset:8} {c.grouping!s:10} "
-            f"{c.arch} width {c.width}, {c.loss}, {c.epochs} epochs, seed {c.seed}: "
-            f"coarse test accuracy {last['test_accuracy']:.3f}"
+            f"{run.key[:12]}  {name:40}  {c.dataset:8} {c.grouping!s:10} "
+            f"{c.arch} width {c.width}, {c.loss}, augment {c.augment}, {c.epochs} epochs, lr {c.lr:g}, "
+            f"seed {c.seed}: coarse test accuracy {last['test_accuracy']:.3f}"
         )
 
 
@@ -367,7 +368,7 @@ def _require_writable(path: Path, source: Path, force: bool) -> None:
         raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise NclibError(f"cannot write {path}: it is a folder; name a file in it")
-    if path.exists() and path.samefile(source):
+    if path.exists() and source.exists() and path.samefile(source):
         raise NclibError(f"cannot write {path}: it is read here; choose another name")
     if path.exists() and not force:
         raise NclibError(f"{path} is there already; choose another name, or overwrite it with --force")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 
 from nclib import config
@@ -63,9 +65,20 @@ def _line(good: bool, what: str, remedy: str = "") -> bool:
 def _package(name: str) -> bool:
     purpose, remedy = PACKAGES[name]
     try:
-        return _line(True, f"{name} {importlib.metadata.version(name)}")
+        version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return _line(False, f"{name} is not installed; needed for {purpose}", remedy)
+    if name == "torchvision" and not _torchvision_loads():
+        what = f"torchvision {version} was built for another torch: `import torchvision` fails"
+        _line(False, what, "nclib works around it; install torch and torchvision with one pip call")
+        return True
+    return _line(True, f"{name} {version}")
+
+
+def _torchvision_loads() -> bool:
+    """Whether it can be imported by itself, asked of another process, since this one may have mended it."""
+    command = [sys.executable, "-c", "import torchvision"]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _store() -> bool:
