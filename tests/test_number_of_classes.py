@@ -152,6 +152,16 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
 
 
+def test_comparison_names_the_winner():
+    own, other = compared(chapter.OURS, 4, 1, 0.6), compared("k-means", 5, 10, 0.7)
+    rows = [own, other, own | {"data": "b"}, other | {"data": "b", "rand": 0.5}]
+    rows.append(own | {"data": "c", "rand": None})
+    words = chapter.comparison_in_words({"rows": rows})
+    assert words.splitlines()[0] == "nclib.subpopulations has the highest index on 1 of 2: b."
+    assert words.splitlines()[2] == "  a: k-means 0.70, it 0.60; they divide 10 and 1 of 10 controls"
+    assert "It loses" not in chapter.comparison_in_words({"rows": rows[2:]})
+
+
 def test_comparison_on_fine_labels_has_controls_only():
     none = {"classes": 0, "found": 0, "right": 0, "rand": None}
     record = {"rows": [compared(m, 0, alarms, 0) | none for m, alarms in ((chapter.OURS, 1), ("k-means", 9))]}

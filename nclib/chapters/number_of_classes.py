@@ -272,6 +272,23 @@ def comparison_table(record: Mapping[str, Any]) -> pd.DataFrame:
     return table.rename(columns=COMPARISON_COLUMNS).set_index(["data", "method"])
 
 
+def comparison_in_words(record: Mapping[str, Any]) -> str:
+    """On which data the test has the highest adjusted Rand index, and which method has it elsewhere."""
+    won, lost = [], []
+    table = pd.DataFrame(record["rows"]).dropna(subset="rand")
+    for data, rows in table.groupby("data", sort=False):
+        own, best = rows[rows["method"] == OURS].iloc[0], rows.loc[rows["rand"].idxmax()]
+        if best["rand"] == own["rand"]:
+            won.append(data)
+            continue
+        lost.append(
+            f"  {data}: {best['method']} {best['rand']:.2f}, it {own['rand']:.2f}; they divide "
+            f"{best['false_alarms']} and {own['false_alarms']} of {own['controls']} controls"
+        )
+    first = f"{OURS} has the highest index on {len(won)} of {len(won) + len(lost)}: {', '.join(won) or '-'}."
+    return "\n".join([first, *(["It loses on"] if lost else []), *lost])
+
+
 def divided_controls_table(record: Mapping[str, Any]) -> pd.DataFrame:
     """Fine classes that the test divides, and the images in either part that the network misplaces."""
     rows = [
