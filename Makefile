@@ -44,6 +44,7 @@ teaching: .venv/.installed ## write student and solution notebooks and slides in
 bench: .venv/.installed ## measure speed on this machine: measures, distances, many seeds, training
 	@$(python) -m benchmarks.measures
 	@$(python) -m benchmarks.distances
+	@$(python) -m benchmarks.sharded
 	@$(python) -m benchmarks.many_seeds
 	@$(python) -m benchmarks.phase_diagram
 	@$(python) -m benchmarks.training

@@ -307,6 +307,27 @@ def save_features(draw: Draw) -> Any:
     return use, shaped(None, None)
 
 
+def shards(draw: Draw) -> Any:
+    """Features in two files, sampled; or their moments, saved and loaded again."""
+    h, y, second = draw.features(), draw.labels(), draw.pick([None, (draw.features(), draw.labels())])
+    count, seed, classes = draw.number(1, 9), draw.number(0, 7), draw.number(None, draw.classes)
+    per_class, components = draw.pick([False, True]), draw.number(1)
+    files = draw.pick([*NO_ARRAYS, *STRANGE[1:]]) if draw.random.random() < 0.05 else None
+
+    def use() -> Any:
+        with TemporaryDirectory() as folder:
+            for number, part in enumerate([(h, y)] + ([second] if second else [])):
+                nclib.save_features(f"{folder}/{number}.safetensors", *part)
+            opened = nclib.FeatureShards(files or folder)
+            nclib.save_moments(f"{folder}/m.safetensors", opened.moments(classes))
+            moments = nclib.load_moments(f"{folder}/m.safetensors")
+            return nclib.principal_components(moments, components).project(
+                opened.sample(count, seed, per_class).h
+            )
+
+    return use, shaped(None, None)
+
+
 def outlier_scores(draw: Draw) -> Any:
     h, y, weight, judged = draw.features(), draw.labels(), draw.features(draw.classes), draw.features()
     bias = draw.features(1) if draw.hostile() else np.zeros(draw.classes)
@@ -371,8 +392,8 @@ QUICK: Mapping[str, Call] = {
     for call in (
         collapse_metrics, nc_loss, class_distances, relative_distances, msdr, explained_variance,
         explained_variance_test, explained_variance_null, neighbour_purity, purity_by_chance, match_labels,
-        moments, class_moments, extract, save_features, outlier_scores, detection_of, images, variants,
-        from_moments, recipe_config, linear_probe,
+        moments, class_moments, extract, save_features, shards, outlier_scores, detection_of, images,
+        variants, from_moments, recipe_config, linear_probe,
     )
 }  # fmt: skip
 SLOW: Mapping[str, Call] = {

@@ -94,6 +94,7 @@ BAD = np.where(np.arange(18).reshape(6, 3) == 7, np.nan, H)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"y": None}, "no array y of labels"),
         ({"y": Y[:-1]}, r"labels must have shape \(6,\)"),
         ({"logits": H[:-1]}, "features of 6 samples, and logits of 5"),
         ({"ids": NAMES[:-1]}, "features of 6 samples, and ids of 5"),

@@ -16,6 +16,8 @@ ELSEWHERE = {  # no arrays: recipes and fields, all of which recipe_config check
 OTHER_NAMES = {
     "ClassMoments": "class_moments", "Moments": "moments", "FeatureSet": "outlier_scores",
     "LabelledFeatures": "save_features", "load_features": "save_features",
+    "FeatureShards": "shards", "save_moments": "shards", "load_moments": "shards",
+    "principal_components": "shards",
 }  # fmt: skip
 
 

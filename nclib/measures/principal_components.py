@@ -65,7 +65,7 @@ def principal_components(moments: ClassMoments, count: int = 50) -> PrincipalCom
     if not moments.counts.any():
         raise ValueError("principal components need a sample; the moments are of none")
     count = as_whole(count, "count", 1, moments.means.shape[1])
-    weights = (moments.counts / moments.counts.sum().to(torch.float64))[:, None]  # (C, 1)
+    weights = (moments.counts.to(torch.float64) / moments.counts.sum())[:, None]  # (C, 1)
     mean = (weights * moments.means).sum(dim=0)
     gaps = moments.means - mean
     covariance = moments.within + gaps.T @ (weights * gaps)  # (D, D)

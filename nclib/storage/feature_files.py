@@ -122,8 +122,9 @@ def _of_ending(path: Path, functions: Mapping[str, Callable], action: str) -> Ca
 def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
     """Parts of a file as they should be; the DataError for others names the file."""
     try:
-        if "h" not in parts:
-            raise ValueError("it has no array h of features")
+        for name, content in (("h", "features"), ("y", "labels")):
+            if name not in parts:
+                raise ValueError(f"it has no array {name} of {content}")
         h = _matrix(parts["h"], "h")
         y = as_labels(parts["y"], len(h)).cpu().numpy()
         logits = _matrix(parts["logits"], "logits") if "logits" in parts else None

@@ -120,10 +120,15 @@ def _header(path: Path, header: bytes) -> dict[str, Any]:
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
     """SHA-256 of contiguous CPU tensors, their names and the metadata but "checksum", in hexadecimal."""
     parts = (
-        (name, tensor.dtype, tuple(tensor.shape), [tensor.flatten().view(torch.uint8).numpy()])
+        (name, tensor.dtype, tuple(tensor.shape), [_bytes(tensor)])
         for name, tensor in sorted(tensors.items())
     )
     return checksum_of_pieces(parts, metadata or {})
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The bytes of a contiguous CPU tensor. A single number may be one with any stride."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 def checksum_of_pieces(

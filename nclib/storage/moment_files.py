@@ -80,6 +80,8 @@ def _read(path: Path) -> ClassMoments:
             if found.shape != own.shape or found.dtype != own.dtype or not torch.isfinite(found).all():
                 raise ValueError(f"{name.strip('_')} are {found.dtype} {tuple(found.shape)}, or not finite")
             own.copy_(found)
+        if (moments.counts < 0).any():
+            raise ValueError("a count is negative")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged or of another kind: {error}") from error
     return moments

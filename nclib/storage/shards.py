@@ -18,7 +18,7 @@ from nclib.errors import DataError
 from nclib.measures.arrays import SEEDS, as_labels, as_whole
 from nclib.measures.moments import ClassMoments
 from nclib.storage.feature_files import LabelledFeatures, check_format, checked, from_bytes
-from nclib.storage.files import storage_errors
+from nclib.storage.files import read_metadata, storage_errors
 from nclib.storage.tensor_files import TensorFile
 
 BLOCK = 2**24  # features in memory at a time: 64 MB
@@ -161,11 +161,10 @@ def files_of(files: Files) -> list[Path]:
     """Paths of a folder's .safetensors files by name, of a list, or of one file. DataError where none is."""
     if not isinstance(files, str | Path):
         paths = [Path(file) for file in files]
-    elif Path(files).is_dir():
-        with storage_errors(Path(files), "read"):
-            paths = sorted(path for path in Path(files).iterdir() if path.suffix == ENDING)
     else:
-        paths = [Path(files)]
+        with storage_errors(given := Path(files), "read"):
+            paths = sorted(given.iterdir()) if given.is_dir() else [given]
+        paths = [path for path in paths if path.suffix == ENDING or path == given]
     if not paths:
         raise DataError(f"there is no {ENDING} file in {files}")
     return paths
@@ -174,12 +173,16 @@ def files_of(files: Files) -> list[Path]:
 def _opened(path: Path) -> TensorFile:
     """A feature file whose header is as it should be."""
     if path.suffix != ENDING:
-        raise DataError(f"{path}: a block at a time is read from {ENDING} only; see nclib.save_features")
+        raise DataError(f"{path}: only {ENDING} is read a block at a time; write it with nclib.save_features")
+    check_format(path, read_metadata(path))  # before the types of tensors, which others may have too
     file = TensorFile(path)
-    check_format(path, file.metadata)
-    h, y = (file.shapes.get(name, ()) for name in ("h", "y"))
-    if len(h) != 2 or y != h[:1] or 0 in h:
-        raise DataError(f"{path}: expected features (N, D) and labels (N,), not empty; got {h} and {y}")
+    shape = file.shapes.get("h", ())
+    if len(shape) != 2 or 0 in shape:
+        raise DataError(f"{path}: features must be (N, D), not empty; got {shape}")
+    ends = {"ids_ends"} if "ids" in file.shapes else set()
+    for name in sorted({"y"} | ({"logits"} & file.shapes.keys()) | ends):
+        if (found := file.shapes.get(name, ()))[:1] != shape[:1]:
+            raise DataError(f"{path}: {name} must have {shape[0]} rows, as many as h; its shape is {found}")
     return file
 
 
@@ -211,17 +214,17 @@ def _forbid_difference(first: TensorFile, file: TensorFile) -> None:
 def _taken(file: TensorFile, rows: np.ndarray, optional: set[str]) -> LabelledFeatures:
     """Some rows of a feature file, with logits and ids if they are asked for, checked as a whole file is."""
     spans = [(row, row + 1) for row in rows.tolist()]
-    parts = {name: file.rows(name, spans) for name in {"h", "y", "logits"} & {"h", "y", *optional}}
-    if "ids" in optional:
-        parts["ids"] = _ids(file, rows)
+    parts = {
+        name: _ids(file, rows) if name == "ids" else file.rows(name, spans) for name in {"h", "y"} | optional
+    }
     return checked(f"{file.path}, rows drawn", parts)
 
 
 def _ids(file: TensorFile, rows: np.ndarray) -> list[str]:
     """Names of some rows of a feature file."""
-    ends = file.rows("ids_ends") if "ids_ends" in file.shapes else np.empty(0, np.int64)
+    ends = file.rows("ids_ends")
     lengths = np.diff(ends, prepend=0)
-    if ends.shape != file.shapes["y"] or lengths.min() < 0 or ends[-1:] != file.shapes["ids"]:
+    if lengths.min() < 0 or (ends[-1],) != file.shapes["ids"]:
         raise DataError(f"{file.path}: its ids cannot be read")
     spans = zip((ends - lengths)[rows].tolist(), ends[rows].tolist(), strict=True)
     content = {"ids": file.rows("ids", spans), "ids_ends": np.cumsum(lengths[rows])}

@@ -40,7 +40,6 @@ class TensorFile:
     Attributes
     ----------
     shapes : of the tensors, by name.
-    dtypes : of the tensors as numpy has them, by name.
     metadata : of the file.
 
     Raises
@@ -60,7 +59,6 @@ class TensorFile:
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"{path} is damaged or of another kind ({error!r:.200}).") from error
         self.shapes = {name: place.shape for name, place in self._places.items()}
-        self.dtypes = {name: place.dtype for name, place in self._places.items()}
 
     def rows(self, name: str, spans: Iterable[tuple[int, int]] | None = None) -> np.ndarray:
         """Rows of a tensor from start to stop, for each of the spans, joined; all rows if none are given."""
