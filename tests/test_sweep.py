@@ -8,6 +8,7 @@ import shutil
 from itertools import product
 
 import pytest
+import torch
 from conftest import TINY
 
 from nclib import cli
@@ -16,8 +17,9 @@ from nclib.chapters.statistics import interval
 from nclib.config import recipe_config
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
-from nclib.runs import queue, sweep, sweep_end, sweep_job
+from nclib.runs import queue, sweep, sweep_end, sweep_features, sweep_job
 from nclib.storage import store
+from nclib.storage.feature_files import load_features
 
 GRID = REPOSITORY / "workflow" / "grid-digits.yaml"
 TABLE = f"""
@@ -92,6 +94,17 @@ class TestReading:
                 "runs: [{recipe: digits}, {recipe: digits, seeds: 2}]",
                 "entry 2: digits, seed 0 is in entry 1 too",
             ),
+            ("runs: [{recipe: digits}]\nfeatures: test", "features: expected a list; got 'test'"),
+            ("runs: [{recipe: digits}]\nfeatures: [{split: all}]", "features: split='all': expected train"),
+            (
+                "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: 7000}]",
+                "digits is measured at 0, 1",
+            ),
+            ("runs: [{recipe: digits}]\nchapters: [05]", "no chapter 5; chapters: 01_neural_collapse, 02"),
+            (
+                "runs: [{recipe: digits, seeds: [0, 2]}]\nchapters: [04_tsne]",
+                "chapters: the seeds of digits must follow each other: [0, 2]",
+            ),
             ("runs: &a [{recipe: digits}]\nruns_a_job: *a", "*a: write the value out"),
             ("runs: !!python/object/apply:os.system ['false']", "is no YAML table"),
         ],
@@ -108,6 +121,20 @@ class TestReading:
 
 
 class TestPlan:
+    def test_features_and_chapters_wait_for_the_jobs_of_their_runs(self, write):
+        more = "features: [{split: test}, {split: train, epoch: 0}]\nchapters: [04_tsne]"
+        table = sweep.read_sweep(write(TABLE + more))
+        first, second = table.jobs
+        keys = [store.run_key(config) for _, config in table.runs]
+        assert table.feature_files == {
+            f"features/{key}-{which}.safetensors": second if key == keys[3] else first
+            for key in keys
+            for which in ("test--1", "train-0")
+        }
+        a, b = table.pages.values()
+        assert a["parameters"] == {"recipe": "digits", **TINY, "lr": 0.1, "seed": 0, "seeds": 2}
+        assert (a["jobs"], b["jobs"]) == ([first], [first, second])
+
     def test_a_marker_whose_run_is_gone_is_removed(self, write, home, tmp_path, stored):
         table = sweep.read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
         (job,) = table.jobs
@@ -151,6 +178,19 @@ class TestPlan:
         assert not (tmp_path / "marker.json").exists()
 
 
+@pytest.mark.parametrize("split, epoch", [("train", -1), ("test", 0)])
+def test_feature_files_hold_what_the_run_has(tiny_run, tmp_path, split, epoch):
+    file, f = tmp_path / "a.safetensors", tiny_run.features(split, epoch)
+    sweep_features.write_features(tiny_run, split, epoch, file)
+    found = load_features(file)
+    assert torch.equal(torch.as_tensor(found.h), f.h)
+    assert torch.equal(torch.as_tensor(found.y).long(), f.coarse)
+    assert list(found.class_names) == list(tiny_run.grouping.coarse_names)
+    if epoch == -1:  # the network's own accuracy
+        right = (torch.as_tensor(found.logits).argmax(1) == f.coarse).double().mean()
+        assert float(right) == pytest.approx(tiny_run.history[-1][f"{split}_accuracy"], abs=1e-6)
+
+
 def test_two_sweeps_into_one_folder_are_refused(tmp_path):
     with (
         sweep._alone(tmp_path),
@@ -166,7 +206,7 @@ def ended(write, home, tmp_path, stored):
     table, output = write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"), tmp_path / "out"
     output.mkdir()
     (output / sweep_end.REPORT).write_text("")
-    sweep_end.write_end(table, output, [stored.key])
+    sweep_end.write_end(table, output, [stored.key], [sweep_end.REPORT])
     return table, output
 
 
@@ -298,14 +338,17 @@ class TestReport:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="needs Snakemake: nclib[workflow]")
 def test_a_sweep_makes_what_is_missing_and_nothing_else(write, home, tmp_path, capsys):
-    output, file = tmp_path / "a sweep", write(TABLE)
+    output, file = tmp_path / "a sweep", write(TABLE + "features: [{split: test, epoch: 0}]")
     command = ["sweep", str(file), "--output", str(output), "--cores", "1"]
     assert cli.main(command) == 0, capsys.readouterr().err
     keys = [store.run_key(config) for _, config in sweep.read_sweep(file).runs]
     assert sorted(store.stored_keys()) == sorted(keys)
     made = {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")}
     assert len(made) == 4 and (output / "report.html").is_file()
+    files = sorted((output / "features").iterdir())
+    assert [file.name.partition("-")[0] for file in files] == sorted(keys)
 
+    (output / "ended.json").unlink()  # so that Snakemake has to find out
     assert cli.main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")} == made
 

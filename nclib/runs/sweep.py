@@ -28,18 +28,18 @@ from filelock import FileLock, Timeout
 
 from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
 from nclib.errors import ConfigError, NclibError, StoreError
-from nclib.paths import REPOSITORY
+from nclib.paths import NOTEBOOKS, REPOSITORY
 from nclib.runs.get import processes_at_once
 from nclib.runs.sources import fingerprint
-from nclib.runs.sweep_end import write_end
+from nclib.runs.sweep_end import REPORT, write_end
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
-from nclib.training.loop import default_device
+from nclib.training.loop import default_device, measured_epochs
 
 WORKFLOW = REPOSITORY / "workflow"
 INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
 MOST_RUNS = 10_000  # of one table
-SWEEP_KEYS = ("runs", "runs_a_job")
+SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters")
 ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
 PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
 ERROR = re.compile(  # as Snakemake reports a job that failed
@@ -55,10 +55,12 @@ class Setting:
     Attributes
     ----------
     name : the recipe, and what was changed of it.
+    parameters : the same, as those of a chapter.
     configs : what to train, a configuration for each seed.
     """
 
     name: str
+    parameters: dict[str, Any]
     configs: tuple[RunConfig, ...]
 
 
@@ -71,11 +73,15 @@ class Sweep:
     file : where it lies.
     settings : in the order of the table.
     runs_a_job : how many runs one job trains, one after another.
+    features : split and epoch of the features of which each run gets a file; -1 is the last epoch.
+    chapters : chapters that are executed for each setting, by name.
     """
 
     file: Path
     settings: tuple[Setting, ...]
     runs_a_job: int
+    features: tuple[tuple[str, int], ...] = ()
+    chapters: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[tuple[str, RunConfig]]:
@@ -93,6 +99,31 @@ class Sweep:
         ]
         jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
         return {job_name([run["key"] for run in job]): job for job in jobs}
+
+    @property
+    def feature_files(self) -> dict[str, str]:
+        """Files of features in the output folder, each with the job that trains its run."""
+        return {
+            f"features/{run['key']}-{split}-{epoch}.safetensors": job
+            for job, runs in self.jobs.items()
+            for run in runs
+            for split, epoch in self.features
+        }
+
+    @property
+    def pages(self) -> dict[str, dict[str, Any]]:
+        """Executed chapters by the name of the page: chapter, parameters and the jobs that train its runs."""
+        job_of = {run["key"]: job for job, runs in self.jobs.items() for run in runs}
+        found = {}
+        for setting, chapter in product(self.settings, self.chapters):
+            keys = [store.run_key(config) for config in setting.configs]
+            seeds = {"seed": setting.configs[0].seed, "seeds": len(keys)}
+            found[f"{chapter}-{job_name(keys)}"] = {
+                "chapter": chapter,
+                "parameters": setting.parameters | seeds,
+                "jobs": list(dict.fromkeys(job_of[key] for key in keys)),
+            }
+        return found
 
 
 def run_name(setting: Setting, config: RunConfig) -> str:
@@ -132,7 +163,9 @@ def read_sweep(file: Path) -> Sweep:
             total += len(setting.configs)
             if total > MOST_RUNS:
                 raise ConfigError(f"{place}: more than {MOST_RUNS} runs in one table")
-    return Sweep(file, tuple(settings), at_once)
+    features = tuple(_features(content.get("features", []), settings, f"{file}: features"))
+    chapters = _chapters(content.get("chapters", []), settings, f"{file}: chapters")
+    return Sweep(file, tuple(settings), at_once, features, chapters)
 
 
 def _read_yaml(file: Path) -> Any:
@@ -191,7 +224,8 @@ def _settings(entry: Any, place: str) -> Iterator[Setting]:
             configs = tuple(recipe_config(recipe, **fields, seed=seed) for seed in seeds)
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from None
-        yield Setting(" ".join([recipe, *(f"{name}={value}" for name, value in fields.items())]), configs)
+        name = " ".join([recipe, *(f"{name}={value}" for name, value in fields.items())])
+        yield Setting(name, {"recipe": recipe} | fields, configs)
 
 
 def _fields(value: Any, place: str) -> dict[str, Any]:
@@ -227,6 +261,38 @@ def _seeds(value: Any, place: str) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{place}: seeds={value!r}: one of them stands twice")
     return [_value("seed", seed, place) for seed in seeds]
+
+
+def _features(wanted: Any, settings: list[Setting], place: str) -> Iterator[tuple[str, int]]:
+    """Split and epoch of each entry, which every run must have measured."""
+    if not isinstance(wanted, list):
+        raise ConfigError(f"{place}: expected a list; got {wanted!r:.60}")
+    for entry in wanted:
+        entry = _mapping(entry, place, ("split", "epoch"))
+        split, epoch = entry.get("split"), entry.get("epoch", -1)
+        if split not in ("train", "test"):
+            raise ConfigError(f"{place}: split={split!r}: expected train or test")
+        for setting in settings if epoch != -1 else ():
+            measured = measured_epochs(setting.configs[0].epochs)
+            if epoch not in measured:
+                known = ", ".join(map(str, measured))
+                raise ConfigError(f"{place}: epoch={epoch!r}: {setting.name} is measured at {known}")
+        yield split, epoch
+
+
+def _chapters(wanted: Any, settings: list[Setting], place: str) -> tuple[str, ...]:
+    """Names of chapters, which take seeds that follow each other."""
+    if not isinstance(wanted, list):
+        raise ConfigError(f"{place}: expected a list; got {wanted!r:.60}")
+    for name in wanted:
+        if not (NOTEBOOKS / f"{name}.ipynb").is_file():
+            known = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
+            raise ConfigError(f"{place}: no chapter {name!r:.60}; chapters: {known}")
+    for setting in settings if wanted else ():
+        seeds = [config.seed for config in setting.configs]
+        if seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+            raise ConfigError(f"{place}: the seeds of {setting.name} must follow each other: {seeds}")
+    return tuple(dict.fromkeys(wanted))
 
 
 def listing(sweep: Sweep) -> list[str]:
@@ -272,7 +338,8 @@ def plan(sweep: Sweep, output: Path) -> Path:
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     # the sources are part of the names of measures: another version measures anew
-    write_json(file, {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs})
+    content = {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs}
+    write_json(file, content | {"features": sweep.feature_files, "pages": sweep.pages})
     return file
 
 
@@ -327,7 +394,9 @@ def run_sweep(
                 _stop(process)
         if process.returncode == 0:
             with storage_errors(output):
-                write_end(sweep.file, output, [store.run_key(config) for _, config in sweep.runs])
+                keys = [store.run_key(config) for _, config in sweep.runs]
+                pages = [f"chapters/{page}.html" for page in sweep.pages]
+                write_end(sweep.file, output, keys, [REPORT, *sweep.feature_files, *pages])
         return _failures(sweep, output, process.returncode)
 
 
@@ -394,7 +463,8 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
     said = (output / "snakemake.log").read_text(encoding="utf-8", errors="replace")
     failures = [_failure(sweep, output, *error.groups()) for error in ERROR.finditer(said)]
     missing = [name for name, config in sweep.runs if not store.contains(store.run_key(config))]
-    return [*failures, f"{len(missing)} of {len(sweep.runs)} runs are missing. {ended}"]
+    counted = f"{len(missing)} of {len(sweep.runs)} runs are missing. " if missing else ""
+    return [*failures, counted + ended]
 
 
 def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, log: str) -> str:
