@@ -16,7 +16,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -45,7 +44,7 @@ PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
 ERROR = re.compile(  # as Snakemake reports a job that failed
     r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: ([^\s,]+)"
 )
-LOOK_EVERY = 0.2  # seconds between two looks at the progress
+LOOK_EVERY = 1  # seconds between two looks at the progress
 
 
 @dataclass(frozen=True)
@@ -348,6 +347,11 @@ def marker(output: Path, job: str) -> Path:
     return output / "trained" / f"{job}.json"
 
 
+def measures(output: Path, job: str) -> Path:
+    """What this version of the code measured on the runs of a job."""
+    return output / "measures" / f"{job}-{fingerprint()[:12]}.json"
+
+
 def run_sweep(
     sweep: Sweep,
     output: Path,
@@ -431,17 +435,19 @@ def _alone(output: Path) -> Iterator[None]:
 
 def _follow(process: subprocess.Popen, sweep: Sweep, output: Path, tell: Callable[[str], None]) -> None:
     """Say how far the sweep is, until Snakemake has ended."""
-    keys = [store.run_key(config) for _, config in sweep.runs]
-    before = None
-    while True:
+    keys, jobs = [store.run_key(config) for _, config in sweep.runs], list(sweep.jobs)
+    untrained, unmeasured, before, running = keys, [measures(output, job) for job in jobs], None, True
+    while running:
         running = process.poll() is None
-        there = sum(map(store.contains, keys))
-        if there != before:
-            before = there
-            tell(f"{there} of {len(keys)} runs are trained")
-        if not running:
-            return
-        time.sleep(LOOK_EVERY)
+        untrained = [key for key in untrained if not store.contains(key)]
+        unmeasured = [file for file in unmeasured if not file.is_file()]
+        said = f"{len(keys) - len(untrained)} of {len(keys)} runs are trained"
+        said += f", {len(jobs) - len(unmeasured)} of {len(jobs)} jobs measured"
+        if said != before:
+            before = said
+            tell(said)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=LOOK_EVERY)
 
 
 def _stop(process: subprocess.Popen) -> None:

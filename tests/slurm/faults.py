@@ -39,7 +39,7 @@ runs:
 """
 TENSORS = ("features.safetensors", "model.safetensors", "moments.safetensors")
 LIMIT = 900  # seconds of a call
-PROGRESS = re.compile(r"\d+ of \d+ runs are trained")
+PROGRESS = re.compile(r"\d+ of \d+ runs are trained.*")
 
 
 class Case:
