@@ -324,6 +324,8 @@ class TestReport:
         assert "least in digits lr=0.001 weight_decay=0.005 (0.501" in page
         assert page.count("<svg") == 1
         assert "src=" not in page and 'href="http' not in page
+        assert page.count("<main>") == page.count("<h1>") == 1
+        assert page.count('<th scope="row">') == 9 and "<th>" not in page
 
     def test_a_grid_is_drawn_as_heatmaps_and_anything_else_by_setting(self, plan_and_rows):
         plan, rows = plan_and_rows
