@@ -18,6 +18,7 @@ from nclib.config import recipe_config
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
 from nclib.runs import queue, sweep, sweep_end, sweep_features, sweep_job
+from nclib.runs.sweep_table import read_sweep
 from nclib.storage import store
 from nclib.storage.feature_files import load_features
 
@@ -46,14 +47,14 @@ def write(tmp_path):
 
 class TestReading:
     def test_the_grid_of_the_paper(self):
-        found = [config for _, config in sweep.read_sweep(GRID).runs]
+        found = [config for _, config in read_sweep(GRID).runs]
         settings = product((0.1, 0.01, 0.001), (5e-3, 5e-4, 5e-5), range(3))
         assert found == [
             recipe_config("digits", lr=lr, weight_decay=decay, seed=seed) for lr, decay, seed in settings
         ]
 
     def test_set_and_vary(self, write):
-        found = sweep.read_sweep(write(TABLE))
+        found = read_sweep(write(TABLE))
         assert [config for _, config in found.runs] == [
             recipe_config("digits", **TINY, lr=lr, seed=seed) for lr in (0.1, 0.01) for seed in (0, 1)
         ]
@@ -100,6 +101,10 @@ class TestReading:
                 "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: 7000}]",
                 "digits is measured at 0, 1",
             ),
+            (
+                "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: true}]",
+                "epoch=True: expected",
+            ),
             ("runs: [{recipe: digits}]\nchapters: [05]", "no chapter 5; chapters: 01_neural_collapse, 02"),
             (
                 "runs: [{recipe: digits, seeds: [0, 2]}]\nchapters: [04_tsne]",
@@ -111,19 +116,19 @@ class TestReading:
     )
     def test_refused(self, write, text, reason):
         with pytest.raises(ConfigError) as error:
-            sweep.read_sweep(write(text))
+            read_sweep(write(text))
         assert reason in str(error.value)
         assert "table.yaml" in str(error.value)
 
     def test_no_such_file(self, tmp_path):
         with pytest.raises(ConfigError, match="No such file"):
-            sweep.read_sweep(tmp_path / "none.yaml")
+            read_sweep(tmp_path / "none.yaml")
 
 
 class TestPlan:
     def test_features_and_chapters_wait_for_the_jobs_of_their_runs(self, write):
         more = "features: [{split: test}, {split: train, epoch: 0}]\nchapters: [04_tsne]"
-        table = sweep.read_sweep(write(TABLE + more))
+        table = read_sweep(write(TABLE + more))
         first, second = table.jobs
         keys = [store.run_key(config) for _, config in table.runs]
         assert table.feature_files == {
@@ -136,7 +141,7 @@ class TestPlan:
         assert (a["jobs"], b["jobs"]) == ([first], [first, second])
 
     def test_a_marker_whose_run_is_gone_is_removed(self, write, home, tmp_path, stored):
-        table = sweep.read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
+        table = read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
         (job,) = table.jobs
         marker = sweep.marker(tmp_path, job)
         marker.parent.mkdir()
@@ -148,20 +153,18 @@ class TestPlan:
         assert not marker.exists()
 
     def test_other_seeds_are_other_jobs(self, write):
-        a, b = (
-            sweep.read_sweep(write(TABLE.replace("[0, 1]", seeds))).jobs for seeds in ("[0, 1]", "[0, 2]")
-        )
+        a, b = (read_sweep(write(TABLE.replace("[0, 1]", seeds))).jobs for seeds in ("[0, 1]", "[0, 2]"))
         assert not set(a) & set(b)
 
     def test_a_job_whose_sources_changed_is_refused(self, write, tmp_path, home, monkeypatch):
-        table = sweep.read_sweep(write(TABLE))
+        table = read_sweep(write(TABLE))
         file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
         monkeypatch.setattr(store, "source_fingerprint", lambda: "other")
         with pytest.raises(StoreError, match="sources that train were changed"):
             sweep_job.train_job(file, job, tmp_path / "marker.json")
 
     def test_what_fails_is_named_and_the_others_are_trained(self, write, tmp_path, home, monkeypatch):
-        table = sweep.read_sweep(write(TABLE))
+        table = read_sweep(write(TABLE))
         trained = []
 
         def train(configs):
@@ -255,7 +258,7 @@ Error in rule measures:
 
 
 def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tmp_path, home):
-    table = sweep.read_sweep(write(TABLE))
+    table = read_sweep(write(TABLE))
     job = next(iter(table.jobs))
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / f"measures-{job}.log").write_text("no such run\n")
@@ -272,7 +275,7 @@ def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tm
 def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch):
     monkeypatch.setattr(queue, "seconds", lambda config: 100 * config.lr)
     both = TABLE.replace("[0.1, 1e-2]", f"[{stored.config.lr}, 1e-2]")
-    table = sweep.read_sweep(write(both))
+    table = read_sweep(write(both))
     first, second = table.jobs
     name = "digits arch=mlp width=32 epochs=3 deterministic=True"
     assert sweep.listing(table) == [
@@ -294,7 +297,7 @@ def test_without_snakemake_one_sentence_says_how_to_install_it(capsys, home, tmp
 
 @pytest.fixture(scope="module")
 def plan_and_rows():
-    table = sweep.read_sweep(GRID)
+    table = read_sweep(GRID)
     plan = {"table": str(GRID), "jobs": table.jobs}
     rows = [
         {
@@ -343,7 +346,7 @@ def test_a_sweep_makes_what_is_missing_and_nothing_else(write, home, tmp_path, c
     output, file = tmp_path / "a sweep", write(TABLE + "features: [{split: test, epoch: 0}]")
     command = ["sweep", str(file), "--output", str(output), "--cores", "1"]
     assert cli.main(command) == 0, capsys.readouterr().err
-    keys = [store.run_key(config) for _, config in sweep.read_sweep(file).runs]
+    keys = [store.run_key(config) for _, config in read_sweep(file).runs]
     assert sorted(store.stored_keys()) == sorted(keys)
     made = {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")}
     assert len(made) == 4 and (output / "report.html").is_file()
