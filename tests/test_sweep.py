@@ -247,7 +247,7 @@ SAID = """Error in rule train:
     message: SLURM-job '4' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable.
     jobid: 5
     output: trained/{job}.json
-    log: logs/train-{job}.log, /somewhere/4.log (check log file(s) for error details)
+    log: logs/train-{job}.log, {folder}/4.log (check log file(s) for error details)
 Error in rule measures:
     message: None
     jobid: 2
@@ -262,12 +262,15 @@ def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tm
     job = next(iter(table.jobs))
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / f"measures-{job}.log").write_text("no such run\n")
-    (tmp_path / "snakemake.log").write_text(SAID.format(job=job))
+    (tmp_path / "snakemake.log").write_text(SAID.format(job=job, folder=tmp_path))
+    (tmp_path / "4.log").write_text(
+        "srun: 1\nslurmstepd-n1: error: DUE TO TIME LIMIT\nslurmstepd-n1: error: 2\n"
+    )
     assert sweep._failures(table, tmp_path, 0) == []
     train, measure, missing = sweep._failures(table, tmp_path, 1)
     name = table.jobs[job][0]["name"]
     assert train.startswith(f"train trained/{job}.json ({name} and 2 more): ")
-    assert train.endswith("SLURM-job '4' failed, SLURM status is: 'TIMEOUT'")
+    assert train.endswith(" more): SLURM-job '4' failed, SLURM status is: 'TIMEOUT'; DUE TO TIME LIMIT")
     assert measure.endswith(f"({name} and 2 more): no such run")
     assert missing.startswith("4 of 4 runs are missing. Snakemake ended with status 1")
 

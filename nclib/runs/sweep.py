@@ -35,8 +35,9 @@ from nclib.training.loop import default_device
 WORKFLOW = REPOSITORY / "workflow"
 PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
 ERROR = re.compile(  # as Snakemake reports a job that failed
-    r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: ([^\s,]+)"
+    r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: (.*)"
 )
+SLURM = re.compile(r"^slurmstepd\S*: error: (.*)$", flags=re.MULTILINE)  # why Slurm ended a job, in its log
 LOOK_EVERY = 1  # seconds between two looks at the progress
 
 
@@ -212,19 +213,26 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
     if code == 0:
         return []
     ended = f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"
-    said = (output / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    failures = [_failure(sweep, output, *error.groups()) for error in ERROR.finditer(said)]
+    errors = ERROR.finditer(_read(output / "snakemake.log"))
+    failures = [_failure(sweep, output, *error.groups()) for error in errors]
     missing = [name for name, config in sweep.runs if not store.contains(store.run_key(config))]
     counted = f"{len(missing)} of {len(sweep.runs)} runs are missing. " if missing else ""
     return [*failures, counted + ended]
 
 
-def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, log: str) -> str:
+def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, logs: str) -> str:
     """A line on a job that failed: what it was to make, what the scheduler and its own log say."""
+    own, *others = re.split(", ", logs.partition(" (check")[0])
     said = [] if message == "None" else [message.partition(". ")[0]]
-    with suppress(OSError):
-        said += (output / log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason = "; ".join(filter(None, said)) or f"it ended without a word, see {output / 'snakemake.log'}"
+    said += [reason for log in others for reason in SLURM.findall(_read(output / log))[:1]]
+    said += _read(output / own).strip().splitlines()
+    reason = "; ".join(said) or f"it ended without a word, see {output / 'snakemake.log'}"
     runs = sweep.jobs.get(Path(target).stem.partition("-")[0], [])
     of = f" ({runs[0]['name']}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''})" if runs else ""
     return f"{rule} {target}{of}: {reason}"
+
+
+def _read(log: Path) -> str:
+    with suppress(OSError):
+        return log.read_text(encoding="utf-8", errors="replace")
+    return ""
