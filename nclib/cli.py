@@ -387,8 +387,9 @@ def _sweep(options: argparse.Namespace) -> int:
         _say(output / REPORT)
         return 0
     from nclib.runs import sweep
+    from nclib.runs.sweep_table import read_sweep
 
-    table = sweep.read_sweep(options.table)
+    table = read_sweep(options.table)
     if options.dry_run:
         _say("\n".join(sweep.listing(table)))
         return 0

@@ -363,6 +363,7 @@ def test_every_benchmark_of_the_book_is_there():
         ("many_seeds", benchmarks.SEEDS_COLUMNS, 3),
         ("distances", benchmarks.DISTANCES_COLUMNS, 3),
         ("phase_diagram", benchmarks.NETWORKS_COLUMNS, 1),
+        ("sweep", benchmarks.SWEEP_COLUMNS, 3),
     ):
         assert len(benchmarks.benchmark_table(name, columns)) > more_than
         assert "commit" in benchmarks.benchmark_provenance(name)

@@ -8,6 +8,7 @@ import shutil
 from itertools import product
 
 import pytest
+import torch
 from conftest import TINY
 
 from nclib import cli
@@ -16,8 +17,10 @@ from nclib.chapters.statistics import interval
 from nclib.config import recipe_config
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
-from nclib.runs import queue, sweep, sweep_end, sweep_job
+from nclib.runs import queue, sweep, sweep_end, sweep_features, sweep_job
+from nclib.runs.sweep_table import read_sweep
 from nclib.storage import store
+from nclib.storage.feature_files import load_features
 
 GRID = REPOSITORY / "workflow" / "grid-digits.yaml"
 TABLE = f"""
@@ -44,14 +47,14 @@ def write(tmp_path):
 
 class TestReading:
     def test_the_grid_of_the_paper(self):
-        found = [config for _, config in sweep.read_sweep(GRID).runs]
+        found = [config for _, config in read_sweep(GRID).runs]
         settings = product((0.1, 0.01, 0.001), (5e-3, 5e-4, 5e-5), range(3))
         assert found == [
             recipe_config("digits", lr=lr, weight_decay=decay, seed=seed) for lr, decay, seed in settings
         ]
 
     def test_set_and_vary(self, write):
-        found = sweep.read_sweep(write(TABLE))
+        found = read_sweep(write(TABLE))
         assert [config for _, config in found.runs] == [
             recipe_config("digits", **TINY, lr=lr, seed=seed) for lr in (0.1, 0.01) for seed in (0, 1)
         ]
@@ -92,24 +95,53 @@ class TestReading:
                 "runs: [{recipe: digits}, {recipe: digits, seeds: 2}]",
                 "entry 2: digits, seed 0 is in entry 1 too",
             ),
+            ("runs: [{recipe: digits}]\nfeatures: test", "features: expected a list; got 'test'"),
+            ("runs: [{recipe: digits}]\nfeatures: [{split: all}]", "features: split='all': expected train"),
+            (
+                "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: 7000}]",
+                "digits is measured at 0, 1",
+            ),
+            (
+                "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: true}]",
+                "epoch=True: expected",
+            ),
+            ("runs: [{recipe: digits}]\nchapters: [05]", "no chapter 5; chapters: 01_neural_collapse, 02"),
+            (
+                "runs: [{recipe: digits, seeds: [0, 2]}]\nchapters: [04_tsne]",
+                "chapters: the seeds of digits must follow each other: [0, 2]",
+            ),
             ("runs: &a [{recipe: digits}]\nruns_a_job: *a", "*a: write the value out"),
             ("runs: !!python/object/apply:os.system ['false']", "is no YAML table"),
         ],
     )
     def test_refused(self, write, text, reason):
         with pytest.raises(ConfigError) as error:
-            sweep.read_sweep(write(text))
+            read_sweep(write(text))
         assert reason in str(error.value)
         assert "table.yaml" in str(error.value)
 
     def test_no_such_file(self, tmp_path):
         with pytest.raises(ConfigError, match="No such file"):
-            sweep.read_sweep(tmp_path / "none.yaml")
+            read_sweep(tmp_path / "none.yaml")
 
 
 class TestPlan:
+    def test_features_and_chapters_wait_for_the_jobs_of_their_runs(self, write):
+        more = "features: [{split: test}, {split: train, epoch: 0}]\nchapters: [04_tsne]"
+        table = read_sweep(write(TABLE + more))
+        first, second = table.jobs
+        keys = [store.run_key(config) for _, config in table.runs]
+        assert table.feature_files == {
+            f"features/{key}-{which}.safetensors": second if key == keys[3] else first
+            for key in keys
+            for which in ("test--1", "train-0")
+        }
+        a, b = table.pages.values()
+        assert a["parameters"] == {"recipe": "digits", **TINY, "lr": 0.1, "seed": 0, "seeds": 2}
+        assert (a["jobs"], b["jobs"]) == ([first], [first, second])
+
     def test_a_marker_whose_run_is_gone_is_removed(self, write, home, tmp_path, stored):
-        table = sweep.read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
+        table = read_sweep(write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"))
         (job,) = table.jobs
         marker = sweep.marker(tmp_path, job)
         marker.parent.mkdir()
@@ -121,20 +153,18 @@ class TestPlan:
         assert not marker.exists()
 
     def test_other_seeds_are_other_jobs(self, write):
-        a, b = (
-            sweep.read_sweep(write(TABLE.replace("[0, 1]", seeds))).jobs for seeds in ("[0, 1]", "[0, 2]")
-        )
+        a, b = (read_sweep(write(TABLE.replace("[0, 1]", seeds))).jobs for seeds in ("[0, 1]", "[0, 2]"))
         assert not set(a) & set(b)
 
     def test_a_job_whose_sources_changed_is_refused(self, write, tmp_path, home, monkeypatch):
-        table = sweep.read_sweep(write(TABLE))
+        table = read_sweep(write(TABLE))
         file, job = sweep.plan(table, tmp_path), next(iter(table.jobs))
         monkeypatch.setattr(store, "source_fingerprint", lambda: "other")
         with pytest.raises(StoreError, match="sources that train were changed"):
             sweep_job.train_job(file, job, tmp_path / "marker.json")
 
     def test_what_fails_is_named_and_the_others_are_trained(self, write, tmp_path, home, monkeypatch):
-        table = sweep.read_sweep(write(TABLE))
+        table = read_sweep(write(TABLE))
         trained = []
 
         def train(configs):
@@ -149,6 +179,19 @@ class TestPlan:
         assert str(error.value).endswith("lr=0.1, seed 0: the loss is not finite")
         assert [config.lr for config in trained] == [0.01]
         assert not (tmp_path / "marker.json").exists()
+
+
+@pytest.mark.parametrize("split, epoch", [("train", -1), ("test", 0)])
+def test_feature_files_hold_what_the_run_has(tiny_run, tmp_path, split, epoch):
+    file, f = tmp_path / "a.safetensors", tiny_run.features(split, epoch)
+    sweep_features.write_features(tiny_run, split, epoch, file)
+    found = load_features(file)
+    assert torch.equal(torch.as_tensor(found.h), f.h)
+    assert torch.equal(torch.as_tensor(found.y).long(), f.coarse)
+    assert list(found.class_names) == list(tiny_run.grouping.coarse_names)
+    if epoch == -1:  # the network's own accuracy
+        right = (torch.as_tensor(found.logits).argmax(1) == f.coarse).double().mean()
+        assert float(right) == pytest.approx(tiny_run.history[-1][f"{split}_accuracy"], abs=1e-6)
 
 
 def test_two_sweeps_into_one_folder_are_refused(tmp_path):
@@ -166,7 +209,7 @@ def ended(write, home, tmp_path, stored):
     table, output = write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"), tmp_path / "out"
     output.mkdir()
     (output / sweep_end.REPORT).write_text("")
-    sweep_end.write_end(table, output, [stored.key])
+    sweep_end.write_end(table, output, [stored.key], [sweep_end.REPORT])
     return table, output
 
 
@@ -204,7 +247,7 @@ SAID = """Error in rule train:
     message: SLURM-job '4' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable.
     jobid: 5
     output: trained/{job}.json
-    log: logs/train-{job}.log, /somewhere/4.log (check log file(s) for error details)
+    log: logs/train-{job}.log, {folder}/4.log (check log file(s) for error details)
 Error in rule measures:
     message: None
     jobid: 2
@@ -215,16 +258,19 @@ Error in rule measures:
 
 
 def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tmp_path, home):
-    table = sweep.read_sweep(write(TABLE))
+    table = read_sweep(write(TABLE))
     job = next(iter(table.jobs))
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / f"measures-{job}.log").write_text("no such run\n")
-    (tmp_path / "snakemake.log").write_text(SAID.format(job=job))
+    (tmp_path / "snakemake.log").write_text(SAID.format(job=job, folder=tmp_path))
+    (tmp_path / "4.log").write_text(
+        "srun: 1\nslurmstepd-n1: error: DUE TO TIME LIMIT\nslurmstepd-n1: error: 2\n"
+    )
     assert sweep._failures(table, tmp_path, 0) == []
     train, measure, missing = sweep._failures(table, tmp_path, 1)
     name = table.jobs[job][0]["name"]
     assert train.startswith(f"train trained/{job}.json ({name} and 2 more): ")
-    assert train.endswith("SLURM-job '4' failed, SLURM status is: 'TIMEOUT'")
+    assert train.endswith(" more): SLURM-job '4' failed, SLURM status is: 'TIMEOUT'; DUE TO TIME LIMIT")
     assert measure.endswith(f"({name} and 2 more): no such run")
     assert missing.startswith("4 of 4 runs are missing. Snakemake ended with status 1")
 
@@ -232,7 +278,7 @@ def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tm
 def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch):
     monkeypatch.setattr(queue, "seconds", lambda config: 100 * config.lr)
     both = TABLE.replace("[0.1, 1e-2]", f"[{stored.config.lr}, 1e-2]")
-    table = sweep.read_sweep(write(both))
+    table = read_sweep(write(both))
     first, second = table.jobs
     name = "digits arch=mlp width=32 epochs=3 deterministic=True"
     assert sweep.listing(table) == [
@@ -254,7 +300,7 @@ def test_without_snakemake_one_sentence_says_how_to_install_it(capsys, home, tmp
 
 @pytest.fixture(scope="module")
 def plan_and_rows():
-    table = sweep.read_sweep(GRID)
+    table = read_sweep(GRID)
     plan = {"table": str(GRID), "jobs": table.jobs}
     rows = [
         {
@@ -284,6 +330,8 @@ class TestReport:
         assert "least in digits lr=0.001 weight_decay=0.005 (0.501" in page
         assert page.count("<svg") == 1
         assert "src=" not in page and 'href="http' not in page
+        assert page.count("<main>") == page.count("<h1>") == 1
+        assert page.count('<th scope="row">') == 9 and "<th>" not in page
 
     def test_a_grid_is_drawn_as_heatmaps_and_anything_else_by_setting(self, plan_and_rows):
         plan, rows = plan_and_rows
@@ -298,14 +346,17 @@ class TestReport:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="needs Snakemake: nclib[workflow]")
 def test_a_sweep_makes_what_is_missing_and_nothing_else(write, home, tmp_path, capsys):
-    output, file = tmp_path / "a sweep", write(TABLE)
+    output, file = tmp_path / "a sweep", write(TABLE + "features: [{split: test, epoch: 0}]")
     command = ["sweep", str(file), "--output", str(output), "--cores", "1"]
     assert cli.main(command) == 0, capsys.readouterr().err
-    keys = [store.run_key(config) for _, config in sweep.read_sweep(file).runs]
+    keys = [store.run_key(config) for _, config in read_sweep(file).runs]
     assert sorted(store.stored_keys()) == sorted(keys)
     made = {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")}
     assert len(made) == 4 and (output / "report.html").is_file()
+    files = sorted((output / "features").iterdir())
+    assert [file.name.partition("-")[0] for file in files] == sorted(keys)
 
+    (output / "ended.json").unlink()  # so that Snakemake has to find out
     assert cli.main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")} == made
 

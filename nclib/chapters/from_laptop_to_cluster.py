@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nclib.chapters.benchmarks import benchmark, machine
+from nclib.chapters.benchmarks import benchmark
+from nclib.chapters.tables import short_commit
 from nclib.data.torchvision_import import import_torchvision
 from nclib.training.loop import measured_epochs
 
@@ -54,10 +55,12 @@ def _reason(line: str) -> str:
 
 def faults_caption() -> str:
     """With which versions and where the faults were tried."""
-    made = benchmark("sweep_faults")["provenance"]
+    record = benchmark("sweep_faults")
+    made, commits = record["provenance"], {short_commit(row["commit"]): None for row in record["rows"]}
     return (
         f"Two nodes of Slurm {made['slurm']} on one machine, Snakemake {made['snakemake']}, its Slurm plugin "
-        f"{made['snakemake-executor-plugin-slurm']}; {machine('sweep_faults')}"
+        f"{made['snakemake-executor-plugin-slurm']}, torch {made['torch']}; {made['device']}; "
+        f"commit {', '.join(commits)}."
     )
 
 

@@ -9,224 +9,36 @@ keys of a job's runs; a marker is named after these keys, so that it can never s
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
-from nclib.errors import ConfigError, NclibError, StoreError
+from nclib.config import RunConfig
+from nclib.errors import NclibError, StoreError
 from nclib.paths import REPOSITORY
 from nclib.runs.get import processes_at_once
 from nclib.runs.sources import fingerprint
-from nclib.runs.sweep_end import write_end
+from nclib.runs.sweep_end import REPORT, write_end
+from nclib.runs.sweep_table import INSTALL, Sweep, run_name
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
 from nclib.training.loop import default_device
 
 WORKFLOW = REPOSITORY / "workflow"
-INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
-MOST_RUNS = 10_000  # of one table
-SWEEP_KEYS = ("runs", "runs_a_job")
-ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
 PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
 ERROR = re.compile(  # as Snakemake reports a job that failed
-    r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: ([^\s,]+)"
+    r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: (.*)"
 )
-LOOK_EVERY = 0.2  # seconds between two looks at the progress
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed only.
-
-    Attributes
-    ----------
-    name : the recipe, and what was changed of it.
-    configs : what to train, a configuration for each seed.
-    """
-
-    name: str
-    configs: tuple[RunConfig, ...]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A table that was read.
-
-    Attributes
-    ----------
-    file : where it lies.
-    settings : in the order of the table.
-    runs_a_job : how many runs one job trains, one after another.
-    """
-
-    file: Path
-    settings: tuple[Setting, ...]
-    runs_a_job: int
-
-    @property
-    def runs(self) -> list[tuple[str, RunConfig]]:
-        """Name and configuration of every run."""
-        return [
-            (run_name(setting, config), config) for setting in self.settings for config in setting.configs
-        ]
-
-    @property
-    def jobs(self) -> dict[str, list[dict[str, Any]]]:
-        """Runs of each job: name, key and configuration. A job is named after the keys of its runs."""
-        runs = [
-            {"name": name, "key": store.run_key(config), "config": asdict(config)}
-            for name, config in self.runs
-        ]
-        jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
-        return {job_name([run["key"] for run in job]): job for job in jobs}
-
-
-def run_name(setting: Setting, config: RunConfig) -> str:
-    """What a run of a setting is called in messages and in the report."""
-    return f"{setting.name}, seed {config.seed}"
-
-
-def job_name(keys: list[str]) -> str:
-    """Name of the job that makes these runs: 12 hexadecimal digits."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
-
-
-def read_sweep(file: Path) -> Sweep:
-    """Read and check a table.
-
-    Raises
-    ------
-    ConfigError : no such file, no YAML, or something in it that is not allowed; the message names the entry
-        and the field.
-    """
-    content = _mapping(_read_yaml(file), str(file), SWEEP_KEYS)
-    entries = content.get("runs")
-    if not isinstance(entries, list) or not entries:
-        raise ConfigError(f"{file}: runs: expected a list with at least one entry")
-    at_once = content.get("runs_a_job", 1)
-    if type(at_once) is not int or not 1 <= at_once <= MOST_RUNS:
-        raise ConfigError(f"{file}: runs_a_job={at_once!r}: expected a whole number from 1 to {MOST_RUNS}")
-    settings, seen, total = [], {}, 0
-    for number, entry in enumerate(entries, start=1):
-        place = f"{file}: entry {number}"
-        for setting in _settings(entry, place):
-            for config in setting.configs:
-                if config in seen:
-                    raise ConfigError(f"{place}: {setting.name}, seed {config.seed} is in {seen[config]} too")
-                seen[config] = f"entry {number}"
-            settings.append(setting)
-            total += len(setting.configs)
-            if total > MOST_RUNS:
-                raise ConfigError(f"{place}: more than {MOST_RUNS} runs in one table")
-    return Sweep(file, tuple(settings), at_once)
-
-
-def _read_yaml(file: Path) -> Any:
-    """What a YAML file of plain values holds; keys that come twice, and aliases, are refused."""
-    try:
-        import yaml
-    except ImportError:
-        raise NclibError(INSTALL) from None
-
-    class Loader(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for a billion values
-                raise ConfigError(f"{file}: *{self.peek_event().anchor}: write the value out")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for name in names:
-                if names.count(name) > 1:
-                    raise ConfigError(f"{file}: {name!r} stands twice, line {node.start_mark.line + 1}")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{file} is no YAML table: {' '.join(str(error).split())}") from error
-
-
-def _mapping(value: Any, place: str, allowed: tuple[str, ...]) -> dict[str, Any]:
-    """A mapping whose keys are all allowed."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"{place}: expected {', '.join(allowed)}; got {value!r:.60}")
-    for name in value:
-        if name not in allowed:
-            raise ConfigError(f"{place}: {unknown('key', name, allowed)}")
-    return value
-
-
-def _settings(entry: Any, place: str) -> Iterator[Setting]:
-    """The settings of an entry: its recipe with ``set``, and all combinations of the values of ``vary``."""
-    entry = _mapping(entry, place, ENTRY_KEYS)
-    recipe, seeds = entry.get("recipe"), _seeds(entry.get("seeds", 1), place)
-    fixed, lists = (_fields(entry.get(part, {}), f"{place}, {part}") for part in ("set", "vary"))
-    fixed = {name: _value(name, value, place) for name, value in fixed.items()}
-    lists = {name: _values(name, values, place) for name, values in lists.items()}
-    for name in fixed:
-        if name in lists:
-            raise ConfigError(f"{place}: {name} is both in set and in vary")
-    for values in product(*lists.values()):
-        fields = fixed | dict(zip(lists, values, strict=True))
-        try:
-            configs = tuple(recipe_config(recipe, **fields, seed=seed) for seed in seeds)
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from None
-        yield Setting(" ".join([recipe, *(f"{name}={value}" for name, value in fields.items())]), configs)
-
-
-def _fields(value: Any, place: str) -> dict[str, Any]:
-    return _mapping(value, place, tuple(name for name in field_names() if name != "seed"))
-
-
-def _values(name: str, values: Any, place: str) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise ConfigError(f"{place}: vary {name}={values!r}: expected a list with at least one value")
-    checked = [_value(name, value, place) for value in values]
-    for value in checked:
-        if checked.count(value) > 1:
-            raise ConfigError(f"{place}: vary {name}: {value!r} stands twice")
-    return checked
-
-
-def _value(name: str, value: Any, place: str) -> Any:
-    """A value as the configuration holds it; YAML reads 5e-4, which has no point, as text."""
-    try:
-        if value is None:
-            raise ConfigError(f"{name}: expected a value")
-        read = parse_override(f"{name}={value}")[1] if isinstance(value, str) else value
-        return getattr(RunConfig(**{name: read}), name)
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
-
-
-def _seeds(value: Any, place: str) -> list[int]:
-    """Seeds from a list, or from their number."""
-    seeds = list(range(min(value, MOST_RUNS + 1))) if type(value) is int else value
-    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
-        raise ConfigError(f"{place}: seeds={value!r}: expected how many, or a list of whole numbers")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{place}: seeds={value!r}: one of them stands twice")
-    return [_value("seed", seed, place) for seed in seeds]
+SLURM = re.compile(r"^slurmstepd\S*: error: (.*)$", flags=re.MULTILINE)  # why Slurm ended a job, in its log
+LOOK_EVERY = 1  # seconds between two looks at the progress
 
 
 def listing(sweep: Sweep) -> list[str]:
@@ -272,13 +84,19 @@ def plan(sweep: Sweep, output: Path) -> Path:
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     # the sources are part of the names of measures: another version measures anew
-    write_json(file, {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs})
+    content = {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs}
+    write_json(file, content | {"features": sweep.feature_files, "pages": sweep.pages})
     return file
 
 
 def marker(output: Path, job: str) -> Path:
     """What says that the runs of a job were trained."""
     return output / "trained" / f"{job}.json"
+
+
+def measures(output: Path, job: str) -> Path:
+    """What this version of the code measured on the runs of a job."""
+    return output / "measures" / f"{job}-{fingerprint()[:12]}.json"
 
 
 def run_sweep(
@@ -327,7 +145,9 @@ def run_sweep(
                 _stop(process)
         if process.returncode == 0:
             with storage_errors(output):
-                write_end(sweep.file, output, [store.run_key(config) for _, config in sweep.runs])
+                keys = [store.run_key(config) for _, config in sweep.runs]
+                pages = [f"chapters/{page}.html" for page in sweep.pages]
+                write_end(sweep.file, output, keys, [REPORT, *sweep.feature_files, *pages])
         return _failures(sweep, output, process.returncode)
 
 
@@ -362,17 +182,19 @@ def _alone(output: Path) -> Iterator[None]:
 
 def _follow(process: subprocess.Popen, sweep: Sweep, output: Path, tell: Callable[[str], None]) -> None:
     """Say how far the sweep is, until Snakemake has ended."""
-    keys = [store.run_key(config) for _, config in sweep.runs]
-    before = None
-    while True:
+    keys, jobs = [store.run_key(config) for _, config in sweep.runs], list(sweep.jobs)
+    untrained, unmeasured, before, running = keys, [measures(output, job) for job in jobs], None, True
+    while running:
         running = process.poll() is None
-        there = sum(map(store.contains, keys))
-        if there != before:
-            before = there
-            tell(f"{there} of {len(keys)} runs are trained")
-        if not running:
-            return
-        time.sleep(LOOK_EVERY)
+        untrained = [key for key in untrained if not store.contains(key)]
+        unmeasured = [file for file in unmeasured if not file.is_file()]
+        said = f"{len(keys) - len(untrained)} of {len(keys)} runs are trained"
+        said += f", {len(jobs) - len(unmeasured)} of {len(jobs)} jobs measured"
+        if said != before:
+            before = said
+            tell(said)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=LOOK_EVERY)
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -391,18 +213,26 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
     if code == 0:
         return []
     ended = f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"
-    said = (output / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    failures = [_failure(sweep, output, *error.groups()) for error in ERROR.finditer(said)]
+    errors = ERROR.finditer(_read(output / "snakemake.log"))
+    failures = [_failure(sweep, output, *error.groups()) for error in errors]
     missing = [name for name, config in sweep.runs if not store.contains(store.run_key(config))]
-    return [*failures, f"{len(missing)} of {len(sweep.runs)} runs are missing. {ended}"]
+    counted = f"{len(missing)} of {len(sweep.runs)} runs are missing. " if missing else ""
+    return [*failures, counted + ended]
 
 
-def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, log: str) -> str:
+def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, logs: str) -> str:
     """A line on a job that failed: what it was to make, what the scheduler and its own log say."""
+    own, *others = re.split(", ", logs.partition(" (check")[0])
     said = [] if message == "None" else [message.partition(". ")[0]]
-    with suppress(OSError):
-        said += (output / log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason = "; ".join(filter(None, said)) or f"it ended without a word, see {output / 'snakemake.log'}"
+    said += [reason for log in others for reason in SLURM.findall(_read(output / log))[:1]]
+    said += _read(output / own).strip().splitlines()
+    reason = "; ".join(said) or f"it ended without a word, see {output / 'snakemake.log'}"
     runs = sweep.jobs.get(Path(target).stem.partition("-")[0], [])
     of = f" ({runs[0]['name']}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''})" if runs else ""
     return f"{rule} {target}{of}: {reason}"
+
+
+def _read(log: Path) -> str:
+    with suppress(OSError):
+        return log.read_text(encoding="utf-8", errors="replace")
+    return ""

@@ -2,6 +2,8 @@
 
     sudo python tests/slurm/cluster.py FOLDER python tests/slurm/faults.py [--only NAME ...] [--write FILE]
 
+Rows of other faults in FILE stay.
+
 For each fault a sweep of two runs, a job each, starts from an empty store on the two nodes. The fault strikes
 one of the jobs while it trains. Then the same command is called again. What the store holds in the end is
 compared with a local run of the same table: keys, bytes of weights, features and moments, and measures.
@@ -39,7 +41,7 @@ runs:
 """
 TENSORS = ("features.safetensors", "model.safetensors", "moments.safetensors")
 LIMIT = 900  # seconds of a call
-PROGRESS = re.compile(r"\d+ of \d+ runs are trained")
+PROGRESS = re.compile(r"\d+ of \d+ runs are trained.*")
 
 
 class Case:
@@ -209,6 +211,13 @@ def little_memory(profile: Path, folder: Path) -> Path:
     return copied
 
 
+def write(file: Path, rows: list[dict[str, object]], made: dict[str, object]) -> None:
+    """Write rows in the place of those of the same faults."""
+    kept = json.loads(file.read_text())["rows"] if file.exists() else []
+    of_fault = {row["fault"]: row for row in [*kept, *rows]}
+    write_json(file, {"rows": [of_fault[name] for name in FAULTS if name in of_fault], "provenance": made})
+
+
 @contextmanager
 def ending(daemons: list[subprocess.Popen]) -> Iterator[None]:
     """End daemons after the block."""
@@ -226,20 +235,19 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True).stdout.split()[-1]
-    versions = {"slurm": version} | {
-        name: importlib.metadata.version(name) for name in ("snakemake", "snakemake-executor-plugin-slurm")
-    }
+    made = provenance(default_device()) | {"slurm": version}
+    for name in ("snakemake", "snakemake-executor-plugin-slurm"):
+        made[name] = importlib.metadata.version(name)
     profile, rows = REPOSITORY / "workflow" / "profiles" / "slurm", []
     with tempfile.TemporaryDirectory() as scratch, ending(BACK):
         local = Case(Path(scratch) / "local", None)
         assert said(local.start())[0] == 0, "the local run failed"
         for number, name in enumerate(options.only):
-            rows.append(strike(name, Path(scratch) / str(number), profile, local))
-            print(json.dumps(rows[-1], indent=1).replace(scratch, ""), flush=True)
+            row = strike(name, Path(scratch) / str(number), profile, local)
+            rows.append(json.loads(json.dumps(row | {"commit": made["commit"]}).replace(scratch, "")))
+            print(json.dumps(rows[-1], indent=1), flush=True)
             if options.write:
-                made = provenance(default_device()) | versions
-                text = json.dumps({"rows": rows, "provenance": made}).replace(scratch, "")
-                write_json(options.write, json.loads(text))
+                write(options.write, rows, made)
     return 0 if all(row["identical"] and row["second_status"] == 0 for row in rows) else 1
 
 

@@ -1,0 +1,274 @@
+"""Tables of sweeps: a YAML file of recipes, what is changed of them and seeds, read and checked.
+
+sweep = read_sweep(Path("workflow/grid-digits.yaml"))
+sweep.jobs      # runs of each job, and their keys
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
+from nclib.errors import ConfigError, NclibError
+from nclib.paths import NOTEBOOKS
+from nclib.storage import store
+from nclib.training.loop import measured_epochs
+
+INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
+MOST_RUNS = 10_000  # of one table
+SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters")
+ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed only.
+
+    Attributes
+    ----------
+    name : the recipe, and what was changed of it.
+    parameters : the same, as those of a chapter.
+    configs : what to train, a configuration for each seed.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    configs: tuple[RunConfig, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A table that was read.
+
+    Attributes
+    ----------
+    file : where it lies.
+    settings : in the order of the table.
+    runs_a_job : how many runs one job trains, one after another.
+    features : split and epoch of the features of which each run gets a file; -1 is the last epoch.
+    chapters : chapters that are executed for each setting, by name.
+    """
+
+    file: Path
+    settings: tuple[Setting, ...]
+    runs_a_job: int
+    features: tuple[tuple[str, int], ...] = ()
+    chapters: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> list[tuple[str, RunConfig]]:
+        """Name and configuration of every run."""
+        return [
+            (run_name(setting, config), config) for setting in self.settings for config in setting.configs
+        ]
+
+    @property
+    def jobs(self) -> dict[str, list[dict[str, Any]]]:
+        """Runs of each job: name, key and configuration. A job is named after the keys of its runs."""
+        runs = [
+            {"name": name, "key": store.run_key(config), "config": asdict(config)}
+            for name, config in self.runs
+        ]
+        jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
+        return {job_name([run["key"] for run in job]): job for job in jobs}
+
+    @property
+    def feature_files(self) -> dict[str, str]:
+        """Files of features in the output folder, each with the job that trains its run."""
+        return {
+            f"features/{run['key']}-{split}-{epoch}.safetensors": job
+            for job, runs in self.jobs.items()
+            for run in runs
+            for split, epoch in self.features
+        }
+
+    @property
+    def pages(self) -> dict[str, dict[str, Any]]:
+        """Executed chapters by the name of the page: chapter, parameters and the jobs that train its runs."""
+        job_of = {run["key"]: job for job, runs in self.jobs.items() for run in runs}
+        found = {}
+        for setting, chapter in product(self.settings, self.chapters):
+            keys = [store.run_key(config) for config in setting.configs]
+            seeds = {"seed": setting.configs[0].seed, "seeds": len(keys)}
+            found[f"{chapter}-{job_name(keys)}"] = {
+                "chapter": chapter,
+                "parameters": setting.parameters | seeds,
+                "jobs": list(dict.fromkeys(job_of[key] for key in keys)),
+            }
+        return found
+
+
+def run_name(setting: Setting, config: RunConfig) -> str:
+    """What a run of a setting is called in messages and in the report."""
+    return f"{setting.name}, seed {config.seed}"
+
+
+def job_name(keys: list[str]) -> str:
+    """Name of the job that makes these runs: 12 hexadecimal digits."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+
+
+def read_sweep(file: Path) -> Sweep:
+    """Read and check a table.
+
+    Raises
+    ------
+    ConfigError : no such file, no YAML, or something in it that is not allowed; the message names the entry
+        and the field.
+    """
+    content = _mapping(_read_yaml(file), str(file), SWEEP_KEYS)
+    entries = content.get("runs")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{file}: runs: expected a list with at least one entry")
+    at_once = content.get("runs_a_job", 1)
+    if type(at_once) is not int or not 1 <= at_once <= MOST_RUNS:
+        raise ConfigError(f"{file}: runs_a_job={at_once!r}: expected a whole number from 1 to {MOST_RUNS}")
+    settings, seen, total = [], {}, 0
+    for number, entry in enumerate(entries, start=1):
+        place = f"{file}: entry {number}"
+        for setting in _settings(entry, place):
+            for config in setting.configs:
+                if config in seen:
+                    raise ConfigError(f"{place}: {setting.name}, seed {config.seed} is in {seen[config]} too")
+                seen[config] = f"entry {number}"
+            settings.append(setting)
+            total += len(setting.configs)
+            if total > MOST_RUNS:
+                raise ConfigError(f"{place}: more than {MOST_RUNS} runs in one table")
+    features = tuple(_features(content.get("features", []), settings, f"{file}: features"))
+    chapters = _chapters(content.get("chapters", []), settings, f"{file}: chapters")
+    return Sweep(file, tuple(settings), at_once, features, chapters)
+
+
+def _read_yaml(file: Path) -> Any:
+    """What a YAML file of plain values holds; keys that come twice, and aliases, are refused."""
+    try:
+        import yaml
+    except ImportError:
+        raise NclibError(INSTALL) from None
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for a billion values
+                raise ConfigError(f"{file}: *{self.peek_event().anchor}: write the value out")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"{file}: {name!r} stands twice, line {node.start_mark.line + 1}")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{file} is no YAML table: {' '.join(str(error).split())}") from error
+
+
+def _mapping(value: Any, place: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """A mapping whose keys are all allowed."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: expected {', '.join(allowed)}; got {value!r:.60}")
+    for name in value:
+        if name not in allowed:
+            raise ConfigError(f"{place}: {unknown('key', name, allowed)}")
+    return value
+
+
+def _settings(entry: Any, place: str) -> Iterator[Setting]:
+    """The settings of an entry: its recipe with ``set``, and all combinations of the values of ``vary``."""
+    entry = _mapping(entry, place, ENTRY_KEYS)
+    recipe, seeds = entry.get("recipe"), _seeds(entry.get("seeds", 1), place)
+    fixed, lists = (_fields(entry.get(part, {}), f"{place}, {part}") for part in ("set", "vary"))
+    fixed = {name: _value(name, value, place) for name, value in fixed.items()}
+    lists = {name: _values(name, values, place) for name, values in lists.items()}
+    for name in fixed:
+        if name in lists:
+            raise ConfigError(f"{place}: {name} is both in set and in vary")
+    for values in product(*lists.values()):
+        fields = fixed | dict(zip(lists, values, strict=True))
+        try:
+            configs = tuple(recipe_config(recipe, **fields, seed=seed) for seed in seeds)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        name = " ".join([recipe, *(f"{name}={value}" for name, value in fields.items())])
+        yield Setting(name, {"recipe": recipe} | fields, configs)
+
+
+def _fields(value: Any, place: str) -> dict[str, Any]:
+    return _mapping(value, place, tuple(name for name in field_names() if name != "seed"))
+
+
+def _values(name: str, values: Any, place: str) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"{place}: vary {name}={values!r}: expected a list with at least one value")
+    checked = [_value(name, value, place) for value in values]
+    for value in checked:
+        if checked.count(value) > 1:
+            raise ConfigError(f"{place}: vary {name}: {value!r} stands twice")
+    return checked
+
+
+def _value(name: str, value: Any, place: str) -> Any:
+    """A value as the configuration holds it; YAML reads 5e-4, which has no point, as text."""
+    try:
+        if value is None:
+            raise ConfigError(f"{name}: expected a value")
+        read = parse_override(f"{name}={value}")[1] if isinstance(value, str) else value
+        return getattr(RunConfig(**{name: read}), name)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _seeds(value: Any, place: str) -> list[int]:
+    """Seeds from a list, or from their number."""
+    seeds = list(range(min(value, MOST_RUNS + 1))) if type(value) is int else value
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+        raise ConfigError(f"{place}: seeds={value!r}: expected how many, or a list of whole numbers")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{place}: seeds={value!r}: one of them stands twice")
+    return [_value("seed", seed, place) for seed in seeds]
+
+
+def _features(wanted: Any, settings: list[Setting], place: str) -> Iterator[tuple[str, int]]:
+    """Split and epoch of each entry, which every run must have measured."""
+    if not isinstance(wanted, list):
+        raise ConfigError(f"{place}: expected a list; got {wanted!r:.60}")
+    for entry in wanted:
+        entry = _mapping(entry, place, ("split", "epoch"))
+        split, epoch = entry.get("split"), entry.get("epoch", -1)
+        if split not in ("train", "test"):
+            raise ConfigError(f"{place}: split={split!r}: expected train or test")
+        if type(epoch) is not int:
+            raise ConfigError(f"{place}: epoch={epoch!r}: expected a whole number")
+        for setting in settings if epoch != -1 else ():
+            measured = measured_epochs(setting.configs[0].epochs)
+            if epoch not in measured:
+                known = ", ".join(map(str, measured))
+                raise ConfigError(f"{place}: epoch={epoch!r}: {setting.name} is measured at {known}")
+        yield split, epoch
+
+
+def _chapters(wanted: Any, settings: list[Setting], place: str) -> tuple[str, ...]:
+    """Names of chapters, which take seeds that follow each other."""
+    if not isinstance(wanted, list):
+        raise ConfigError(f"{place}: expected a list; got {wanted!r:.60}")
+    for name in wanted:
+        if not (NOTEBOOKS / f"{name}.ipynb").is_file():
+            known = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
+            raise ConfigError(f"{place}: no chapter {name!r:.60}; chapters: {known}")
+    for setting in settings if wanted else ():
+        seeds = [config.seed for config in setting.configs]
+        if seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+            raise ConfigError(f"{place}: the seeds of {setting.name} must follow each other: {seeds}")
+    return tuple(dict.fromkeys(wanted))
