@@ -5,54 +5,77 @@ from __future__ import annotations
 import pandas as pd
 
 from nclib.chapters import conclusions, ood_detection
-from nclib.chapters.ood_detection import LABEL_FREE, LABELLINGS, OF_MEANS
+from nclib.chapters.ood_detection import LABELLINGS, SCORE_NAMES
 from nclib.config import recipe_config
 from nclib.data.grouping import task
+from nclib.runs.detection import CLASS_SCORES
 
 SEEDS = range(5)
+COARSE, PSEUDO, FINE = LABELLINGS
 
 
 def rows(auroc, outliers: str = "held-out classes", trainings=("coarse", "fine")) -> pd.DataFrame:
-    """Rows of ``detections``; ``auroc`` gives one for training and labels, seeds scatter by 0.001."""
+    """Rows of ``detections``; ``auroc`` gives one for training, score and labels, seeds scatter."""
     found = []
     for trained in trainings:
-        cases = [(LABEL_FREE, "none")]
-        if trained == "coarse":
-            cases += [(score, labels) for score in OF_MEANS for labels in LABELLINGS]
-        for score, labels in cases:
-            for seed in SEEDS:
-                row = {"trained on": trained, "seed": seed, "outliers": outliers, "score": score}
-                row |= {"labels": labels, "auroc": auroc(trained, labels) + 0.001 * (seed * 7 % 5), "n": 100}
-                found.append(row)
+        for score in SCORE_NAMES:
+            several = LABELLINGS if trained == "coarse" else [COARSE]
+            for at, labels in enumerate(several if score in CLASS_SCORES else ["none"]):
+                for seed in SEEDS:
+                    scatter = 0.001 * ((seed * 7 + at + 3 * (trained in ("fine", "NC loss"))) % 5)
+                    row = {"trained on": trained, "seed": seed, "outliers": outliers, "score": score}
+                    row |= {"labels": labels, "auroc": auroc(trained, score, labels) + scatter, "n": 100}
+                    found.append(row)
     return pd.DataFrame(found)
 
 
-def verdicts(live, losses) -> list[list[str]]:
+def decided(live, losses) -> list[dict[str, str]]:
+    """Verdicts by data, of every statement."""
     made = ood_detection.statements("digits", live, live.iloc[:0], losses)
-    decided = conclusions.show(*made).rows
-    return [[r["verdict"] for r in decided if r["statement"] == s.text] for s in made]
+    found = conclusions.show(*made).rows
+    return [{r["data"]: r["verdict"] for r in found if r["statement"] == s.text} for s in made]
 
 
-def noisy(trained: str) -> float:
-    return 0.9 if trained == "NC loss" else 0.8
-
-
-def jitter(rows: pd.DataFrame) -> pd.DataFrame:
-    """Seeds differ in their differences, too."""
-    odd = (rows["labels"] == LABELLINGS[1]) | (rows["trained on"].isin(["coarse", "NC loss"]))
-    return rows.assign(auroc=rows["auroc"] + 0.002 * odd * (rows["seed"] % 3 - 1))
+def of_losses(better: str) -> pd.DataFrame:
+    both = ("NC loss", "cross entropy")
+    return rows(lambda trained, *_: 0.9 if trained == better else 0.6, "noise", both)
 
 
 def test_statements_change_with_the_scores():
-    losses = jitter(rows(lambda trained, _: noisy(trained), "noise", ("NC loss", "cross entropy")))
-    labels = dict(zip(("none", *LABELLINGS), (0.9, 0.7, 0.9, 0.9), strict=True))
-    structure = jitter(rows(lambda trained, of: labels[of]))
-    held = verdicts(structure, losses)
-    assert held == [["holds"] * 2, ["holds"] * 2, ["holds"], ["holds"], ["holds"]]
-    none = dict(zip(("none", *LABELLINGS), (0.4, 0.9, 0.7, 0.9), strict=True))
-    worse = jitter(rows(lambda trained, of: none[of] + 0.2 * (trained == "fine")))
-    fails = verdicts(worse, losses.assign(auroc=1 - losses["auroc"]))
-    assert fails == [["does not hold"] * 2, ["does not hold"] * 2, *[["does not hold"]] * 3]
+    labels = {"none": 0.8, COARSE: 0.7, PSEUDO: 0.95, FINE: 0.95}
+    held = decided(
+        rows(lambda trained, _, of: 0.8 if trained == "fine" else labels[of]), of_losses("NC loss")
+    )
+    assert [len(of) for of in held] == [4, 4, 3, 8, 8, 8]
+    assert [set(held[at].values()) for at in (0, 1, 2, 4, 5)] == [{"holds"}] * 5
+    networks = {data.partition(", ")[2]: verdict for data, verdict in held[3].items()}
+    for score, name in SCORE_NAMES.items():  # with the labels of training, 0.7 against 0.8
+        assert networks[name] == ("does not hold" if score in CLASS_SCORES else "holds")
+    labels = {"none": 0.4, COARSE: 0.35, PSEUDO: 0.2, FINE: 0.3}
+    worse = rows(lambda trained, _, of: labels[of] + 0.2 * (trained == "fine"))
+    assert [set(of.values()) for of in decided(worse, of_losses("cross entropy"))] == [{"does not hold"}] * 6
+
+
+def test_the_best_score_without_labels_is_the_reference():
+    """Energy is best; pseudo-labels beat the other two."""
+    auroc = {"energy": 0.95, "softmax": 0.6, "norm": 0.6, "knn": 0.6} | dict.fromkeys(CLASS_SCORES, 0.9)
+    found = decided(rows(lambda _, score, __: auroc[score]), of_losses("NC loss"))[1]
+    assert all(data.endswith("against energy") for data in found)
+    assert set(found.values()) == {"does not hold"}
+
+
+def test_the_guess_is_answered_by_all_scores():
+    def answer(gaps):
+        live = rows(lambda trained, score, _: 0.8 + gaps.get(score, 0) * (trained == "coarse"))
+        return ood_detection.better_network(live)
+
+    everything = dict.fromkeys(SCORE_NAMES, -0.1)
+    assert answer({})[0] == "both about equally well"
+    assert answer(everything)[0] == "the network trained on fine labels"
+    assert answer({score: 0.1 for score in SCORE_NAMES})[0] == "the network trained on super-classes"
+    mixed, counts = answer(everything | {"knn": 0})
+    assert mixed == "it depends on the score"
+    assert "fine labels: 7; both about equally well: 1" in counts
 
 
 def test_held_out_classes_of_the_chapter_leave_siblings():
