@@ -126,7 +126,9 @@ def test_shares_of_labels_split():
     assert chapter.split_table(rows).to_numpy().tolist() == [["75 %", "0 %", "0.75"]]
 
 
-def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late=(1, 1)) -> list[str]:
+def verdicts(
+    split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late=(1, 1), before=None
+) -> list[str]:
     """Of ten networks, a hundred Gaussians and ten seeds of each mark, which differ a little."""
     looks = [
         pd.DataFrame({"seed": s, "label": [0, 1], "hides": [2, 1], "found": split, "ari": [ari - s / 99, 0]})
@@ -136,10 +138,10 @@ def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late
     rows = pd.DataFrame(
         {"mark": mark, "seed": s, "how": how, "worst": value - s / 1000 * (how != chapter.REWEIGHTED), "n": 9,
          "found": [2, 2], "found late": late, "ari": [1, 1], "n train": 9}
-        for mark in chapter.MARKS for s in range(10) for how, value in worst.items()
+        for mark in chapter.MARKS for s in range(chapter.FIRST_LOOK, 15) for how, value in worst.items()
     )  # fmt: skip
     alarms = {"the same half": [same] * 100, "the other half": [other] * 100}
-    said = chapter.statements(looks, alarms, rows, 100, 100)
+    said = chapter.statements(looks, alarms, pd.concat([before, rows]), 100, 100)
     return [row["verdict"] for row in conclusions.show(*said).rows]
 
 
@@ -158,6 +160,15 @@ def verdicts(split=(2, 1), ari=0.9, same=True, other=False, reweighted=0.8, late
 def test_the_numbers_decide(changed, where, expected):
     decided = np.array(verdicts(**changed))
     assert np.all(decided[where] == expected)
+
+
+def test_seeds_that_were_looked_at_decide_nothing():
+    first = pd.DataFrame(
+        {"mark": mark, "seed": 0, "how": how, "worst": 0.9, "n": 9, "found": 1, "found late": 9, "ari": 0}
+        for mark in chapter.MARKS
+        for how in (chapter.PLAIN, chapter.LONGER, chapter.REWEIGHTED, chapter.ORACLE)
+    )
+    assert verdicts(before=first) == verdicts()
 
 
 def test_nothing_found_leaves_out_what_was_not_measured():
