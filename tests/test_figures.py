@@ -550,4 +550,4 @@ class TestNumberOfClusters:
         assert lines["accuracy"] == pytest.approx([1, 1 / 2, 1 / 3])
         counts = [text.get_text() for text in axes.figure.axes[1].texts]
         assert counts == ["1", "2", "0", "0", "0", "1"]
-        assert axes.figure.axes[1].get_title() == "m\n50 % correct"
+        assert axes.figure.axes[1].get_title() == "m\ncorrect: 1 of 3 (one), 1 of 1 (several)"

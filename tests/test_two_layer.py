@@ -289,7 +289,7 @@ class TestTables:
         shown = synthetic_theory.limit_table(table).loc["0"]
         assert shown["cosine, formula"] == "0.5000"
         assert shown["cosine, off"] == "+2.0%"
-        assert shown["ratio, trained"] == "0.6000 ± 0"
+        assert shown["ratio, trained"] == "0.6000"
 
 
 @pytest.fixture(scope="module")

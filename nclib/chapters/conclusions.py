@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nclib.chapters.statistics import interval
+from nclib.chapters.statistics import FEWEST, interval
 from nclib.measures.significance import holm
 
 SIGNIFICANT = 0.05
-FEWEST = 3  # runs that have an interval: that of two is a dozen times as wide as they lie apart
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
-from nclib.chapters.conclusions import FEWEST, differ, p_value
+from nclib.chapters.conclusions import differ, p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
@@ -151,7 +151,7 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
         return "same" if found.value > needed else "weaker"
     if found.p is not None and (found.p >= SIGNIFICANT or found.low <= found.null <= found.high):
         return "not seen"
-    if found.p is None or found.seeds < FEWEST:
+    if found.p is None or found.seeds < statistics.FEWEST:
         start = {1: "one seed", 2: "two seeds"}.get(found.seeds, "no interval")
         return f"{start}: {'above' if found.low > needed else 'below'}"
     if found.value < found.null:
@@ -306,7 +306,7 @@ def _mean(values: Sequence[float], null: float) -> Found | None:
         return None
     mean, half = statistics.interval(values)
     found = Found(mean, min(values), max(values), null, len(values), size=mean - null)
-    if len(values) < FEWEST:
+    if len(values) < statistics.FEWEST:
         return found
     values = np.asarray(values)
     found = found._replace(p=p_value(values, null), deviation=float(values.std(ddof=1)))

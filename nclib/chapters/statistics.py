@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.stats import t as student_t
 
+FEWEST = 3  # values that are given an interval: that of two is a dozen times as wide as they lie apart
+
 
 def interval(values: Iterable[float]) -> tuple[float, float]:
     """Mean of independent values, and half the width of its 95 % interval.
@@ -21,9 +23,12 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
 
 
 def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
-    """Mean of some values with its 95 % interval; the value itself where there is one."""
+    """Mean of some values with its 95 % interval; of fewer than ``FEWEST`` as ``over_seeds`` writes them."""
+    values = list(values)
+    if len(values) < FEWEST:
+        return over_seeds(values, form)
     mean, half = interval(values)
-    return form.format(mean) + ("" if np.isnan(half) else f" ± {half:.1g}")
+    return f"{form.format(mean)} ± {half:.1g}"
 
 
 def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:
