@@ -34,6 +34,7 @@ class TestFaults:
     def test_a_row_says_what_each_call_did(self, monkeypatch):
         row = {
             "fault": "a job dies",
+            "status": 1,
             "said": ["train a.json (digits, seed 1): exit 3", "1 of 2 runs are missing; its log is /a/b"],
             "runs": 2,
             "trained_first": 1,
@@ -41,10 +42,13 @@ class TestFaults:
             "identical": False,
         }
         monkeypatch.setattr(
-            page, "benchmark", lambda name: {"rows": [row, row | {"said": ["/a/report.html"]}]}
+            page, "benchmark", lambda name: {"rows": [row, row | {"status": 0, "said": ["/a/report.html"]}]}
         )
         table = page.faults_table()
-        assert table["the first call said"].tolist() == ["exit 3; 1 of 2 runs are missing", "report.html"]
+        assert table["the first call said"].tolist() == [
+            "exit 3; 1 of 2 runs are missing",
+            "that it ended well",
+        ]
         assert table["it trained"].tolist() == ["1 of 2"] * 2
         assert table["keys and numbers of a local run"].tolist() == ["no"] * 2
 

@@ -6,7 +6,7 @@ arithmetic()     # a row for each quantity
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -36,7 +36,7 @@ def faults_table() -> pd.DataFrame:
     rows = [
         {
             "fault": row["fault"],
-            "the first call said": "; ".join(dict.fromkeys(map(_reason, row["said"]))),
+            "the first call said": _said(row) if row["status"] else "that it ended well",
             "it trained": f"{row['trained_first']} of {row['runs']}",
             "the second call trained": f"{row['trained_second']} of {row['runs']}",
             "keys and numbers of a local run": "yes" if row["identical"] else "no",
@@ -46,11 +46,10 @@ def faults_table() -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("fault")
 
 
-def _reason(line: str) -> str:
-    """A line of ``nclib sweep`` without the names of the job and of its files."""
-    if line.startswith("/"):
-        return Path(line).name
-    return line.rpartition("): ")[2].partition("; its log")[0]
+def _said(row: dict[str, Any]) -> str:
+    """Lines of ``nclib sweep`` without the names of jobs and of their files."""
+    reasons = (line.rpartition("): ")[2].partition("; its log")[0] for line in row["said"])
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def faults_caption() -> str:

@@ -187,7 +187,7 @@ def strike(name: str, folder: Path, profile: Path, local: Case) -> dict[str, obj
     there = case.trained()
     left = subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True).stdout.split()
     if DOWN:
-        BACK.append(subprocess.Popen(["slurmd", "-D", "-N", DOWN.pop()]))
+        BACK.append(subprocess.Popen(["slurmd", "-D", "-N", DOWN.pop()], stderr=subprocess.DEVNULL))
         wait_for(nodes_are_idle, "two idle nodes")
     second = case.start()
     if HELD:
