@@ -30,56 +30,86 @@ def result(found, pixels, probe, rng):
 
 
 def verdicts(found=FEATURES, pixels=PIXELS, initial=0.6, all_labels=0.92):
+    """Of every statement, those of its cases."""
     rng = np.random.default_rng(0)
     results = {"a": [result(found, pixels, 0.93, rng) for _ in range(5)]}
-    said = chapter.statements(results, {"a": 100}, "a", [initial] * 5, [all_labels] * 5)
-    return [row["verdict"] for row in conclusions.show(*said).rows]
+    said = chapter.statements(
+        results, {"a": 100}, "a", [dict.fromkeys(FEATURES, initial)] * 5, [all_labels] * 5
+    )
+    rows = conclusions.show(*said).rows
+    return [[row["verdict"] for row in rows if row["statement"] == each.text] for each in said]
+
+
+HOLDS = [["holds"] * cases for cases in (1, 3, 3, 2, 1, 1)]
 
 
 def test_structure_supports_every_statement():
-    assert verdicts() == ["holds"] * 6
+    assert verdicts() == HOLDS
 
 
 def test_guessing_supports_none():
     """Labels at random: nothing is recovered, no method is worst, no probe is near the other."""
     nothing = dict.fromkeys(FEATURES, 0.52)
     found = verdicts(found=nothing)
-    assert found[:3] == ["does not hold"] * 3
-    assert found[3] == "undecided"
-    assert found[4:] == ["does not hold"] * 2
+    assert {verdict for at in (0, 1, 2, 4, 5) for verdict in found[at]} == {"does not hold"}
+    assert found[3] == ["undecided"] * 2
 
 
 @pytest.mark.parametrize(
     ("changed", "at"),
-    [({"pixels": dict.fromkeys(PIXELS, 0.97)}, 1), ({"initial": 0.9}, 2), ({"all_labels": 0.99}, 5)],
+    [({"pixels": dict.fromkeys(PIXELS, 0.97)}, 1), ({"initial": 0.98}, 2), ({"all_labels": 0.99}, 5)],
 )
 def test_a_better_reference_changes_its_sentence_only(changed, at):
-    expected = ["holds"] * 6
-    expected[at] = "does not hold"
+    expected = [*HOLDS]
+    expected[at] = ["does not hold"] * len(HOLDS[at])
     assert verdicts(**changed) == expected
+
+
+def test_methods_are_judged_one_by_one():
+    """k-means gains what t-SNE + k-means loses."""
+    assert verdicts(pixels=PIXELS | {"tsne-kmeans": 0.98})[1] == ["holds", "holds", "does not hold"]
+
+
+def test_a_method_is_judged_by_the_seeds_that_have_it():
+    rng = np.random.default_rng(0)
+    old, new = (result(of, PIXELS, 0.9, rng) for of in ({"tsne-kmeans": 0.9, "kmeans": 0.8}, FEATURES))
+    compared = chapter.statements({"a": [old, new, new]}, {"a": 99}, "b", [], [])[1]
+    assert {case.name: len(case.values) for case in compared.cases} == {
+        "a, k-means": 3,
+        "a, spectral": 2,
+        "a, t-SNE + k-means": 3,
+    }
 
 
 def test_n_counts_images():
     rng = np.random.default_rng(0)
-    said = chapter.statements({"a": [result(FEATURES, PIXELS, 0.9, rng)]}, {"a": 99}, "a", [0.5], [])
-    assert [[case.n for case in each.cases] for each in said] == [[400], [400, 400], [400], [99]]
+    start = [dict.fromkeys(FEATURES, 0.5)]
+    said = chapter.statements({"a": [result(FEATURES, PIXELS, 0.9, rng)]}, {"a": 99}, "a", start, [])
+    assert [{case.n for case in each.cases} for each in said] == [{400}] * 4 + [{99}]
 
 
-def test_features_at_initialisation(tiny_run):
+def test_features_at_initialisation(tiny_run, monkeypatch):
+    quick = ["kmeans", "spectral"]  # t-SNE takes seconds
+    monkeypatch.setattr(chapter, "METHOD_NAMES", {method: METHOD_NAMES[method] for method in quick})
     f = untrained(tiny_run, "train")
-    pseudo = nclib.reconstruct_labels(f.h, f.coarse, fine_per_coarse(tiny_run), "kmeans")
-    assert chapter.initial_accuracy(tiny_run) == nclib.match_labels(pseudo, f.fine).accuracy
+    found = chapter.initial_accuracy(tiny_run)
+    assert list(found) == quick
+    for method in quick:
+        pseudo = nclib.reconstruct_labels(f.h, f.coarse, fine_per_coarse(tiny_run), method)
+        assert found[method] == nclib.match_labels(pseudo, f.fine).accuracy
 
 
 def test_the_images_that_the_page_opens_on_are_observed():
     found = {m: {"features": at, "untrained": 0.6, "pixels": 0.7} for m, at in FEATURES.items()}
     opened = chapter.Opened("here", found, 0.5, 40)
     rng = np.random.default_rng(0)
-    said = chapter.statements({"a": [result(FEATURES, PIXELS, 0.9, rng)]}, {"a": 99}, "a", [0.5], [], opened)
+    start = [dict.fromkeys(FEATURES, 0.5)]
+    said = chapter.statements({"a": [result(FEATURES, PIXELS, 0.9, rng)]}, {"a": 99}, "a", start, [], opened)
     cases = {each.text: [c for c in each.cases if c.name.startswith("here")] for each in said}
+    references = (("pixels", 0.7), ("untrained", 0.6))
     values = [[pytest.approx(v) for v in case.values] for of in cases.values() for case in of]
-    mean = np.mean(list(FEATURES.values()))
-    assert values == [[0.45], [mean - 0.7], [mean - 0.6], [0.125]]
+    over = {space: [[pytest.approx(v - at)] for v in FEATURES.values()] for space, at in references}
+    assert values == [[0.45], *over["pixels"], *over["untrained"], [0.1], [0.15]]
     assert {case.n for of in cases.values() for case in of} == {40}
 
 

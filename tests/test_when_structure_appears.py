@@ -191,6 +191,15 @@ class TestTrajectories:
         text = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
         assert text.loc["99.9 % train accuracy from"].tolist() == ["never", "epoch 2"]
 
+    def test_peaks_have_as_many_chances(self):
+        """The run that was measured once more, and was higher there, is not asked about that epoch."""
+        table = self.table().replace({"epoch": {2: 4}})
+        more = table[table["experiment"] == "x-laptop"].iloc[:2].assign(epoch=2, explained_variance=0.9)
+        table = pd.concat([table, more]).sort_values(["experiment", "epoch"], kind="stable")
+        ends = when_structure_appears.trajectory_ends(table).loc[("X", "x-laptop", 0)]
+        assert ends["explained variance at its peak, test"] == 0.4 and ends["peak at"] == 1
+        assert ends["explained variance halfway, test"] == 0.9
+
     def verdicts(self, table: pd.DataFrame, asked=None) -> dict[str, list[str]]:
         ends = when_structure_appears.trajectory_ends(table)
         rows = conclusions.show(*when_structure_appears.statements(ends, asked or {})).rows

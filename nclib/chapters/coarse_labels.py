@@ -17,6 +17,7 @@ from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import msdr_of
 from nclib.measures.variance import explained_variance_of
+from nclib.runs.evaluation import halfway
 from nclib.runs.run import Run
 
 SOME = 0.05  # explained variance: a twentieth; the choice is ours
@@ -66,8 +67,9 @@ def statements(
 
 
 def _halfway(rows: Measures) -> Mapping[str, float]:
-    """The row of the measured epoch nearest to half of training, the earlier of two."""
-    return min(rows, key=lambda row: abs(row["epoch"] - rows[-1]["epoch"] / 2))
+    """The row of the measured epoch nearest to half of training."""
+    epoch = halfway([row["epoch"] for row in rows])
+    return next(row for row in rows if row["epoch"] == epoch)
 
 
 def structure_table(run: Run, split: str = "test") -> pd.DataFrame:

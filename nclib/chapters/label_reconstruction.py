@@ -30,14 +30,14 @@ ABOVE_CHANCE = 0.1  # reconstruction accuracy; bounds are our choice, one for al
 Results = Mapping[str, Any]  # of ``nclib.runs.evaluation.results``
 
 
-def initial_accuracy(run: Run) -> float:
-    """Reconstruction accuracy on train of k-means on the features at initialisation."""
-    return remembered(run, _initial_accuracy)
+def initial_accuracy(run: Run) -> dict[str, float]:
+    """Reconstruction accuracy on train of the features at initialisation, by method."""
+    return {method: remembered(run, _initial_accuracy, method) for method in METHOD_NAMES}
 
 
-def _initial_accuracy(run: Run) -> float:
+def _initial_accuracy(run: Run, method: str) -> float:
     f = untrained(run, "train")
-    return match_labels(reconstruct_labels(f.h, f.coarse, fine_per_coarse(run), "kmeans"), f.fine).accuracy
+    return match_labels(reconstruct_labels(f.h, f.coarse, fine_per_coarse(run), method), f.fine).accuracy
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,6 @@ class Opened:
     accuracy: Mapping[str, Mapping[str, float]]
     chance: float
     n: int
-
-    def gain(self, over: str) -> float:
-        """By how much features do better than another space; mean over methods."""
-        return float(np.mean([of["features"] - of[over] for of in self.accuracy.values()]))
-
-    def beyond_kmeans(self) -> float:
-        """By how much the other methods do better than k-means on average."""
-        found = {method: of["features"] for method, of in self.accuracy.items()}
-        return float(np.mean([found[m] for m in found if m != "kmeans"]) - found["kmeans"])
 
 
 def by_space(spaces_of: Mapping[str, FeatureSet], k: Sequence[int]) -> dict[str, dict[str, float]]:
@@ -94,7 +85,7 @@ def statements(
     results: Mapping[str, Sequence[Results]],
     n_test: Mapping[str, int],
     live: str,
-    initial: Sequence[float],
+    initial: Sequence[Mapping[str, float]],
     all_labels: Sequence[float],
     opened: Opened | None = None,
 ) -> list[Statement]:
@@ -112,67 +103,87 @@ def statements(
 
     Notes
     -----
-    Where a statement is about one method, it is t-SNE + k-means, which all runs have. Means over methods
-    are over those that all seeds of a name have.
+    Where a statement compares spaces or methods it has a case for each method, from the seeds that have it:
+    methods disagree, so that one of them, or a mean over some, would decide. Other statements are about
+    t-SNE + k-means, which all runs have.
     """
     n_train = {name: int(np.sum(_tsne(of[0])["confusion"])) for name, of in results.items()}
 
-    def cases(effect: Callable[[Results, Sequence[str]], float], n: Mapping[str, int]) -> list[Case]:
-        shared = {name: [m for m in METHOD_NAMES if all(m in r["reconstruction"] for r in of)]
-                  for name, of in results.items()}  # fmt: skip
-        return [Case(name, [effect(r, shared[name]) for r in of], n[name]) for name, of in results.items()]
+    def cases(effect: Callable[[Results], float], n: Mapping[str, int]) -> list[Case]:
+        return [Case(name, [effect(r) for r in of], n[name]) for name, of in results.items()]
 
-    def here(effect: Callable[[Opened], float], suffix: str = "") -> list[Case]:
-        return [Case(opened.name + suffix, [effect(opened)], opened.n)] if opened else []
-
-    against_start = (
-        [
-            Case(
-                f"{live}, against initialisation",
-                [_train(r, ["kmeans"]) - at for r, at in zip(results[live], initial, strict=True)],
-                n_train[live],
-            )
+    def by_method(effect: Callable[[Results, str], float], methods: Sequence[str]) -> list[Case]:
+        """Of every name and method, from the seeds that have the method."""
+        having = {
+            (name, m): [r for r in of if m in r["reconstruction"]]
+            for name, of in results.items()
+            for m in methods
+        }
+        return [
+            Case(f"{name}, {METHOD_NAMES[m]}", [effect(r, m) for r in of], n_train[name])
+            for (name, m), of in having.items()
+            if of
         ]
-        if initial
-        else []
-    )
+
+    def here(effect: Callable[[Mapping[str, float]], float], methods: Sequence[str]) -> list[Case]:
+        """Of the images that the page opens on, by method; nothing where there are none."""
+        found = opened.accuracy if opened else {}
+        return [
+            Case(f"{opened.name}, {METHOD_NAMES[m]}", [effect(found[m])], opened.n)
+            for m in methods
+            if opened and m in found
+        ]
+
+    methods = list(METHOD_NAMES)
+    others = [m for m in methods if m != "kmeans"]
     found = [
         Statement(
             "Clustering inside super-classes recovers many more fine labels than guessing",
             "reconstruction accuracy of t-SNE + k-means on train, or on the named images, minus that of"
             " random pseudo-labels",
             [
-                *cases(lambda r, _: _tsne(r)["train"] - r["chance"], n_train),
-                *here(lambda of: of.accuracy["tsne-kmeans"]["features"] - of.chance),
+                *cases(lambda r: _tsne(r)["train"] - r["chance"], n_train),
+                *here(lambda of: of["features"] - opened.chance, ["tsne-kmeans"]),
             ],
             above=ABOVE_CHANCE,
         ),
         Statement(
-            "Training on coarse labels makes the fine classes easier to cluster",
-            "reconstruction accuracy on train, or on the named images, minus that of pixels (mean over"
-            " methods) or of features at initialisation (k-means on train)",
+            "Fine classes are easier to cluster in the trained features than in the pixels",
+            "reconstruction accuracy on train, or on the named images, features minus pixels, by method",
             [
-                *cases(lambda r, methods: _train(r, methods) - _pixels(r, methods), n_train),
-                *against_start,
-                *here(lambda of: of.gain("pixels")),
-                *here(lambda of: of.gain("untrained"), ", against initialisation"),
+                *by_method(lambda r, m: _train(r, m) - r["pixels"][m], methods),
+                *here(lambda of: of["features"] - of["pixels"], methods),
             ],
         ),
         Statement(
-            "k-means recovers less than the other methods do on average",
-            "reconstruction accuracy on train, or on the named images, mean of the other methods minus"
-            " k-means",
+            "Training on coarse labels makes the fine classes easier to cluster than at initialisation",
+            "reconstruction accuracy on train, or on the named images, trained features minus those at"
+            " initialisation, by method",
             [
-                *cases(
-                    lambda r, ms: _train(r, [m for m in ms if m != "kmeans"]) - _train(r, ["kmeans"]), n_train
+                *(
+                    Case(
+                        f"{live}, {METHOD_NAMES[m]}",
+                        [_train(r, m) - at[m] for r, at in zip(results[live], initial, strict=True)],
+                        n_train[live],
+                    )
+                    for m in methods
+                    if initial and all(m in r["reconstruction"] for r in results[live])
                 ),
-                *here(Opened.beyond_kmeans),
+                *here(lambda of: of["features"] - of["untrained"], methods),
+            ],
+        ),
+        Statement(
+            "k-means recovers less than other methods do",
+            "reconstruction accuracy on train, or on the named images, the named method minus k-means",
+            [
+                *by_method(lambda r, m: _train(r, m) - _train(r, "kmeans"), others),
+                *here(lambda of: of["features"] - opened.accuracy["kmeans"]["features"], others),
             ],
         ),
         Statement(
             "A linear probe trained on pseudo-labels is nearly as accurate as one trained on true labels",
             "test accuracy of the probe on pseudo-labels (t-SNE + k-means), minus that on true labels",
-            cases(lambda r, _: _tsne(r)["probe"] - r["probe"], n_test),
+            cases(lambda r: _tsne(r)["probe"] - r["probe"], n_test),
             above=-CLOSE,
         ),
     ]
@@ -186,19 +197,15 @@ def statements(
                 above=-CLOSE,
             )
         )
-    return found
+    return [statement for statement in found if statement.cases]
 
 
 def _tsne(result: Results) -> Mapping[str, Any]:
     return result["reconstruction"]["tsne-kmeans"]
 
 
-def _train(result: Results, methods: Sequence[str]) -> float:
-    return float(np.mean([result["reconstruction"][m]["train"] for m in methods]))
-
-
-def _pixels(result: Results, methods: Sequence[str]) -> float:
-    return float(np.mean([result["pixels"][m] for m in methods]))
+def _train(result: Results, method: str) -> float:
+    return result["reconstruction"][method]["train"]
 
 
 @theme()

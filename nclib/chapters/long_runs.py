@@ -192,7 +192,10 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
             found = [run.results["reconstruction"].get(method) for run in runs]
             if None not in found:
                 row = start | {"method": title}
-                row |= {f"clusters, {part}": over_seeds(r[part] for r in found) for part in ("train", "test")}
+                row |= {
+                    f"clusters given the true super-class, {part}": over_seeds(r[part] for r in found)
+                    for part in ("train", "test")
+                }
                 rows.append(row | {"probe on pseudo-labels": over_seeds(r["probe"] for r in found)} | ends)
     table = pd.DataFrame(rows, columns=None if rows else ["experiment", "method"])
     return table.set_index(["experiment", "method"]).fillna("-")

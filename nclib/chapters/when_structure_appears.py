@@ -37,6 +37,7 @@ from nclib.runs.baselines import pixels
 from nclib.runs.evaluation import (
     coarse_nc1,
     fine_per_coarse,
+    halfway,
     mean_explained_variance,
     mean_msdr,
     terminal_epoch,
@@ -224,7 +225,12 @@ ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: ti
 
 
 CONTRAST = {  # data set: patterns of released runs, without augmentation first
-    "CIFAR-10": ("cifar10-unaugmented-seed*", "cifar10-laptop-seed*", "cifar10-terminal*-seed*"),
+    "CIFAR-10": (
+        "cifar10-unaugmented-seed*",
+        "cifar10-laptop-seed*",
+        "cifar10-terminal*-seed*",
+        "cifar10-full*-seed*",
+    ),
     "FashionMNIST": ("fashion-unaugmented-seed*", "fashion-laptop-seed*", "fashion-terminal*-seed*"),
 }
 CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, splits that are drawn
@@ -296,13 +302,16 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
 def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
     """Explained variance at the start, at its peak and so on, a row for each run of ``trajectories``.
 
-    Typical of the first half is the median over its measured epochs from 1 on: a peak is the largest of many
-    values that vary from epoch to epoch.
+    A peak is the largest of many values that vary from epoch to epoch: it is that of the epochs at which all
+    runs of the same data and length were measured, so that these have as many chances. "Halfway" is the
+    measured epoch nearest to half of training.
     """
-    rows = []
+    rows, shared = [], _shared_epochs(table)
     for (data, experiment, seed), of_run in table.groupby(["data", "experiment", "seed"], sort=False):
         train, test = (of_run[of_run["split"] == split] for split in ("train", "test"))
-        peak, end = test.loc[test["explained_variance"].idxmax()], test.iloc[-1]
+        end = test.iloc[-1]
+        among = test[test["epoch"].isin(shared[data, end["epoch"]])]
+        peak = among.loc[among["explained_variance"].idxmax()]
         row = {"data": data, "experiment": experiment, "seed": seed, "augmentation": end["augmentation"]}
         row |= {"width": end["width"], "epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
@@ -316,12 +325,22 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["data", "experiment", "seed"])
 
 
+def _shared_epochs(table: pd.DataFrame) -> dict[tuple[str, int], set[int]]:
+    """By data and length of training, the epochs at which all such runs were measured."""
+    shared: dict[tuple[str, int], set[int]] = {}
+    for (data, *_), of_run in table.groupby(["data", "experiment", "seed"]):
+        epochs = set(of_run["epoch"])
+        key = data, max(epochs)
+        shared[key] = shared.get(key, epochs) & epochs
+    return shared
+
+
 def _stages(of_split: pd.DataFrame) -> dict[str, float]:
     """Explained variance of one run and split at the start and on the way; not a number where undefined."""
     explained, epoch = of_split["explained_variance"], of_split["epoch"]
     stages = {
         "at the start": explained.iloc[0],
-        "typical of the first half": explained[(epoch >= 1) & (epoch <= max(1, epoch.max() / 2))].median(),
+        "halfway": explained[epoch == halfway(epoch.tolist())].iloc[0],
     }
     for when, last in (("before the rate drops", "drop"), ("at 99.9 %", "terminal")):
         until = explained[epoch <= of_split[last].iloc[-1]]
@@ -371,7 +390,7 @@ def statements(
     ] + [
         Statement(
             f"Explained variance {move} during training by more than {MOVED:g}",
-            f"explained variance, median over measured epochs of the first half minus {what}",
+            f"explained variance at the measured epoch nearest to half of training minus {what}",
             _moves(ends, column),
             MOVED,
         )
@@ -414,11 +433,10 @@ def _pairs(ends: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame, pd.DataFram
 
 
 def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
-    typical = "explained variance typical of the first half"
     return [
         Case(
             f"{name}, {split}",
-            (rows[f"{typical}, {split}"] - rows[f"{column}, {split}"]).tolist(),
+            (rows[f"explained variance halfway, {split}"] - rows[f"{column}, {split}"]).tolist(),
             int(rows[f"{split} images"].iloc[0]),
         )
         for name, rows in ends.groupby("experiment", sort=False)

@@ -184,6 +184,11 @@ def trajectory(run: Run, method: str = "kmeans") -> list[dict[str, Any]]:
     return rows
 
 
+def halfway(epochs: Sequence[int]) -> int:
+    """The measured epoch nearest to half of training, the earlier of two."""
+    return min(epochs, key=lambda epoch: abs(epoch - epochs[-1] / 2))
+
+
 def terminal_epoch(runs: Sequence[Run]) -> int | None:
     """First measured epoch at which all runs are in the terminal phase; None if one never gets there.
 
