@@ -122,6 +122,13 @@ class TestExtract:
         assert [module.training for module in model.modules()] == [True, False, True, True]
         assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
 
+    def test_head_that_changes_whenever_it_is_read_in_training(self):
+        model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3))).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        f = extract(model, loader())
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        assert torch.equal(f.weight, model.eval()[0].weight.detach())
+
     @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
     def test_features_that_are_not_finite(self, bad):
         batches = loader()

@@ -98,6 +98,9 @@ def extract(
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 model(x.to(device))
                 labels.append(_batch_labels(y))
+            # before modules are in their modes again: in training, a parametrisation may change what it gives
+            weight = _float32(head.weight)
+            bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
     finally:
         hook.remove()
     if not (inputs and labels):
@@ -107,8 +110,7 @@ def extract(
         raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
     if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
         raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
-    bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
-    return FeatureSet(h, fine, fine.clone(), _float32(head.weight), bias)
+    return FeatureSet(h, fine, fine.clone(), weight, bias)
 
 
 def _float32(values: Tensor) -> Tensor:
