@@ -143,11 +143,21 @@ class TestExtract:
             ([(torch.zeros(2, 6), torch.tensor([0.0, 0.5]))], "integers; got torch.float32"),
             ([(torch.zeros(2, 6), torch.eye(2))], r"\(2, 2\)"),
             ([(torch.zeros(1, 6), 0)], r"torch.int64 \(\)"),
+            ([(torch.zeros(2, 6), torch.tensor([0.0, 1e30]))], r"within 2\*\*53"),
+            ([(torch.zeros(2, 6), torch.tensor([0, 2**63 + 5], dtype=torch.uint64))], r"below 2\*\*63"),
+            (
+                [(torch.zeros(3, 6), torch.zeros(2)), (torch.zeros(2, 6), torch.ones(3))],  # five of each
+                "batch 0 has 2 labels, and the layer saw 3 rows",
+            ),
         ],
     )
     def test_batches_that_are_refused(self, batches, message):
         with pytest.raises(ValueError, match=message):
             extract(nn.Linear(6, 3), batches)
+
+    def test_largest_labels_that_are_kept_exactly(self):
+        for y in (torch.tensor([-(2.0**53), 2.0**53]), torch.tensor([0, 2**63 - 1], dtype=torch.uint64)):
+            assert extract(nn.Linear(6, 3), [(torch.zeros(2, 6), y)]).fine.tolist() == [int(v) for v in y]
 
     def test_layer_that_the_model_does_not_use(self):
         model = nn.Identity()

@@ -75,7 +75,7 @@ def extract(
     Raises
     ------
     ValueError : no such layer, a layer that is not linear, no batches, features that are not of rank 2 or
-        not finite, labels that are not one integer a sample.
+        not finite, labels that are not one integer a sample in every batch.
 
     Notes
     -----
@@ -86,6 +86,7 @@ def extract(
     device = next(model.parameters()).device
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
+    seen: list[int] = []  # inputs of the layer after each batch
 
     def keep(_module: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
         inputs.append(_float32(*args, *named.values()))  # a linear layer takes one, by place or by name
@@ -98,6 +99,7 @@ def extract(
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 model(x.to(device))
                 labels.append(_batch_labels(y))
+                seen.append(len(inputs))
             # before modules are in their modes again: in training, a parametrisation may change what it gives
             weight = _float32(head.weight)
             bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
@@ -108,6 +110,9 @@ def extract(
     h, fine = torch.cat(inputs), torch.cat(labels)
     if h.ndim != 2 or len(h) != len(fine):
         raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
+    for batch, (first, last, y) in enumerate(zip([0, *seen], seen, labels, strict=False)):
+        if (rows := sum(map(len, inputs[first:last]))) != len(y):
+            raise ValueError(f"batch {batch} has {len(y)} labels, and the layer saw {rows} rows of it")
     if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
         raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
     return FeatureSet(h, fine, fine.clone(), weight, bias)
@@ -126,7 +131,12 @@ def _batch_labels(y: Tensor) -> Tensor:
         raise TypeError(f"labels of a batch must be (B,) integers: {error}") from error
     if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and (y.double() % 1 != 0).any()):
         raise ValueError(f"labels of a batch must be (B,) integers; got {y.dtype} {tuple(y.shape)}")
-    return y.to("cpu", torch.int64, copy=True)
+    labels = y.to("cpu", torch.int64, copy=True)
+    if y.is_floating_point() and (y.double().abs() > 2**53).any():  # float64 skips integers beyond
+        raise ValueError("labels of a batch that are floats must be within 2**53; give integers")
+    if y.dtype == torch.uint64 and (labels < 0).any():  # there int64 begins anew
+        raise ValueError("labels of a batch must be below 2**63")
+    return labels
 
 
 def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
