@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+
 import pytest
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from nclib.data.torchvision_import import import_torchvision
-from nclib.networks.features import FeatureSet, extract, features_of
+from nclib.networks.features import OPERATIONS, FeatureSet, exact_float32, extract, features_of
 from nclib.networks.models import build_model
 
 pytestmark = pytest.mark.numeric
@@ -243,6 +247,24 @@ class Twice(nn.Module):
         return self.model(x), self.model(-x)
 
 
+def precisions() -> list[str]:
+    return [attrgetter(name)(torch.backends).fp32_precision for name in OPERATIONS]
+
+
+@contextmanager
+def precision_of(name: str, precision: str) -> Iterator[None]:
+    """A precision of an operation, or of all that have none of their own."""
+    before = precisions()
+    where = attrgetter(name)(torch.backends) if name else torch.backends
+    kept, where.fp32_precision = where.fp32_precision, precision
+    try:
+        yield
+    finally:
+        where.fp32_precision = kept
+        for operation, own in zip(OPERATIONS, before, strict=True):
+            attrgetter(operation)(torch.backends).fp32_precision = own
+
+
 class TestFloat32:
     def test_autocast_around_it_changes_nothing(self):
         model = network()
@@ -259,6 +281,47 @@ class TestFloat32:
         try:
             assert torch.equal(extract(model, loader()).h, plain.h)
             assert torch.get_float32_matmul_precision() == "medium"
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    @pytest.mark.parametrize(
+        ("name", "precision"),
+        [
+            *((name, "tf32") for name in ("", *OPERATIONS)),
+            *((name, "bf16") for name in OPERATIONS if name.startswith("mkldnn")),
+        ],
+    )
+    def test_precision_that_is_set_around_it_changes_nothing(self, name, precision):
+        if not hasattr(torch.backends, "fp32_precision"):
+            pytest.skip("torch sets precision by set_float32_matmul_precision alone")
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 9), nn.Linear(9, 3))
+        x, y = torch.randn(64, 8, 8, 8), torch.arange(64) % 3
+        plain = extract(model, [(x, y)])
+        with precision_of(name, precision):
+            around = precisions()
+            assert torch.equal(extract(model, [(x, y)]).h, plain.h)
+            assert precisions() == around
+
+    def test_what_followed_the_general_setting_still_does(self):
+        if not hasattr(torch.backends, "fp32_precision"):
+            pytest.skip("torch has no general setting")
+        with precision_of("", "tf32"):
+            with exact_float32():
+                pass
+            torch.backends.fp32_precision = "ieee"
+            assert set(precisions()) == {"ieee"}
+
+    @pytest.mark.parametrize("older", [False, True])
+    def test_every_product_is_exact_meanwhile(self, older):
+        if older:
+            torch.set_float32_matmul_precision("medium")
+        try:
+            with exact_float32():
+                if hasattr(torch.backends, "fp32_precision"):
+                    assert set(precisions()) == {"ieee"}
+                assert torch.get_float32_matmul_precision() == "highest"
+                assert not torch.backends.cudnn.allow_tf32
         finally:
             torch.set_float32_matmul_precision("highest")
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nclib.networks.models import Classifier
 
 BATCH = {"cpu": 250, "cuda": 2000}  # images per forward pass: the fastest seen on each
+OPERATIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,44 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Full float32 products: no tf32 on CUDA, no bf16 in oneDNN, no autocast."""
-    saved = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    """Full float32 products: no tf32 on CUDA, no tf32 or bf16 in oneDNN, no autocast."""
+    operations = [op for op in map(_operation, OPERATIONS) if hasattr(op, "fp32_precision")]
+    saved = [op.fp32_precision for op in operations]
+    older = _older_precision()
+    _set_older_precision(older and ("highest", False))
+    for op in operations:
+        op.fp32_precision = "ieee"
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(saved[0])
-        torch.backends.cudnn.allow_tf32 = saved[1]
+        _set_older_precision(older)
+        for op, precision in zip(operations, saved, strict=True):
+            op.fp32_precision = (
+                "none"  # as torch.backends.fp32_precision says, also when that is changed later
+            )
+            if op.fp32_precision != precision:
+                op.fp32_precision = precision
+
+
+def _operation(name: str) -> object:
+    """An operation of a backend that has a precision of its own; None before torch 2.9."""
+    backend, operation = name.split(".")
+    return getattr(getattr(torch.backends, backend), operation, None)
+
+
+def _older_precision() -> tuple[str, bool] | None:
+    """What torch's older interface says; None where the newer was used, for then it may not be asked."""
+    try:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
+
+
+def _set_older_precision(precision: tuple[str, bool] | None) -> None:
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision[0])
+        torch.backends.cudnn.allow_tf32 = precision[1]
 
 
 def _channels_last(images: Tensor) -> Tensor:
