@@ -325,6 +325,16 @@ class TestFloat32:
         finally:
             torch.set_float32_matmul_precision("highest")
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_features_of_fewer_bits_are_refused(self, dtype):
+        model = network()
+        inner = Wrapped(lambda logits: logits)
+        inner.forward = torch.autocast("cpu", dtype)(inner.forward)
+        extract(model, loader())
+        for low, batches in ((inner, loader()), (model.to(dtype), [(x.to(dtype), y) for x, y in loader()])):
+            with pytest.raises(ValueError, match=rf"sees {dtype}, .* model.float\(\)"):
+                extract(low, batches)
+
     def test_float64_model_gives_float32(self):
         f = extract(network().double(), [(x.double(), y) for x, y in loader()])
         assert f.h.dtype == f.weight.dtype == f.bias.dtype == torch.float32

@@ -76,7 +76,7 @@ def extract(
     Raises
     ------
     ValueError : no such layer, a layer that is not linear, no batches, features that are not of rank 2 or
-        not finite, labels that are not one integer a sample in every batch.
+        not finite or neither float32 nor float64, labels that are not one integer a sample in every batch.
 
     Notes
     -----
@@ -90,7 +90,13 @@ def extract(
     seen: list[int] = []  # inputs of the layer after each batch
 
     def keep(_module: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
-        inputs.append(_float32(*args, *named.values()))  # a linear layer takes one, by place or by name
+        (h,) = (*args, *named.values())  # a linear layer takes one, by place or by name
+        if h.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"the layer sees {h.dtype}, which is too coarse to measure: give extract a float32 model, as "
+                "model.float() makes it, whose forward does not switch autocast on"
+            )
+        inputs.append(_float32(h))
 
     hook = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
