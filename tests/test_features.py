@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+
 import pytest
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from nclib.data.torchvision_import import import_torchvision
-from nclib.networks.features import FeatureSet, extract, features_of
+from nclib.networks.features import OPERATIONS, FeatureSet, exact_float32, extract, features_of
 from nclib.networks.models import build_model
 
 pytestmark = pytest.mark.numeric
@@ -122,6 +126,13 @@ class TestExtract:
         assert [module.training for module in model.modules()] == [True, False, True, True]
         assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
 
+    def test_head_that_changes_whenever_it_is_read_in_training(self):
+        model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3))).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        f = extract(model, loader())
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        assert torch.equal(f.weight, model.eval()[0].weight.detach())
+
     @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
     def test_features_that_are_not_finite(self, bad):
         batches = loader()
@@ -136,11 +147,21 @@ class TestExtract:
             ([(torch.zeros(2, 6), torch.tensor([0.0, 0.5]))], "integers; got torch.float32"),
             ([(torch.zeros(2, 6), torch.eye(2))], r"\(2, 2\)"),
             ([(torch.zeros(1, 6), 0)], r"torch.int64 \(\)"),
+            ([(torch.zeros(2, 6), torch.tensor([0.0, 1e30]))], r"within 2\*\*53"),
+            ([(torch.zeros(2, 6), torch.tensor([0, 2**63 + 5], dtype=torch.uint64))], r"below 2\*\*63"),
+            (
+                [(torch.zeros(3, 6), torch.zeros(2)), (torch.zeros(2, 6), torch.ones(3))],  # five of each
+                "batch 0 has 2 labels, and the layer saw 3 rows",
+            ),
         ],
     )
     def test_batches_that_are_refused(self, batches, message):
         with pytest.raises(ValueError, match=message):
             extract(nn.Linear(6, 3), batches)
+
+    def test_largest_labels_that_are_kept_exactly(self):
+        for y in (torch.tensor([-(2.0**53), 2.0**53]), torch.tensor([0, 2**63 - 1], dtype=torch.uint64)):
+            assert extract(nn.Linear(6, 3), [(torch.zeros(2, 6), y)]).fine.tolist() == [int(v) for v in y]
 
     def test_layer_that_the_model_does_not_use(self):
         model = nn.Identity()
@@ -226,6 +247,24 @@ class Twice(nn.Module):
         return self.model(x), self.model(-x)
 
 
+def precisions() -> list[str]:
+    return [attrgetter(name)(torch.backends).fp32_precision for name in OPERATIONS]
+
+
+@contextmanager
+def precision_of(name: str, precision: str) -> Iterator[None]:
+    """A precision of an operation, or of all that have none of their own."""
+    before = precisions()
+    where = attrgetter(name)(torch.backends) if name else torch.backends
+    kept, where.fp32_precision = where.fp32_precision, precision
+    try:
+        yield
+    finally:
+        where.fp32_precision = kept
+        for operation, own in zip(OPERATIONS, before, strict=True):
+            attrgetter(operation)(torch.backends).fp32_precision = own
+
+
 class TestFloat32:
     def test_autocast_around_it_changes_nothing(self):
         model = network()
@@ -244,6 +283,57 @@ class TestFloat32:
             assert torch.get_float32_matmul_precision() == "medium"
         finally:
             torch.set_float32_matmul_precision("highest")
+
+    @pytest.mark.parametrize(
+        ("name", "precision"),
+        [
+            *((name, "tf32") for name in ("", *OPERATIONS)),
+            *((name, "bf16") for name in OPERATIONS if name.startswith("mkldnn")),
+        ],
+    )
+    def test_precision_that_is_set_around_it_changes_nothing(self, name, precision):
+        if not hasattr(torch.backends, "fp32_precision"):
+            pytest.skip("torch sets precision by set_float32_matmul_precision alone")
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 9), nn.Linear(9, 3))
+        x, y = torch.randn(64, 8, 8, 8), torch.arange(64) % 3
+        plain = extract(model, [(x, y)])
+        with precision_of(name, precision):
+            around = precisions()
+            assert torch.equal(extract(model, [(x, y)]).h, plain.h)
+            assert precisions() == around
+
+    def test_what_followed_the_general_setting_still_does(self):
+        if not hasattr(torch.backends, "fp32_precision"):
+            pytest.skip("torch has no general setting")
+        with precision_of("", "tf32"):
+            with exact_float32():
+                pass
+            torch.backends.fp32_precision = "ieee"
+            assert set(precisions()) == {"ieee"}
+
+    @pytest.mark.parametrize("older", [False, True])
+    def test_every_product_is_exact_meanwhile(self, older):
+        if older:
+            torch.set_float32_matmul_precision("medium")
+        try:
+            with exact_float32():
+                if hasattr(torch.backends, "fp32_precision"):
+                    assert set(precisions()) == {"ieee"}
+                assert torch.get_float32_matmul_precision() == "highest"
+                assert not torch.backends.cudnn.allow_tf32
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_features_of_fewer_bits_are_refused(self, dtype):
+        model = network()
+        inner = Wrapped(lambda logits: logits)
+        inner.forward = torch.autocast("cpu", dtype)(inner.forward)
+        extract(model, loader())
+        for low, batches in ((inner, loader()), (model.to(dtype), [(x.to(dtype), y) for x, y in loader()])):
+            with pytest.raises(ValueError, match=rf"sees {dtype}, .* model.float\(\)"):
+                extract(low, batches)
 
     def test_float64_model_gives_float32(self):
         f = extract(network().double(), [(x.double(), y) for x, y in loader()])

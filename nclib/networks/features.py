@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nclib.networks.models import Classifier
 
 BATCH = {"cpu": 250, "cuda": 2000}  # images per forward pass: the fastest seen on each
+OPERATIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def extract(
     Raises
     ------
     ValueError : no such layer, a layer that is not linear, no batches, features that are not of rank 2 or
-        not finite, labels that are not one integer a sample.
+        not finite or neither float32 nor float64, labels that are not one integer a sample in every batch.
 
     Notes
     -----
@@ -86,9 +87,16 @@ def extract(
     device = next(model.parameters()).device
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
+    seen: list[int] = []  # inputs of the layer after each batch
 
     def keep(_module: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
-        inputs.append(_float32(*args, *named.values()))  # a linear layer takes one, by place or by name
+        (h,) = (*args, *named.values())  # a linear layer takes one, by place or by name
+        if h.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"the layer sees {h.dtype}, which is too coarse to measure: give extract a float32 model, as "
+                "model.float() makes it, whose forward does not switch autocast on"
+            )
+        inputs.append(_float32(h))
 
     hook = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
@@ -98,6 +106,10 @@ def extract(
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 model(x.to(device))
                 labels.append(_batch_labels(y))
+                seen.append(len(inputs))
+            # before modules are in their modes again: in training, a parametrisation may change what it gives
+            weight = _float32(head.weight)
+            bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
     finally:
         hook.remove()
     if not (inputs and labels):
@@ -105,10 +117,12 @@ def extract(
     h, fine = torch.cat(inputs), torch.cat(labels)
     if h.ndim != 2 or len(h) != len(fine):
         raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
+    for batch, (first, last, y) in enumerate(zip([0, *seen], seen, labels, strict=False)):
+        if (rows := sum(map(len, inputs[first:last]))) != len(y):
+            raise ValueError(f"batch {batch} has {len(y)} labels, and the layer saw {rows} rows of it")
     if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
         raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
-    bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
-    return FeatureSet(h, fine, fine.clone(), _float32(head.weight), bias)
+    return FeatureSet(h, fine, fine.clone(), weight, bias)
 
 
 def _float32(values: Tensor) -> Tensor:
@@ -124,7 +138,12 @@ def _batch_labels(y: Tensor) -> Tensor:
         raise TypeError(f"labels of a batch must be (B,) integers: {error}") from error
     if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and (y.double() % 1 != 0).any()):
         raise ValueError(f"labels of a batch must be (B,) integers; got {y.dtype} {tuple(y.shape)}")
-    return y.to("cpu", torch.int64, copy=True)
+    labels = y.to("cpu", torch.int64, copy=True)
+    if y.is_floating_point() and (y.double().abs() > 2**53).any():  # float64 skips integers beyond
+        raise ValueError("labels of a batch that are floats must be within 2**53; give integers")
+    if y.dtype == torch.uint64 and (labels < 0).any():  # there int64 begins anew
+        raise ValueError("labels of a batch must be below 2**63")
+    return labels
 
 
 def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
@@ -154,16 +173,44 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Full float32 products: no tf32 on CUDA, no bf16 in oneDNN, no autocast."""
-    saved = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    """Full float32 products: no tf32 on CUDA, no tf32 or bf16 in oneDNN, no autocast."""
+    operations = [op for op in map(_operation, OPERATIONS) if hasattr(op, "fp32_precision")]
+    saved = [op.fp32_precision for op in operations]
+    older = _older_precision()
+    _set_older_precision(older and ("highest", False))
+    for op in operations:
+        op.fp32_precision = "ieee"
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(saved[0])
-        torch.backends.cudnn.allow_tf32 = saved[1]
+        _set_older_precision(older)
+        for op, precision in zip(operations, saved, strict=True):
+            op.fp32_precision = (
+                "none"  # as torch.backends.fp32_precision says, also when that is changed later
+            )
+            if op.fp32_precision != precision:
+                op.fp32_precision = precision
+
+
+def _operation(name: str) -> object:
+    """An operation of a backend that has a precision of its own; None before torch 2.9."""
+    backend, operation = name.split(".")
+    return getattr(getattr(torch.backends, backend), operation, None)
+
+
+def _older_precision() -> tuple[str, bool] | None:
+    """What torch's older interface says; None where the newer was used, for then it may not be asked."""
+    try:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
+
+
+def _set_older_precision(precision: tuple[str, bool] | None) -> None:
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision[0])
+        torch.backends.cudnn.allow_tf32 = precision[1]
 
 
 def _channels_last(images: Tensor) -> Tensor:
