@@ -148,7 +148,14 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     shown = conclusions.show(*chapter.comparison_statements(record)).rows
     assert [row["verdict"] for row in shown] == ["observed", verdict]
     assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)
-    assert chapter.comparison_table(record).loc[("a", "k-means"), "controls divided"] == 10
+    assert chapter.comparison_table(record, "index")["a"].tolist() == [
+        f"{rand:.2f} (4 of 5)",
+        "0.70 (5 of 5)",
+        "0.10 (2 of 5)",
+    ]
+    assert chapter.comparison_table(record, "number").loc["HDBSCAN", "a"] == "2 + 0 of 5"
+    controls = chapter.comparison_table(record, "controls")
+    assert controls.loc["k-means"].tolist() == ["10 of 10", "0.50"]
     assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
 
 
@@ -167,4 +174,5 @@ def test_comparison_on_fine_labels_has_controls_only():
     record = {"rows": [compared(m, 0, alarms, 0) | none for m, alarms in ((chapter.OURS, 1), ("k-means", 9))]}
     fewer, closer = chapter.comparison_statements(record)
     assert fewer.cases[0].values == [pytest.approx((9 - 1) / 10)] and not closer.cases
-    assert chapter.comparison_table(record)["adjusted Rand index"].tolist() == ["-", "-"]
+    assert chapter.comparison_table(record, "index").empty
+    assert chapter.comparison_table(record, "controls")["a"].tolist() == ["1 of 10", "9 of 10"]

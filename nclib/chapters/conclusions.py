@@ -116,7 +116,9 @@ class Decided:
         """The sentence, what is measured, and the cases."""
         rows = [row for row in self.rows if row["statement"] == statement.text]
         sentence = beginning([row["verdict"] for row in rows]) + statement.text + "."
-        effect = statement.effect[:1].upper() + statement.effect[1:]
+        effect = statement.effect
+        if not effect.startswith("k-"):  # a name that keeps its small letter
+            effect = effect[:1].upper() + effect[1:]
         return sentence, f"{effect} (has to exceed {statement.above:.3g}):", rows
 
 

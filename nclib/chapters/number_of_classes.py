@@ -26,19 +26,11 @@ NEVER_ONE = (  # of them, those that divide every class, since they choose a num
     "over-clustering as in GEORGE",
     "principal direction as in LELP",
 )
-COMPARISON_COLUMNS = {  # of the same file
-    "data": "data",
-    "method": "method",
-    "classes": "super-classes",
-    "found": "divided",
-    "right": "right number",
-    "off_by_one": "off by one",
-    "rand": "adjusted Rand index",
-    "controls": "controls",
-    "false_alarms": "controls divided",
-    "seconds": "s for a class",
+COMPARED = {  # cells of tables of the same file
+    "index": "{rand:z.2f} ({found} of {classes})",
+    "number": "{right} + {off_by_one} of {classes}",
+    "controls": "{false_alarms} of {controls}",
 }
-
 MOSTLY = 0.5  # our choice
 CONTROLS_COLUMNS = [
     "data",
@@ -264,12 +256,23 @@ def along_k_means(record: Mapping[str, Any], kind: str) -> float:
     return 100 * next(row["rate"] for row in record["rows"] if row["kind"] == kind)
 
 
-def comparison_table(record: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of benchmarks/results/hidden_classes.json."""
-    table = pd.DataFrame(record["rows"])[[*COMPARISON_COLUMNS]]
-    for column in ("rand", "seconds"):
-        table[column] = table[column].map("{:.2f}".format, na_action="ignore").fillna("-")
-    return table.rename(columns=COMPARISON_COLUMNS).set_index(["data", "method"])
+def comparison_table(record: Mapping[str, Any], what: str) -> pd.DataFrame:
+    """Methods in rows, data in columns, from benchmarks/results/hidden_classes.json.
+
+    Parameters
+    ----------
+    what : "index", the adjusted Rand index, and how many super-classes are divided; "number", how many have
+        the right number of parts, and how many are off by one; "controls", how many of these are divided.
+    """
+    table = pd.DataFrame(record["rows"])
+    if what != "controls":
+        table = table[table["classes"] > 0]
+    table["cell"] = [COMPARED[what].format(**row) for row in table.to_dict("records")]
+    cells = table.pivot(index="method", columns="data", values="cell")
+    cells = cells.loc[table["method"].unique(), table["data"].unique()].rename_axis(columns=None)
+    if what == "controls":
+        cells["s for a class"] = table.groupby("method")["seconds"].mean().map("{:.2f}".format)
+    return cells
 
 
 def comparison_in_words(record: Mapping[str, Any]) -> str:
