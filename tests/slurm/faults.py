@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def a_job_exceeds_its_time(case: Case, call: subprocess.Popen) -> None:
 
 
 def nothing(case: Case, call: subprocess.Popen) -> None:
-    """The fault lies in the profile."""
+    """The fault lies in the profile: ``little_memory``."""
 
 
 def a_node_goes_down(case: Case, call: subprocess.Popen) -> None:
@@ -151,9 +151,9 @@ def a_node_goes_down(case: Case, call: subprocess.Popen) -> None:
         if name.startswith(b"slurmstepd"):
             break
     for step in Path("/proc").glob("[0-9]*"):  # the other step of the job
-        with_name = (step / "cmdline").read_bytes() if step.is_dir() else b""
-        if with_name.startswith(f"slurmstepd: [{job}.".encode()):
-            os.kill(int(step.name), signal.SIGKILL)
+        with suppress(OSError):  # it has ended
+            if (step / "cmdline").read_bytes().startswith(f"slurmstepd: [{job}.".encode()):
+                os.kill(int(step.name), signal.SIGKILL)
     DOWN.append(node)
 
 
