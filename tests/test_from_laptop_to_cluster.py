@@ -39,6 +39,7 @@ class TestFaults:
             "runs": 2,
             "trained_first": 1,
             "trained_second": 1,
+            "trained_by_first_jobs": 0,
             "identical": False,
         }
         monkeypatch.setattr(
