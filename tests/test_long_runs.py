@@ -94,6 +94,19 @@ def test_queue_says_what_has_not_run(monkeypatch):
     }
     assert list(table.index) == ["a"]
     assert long_runs.not_run_yet() == "Not run yet: b"
+    monkeypatch.setattr(long_runs, "released_runs", lambda pattern: [run(2)] if pattern == "b-seed*" else [])
+    assert long_runs.not_run_yet() == "Not run yet: more seeds of b"
+
+
+def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
+    short = run(0)
+    for row in short.results["measures"]:
+        del row["kmeans"]
+    monkeypatch.setattr(long_runs, "runs_of_queue", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
+    everything = long_runs.released_experiments()
+    assert {name: len(runs) for name, runs in everything.items()} == {"x": 1, "y": 1}
+    assert list(long_runs.with_trajectory(everything)) == ["x"]
+    assert list(long_runs.end_of_training_table(everything).index.unique(0)) == ["x", "y"]
 
 
 def test_statements_change_with_the_runs():
@@ -103,7 +116,10 @@ def test_statements_change_with_the_runs():
         of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
         of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo}
         runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
-        return [row["verdict"] for row in conclusions.show(*long_runs.statements(runs)).rows]
+        rows = conclusions.show(*long_runs.statements(runs)).rows
+        assert [row["data"] for row in rows] == ["x, k-means", "x, t-SNE + k-means"] * 2
+        assert {row["verdict"] for row in rows[::2]} == {"not observed"}  # 0.70
+        return [row["verdict"] for row in rows[1::2]]
 
     assert verdicts(0.94, 0.95) == ["observed", "observed"]  # the probe on true labels has 0.95
     assert verdicts(0.94, 0.97) == ["observed", "not observed"]

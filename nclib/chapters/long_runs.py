@@ -1,6 +1,6 @@
 """The long runs: what the queue "evidence" has released, and how structure rises and falls in it.
 
-trajectory_figure(experiments()["cifar10-laptop"])
+trajectory_figure(released_experiments()["cifar10-laptop"])
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ PANELS = {  # measure: title, scale of its axis
     "kmeans": ("k-means inside super-classes", "linear"),
     "nc1": ("NC1 of super-classes", "log"),
 }
-PROBED = "tsne-kmeans"  # whose pseudo-labels a probe is trained on: the way of the paper's 93 %
 TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
 SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
 STYLES = {"train": "-", "test": "--"}
@@ -56,11 +55,16 @@ def runs_of_queue() -> dict[str, list[ReleasedRun | None]]:
     return found
 
 
-def experiments() -> dict[str, list[ReleasedRun]]:
-    """Released runs with a trajectory, by experiment; several of one are seeds."""
+def released_experiments() -> dict[str, list[ReleasedRun]]:
+    """Released runs of the queue by experiment; several of one are seeds."""
+    return {name: [run for run in runs if run] for name, runs in runs_of_queue().items() if any(runs)}
+
+
+def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[ReleasedRun]]:
+    """Those of the runs that were clustered at every measured epoch, not only at the end."""
     found = {
-        name: [run for run in runs if run and "kmeans" in run.results["measures"][0]]
-        for name, runs in runs_of_queue().items()
+        name: [run for run in runs if "kmeans" in run.results["measures"][0]]
+        for name, runs in runs_of.items()
     }
     return {name: runs for name, runs in found.items() if runs}
 
@@ -72,8 +76,12 @@ def queue_table() -> pd.DataFrame:
 
 
 def not_run_yet() -> str:
-    """The experiments of the queue of which nothing was released."""
-    names = [name for name, runs in runs_of_queue().items() if not any(runs)]
+    """The experiments of the queue of which nothing was released; of some, other seeds were before."""
+    names = [
+        f"more seeds of {name}" if released_runs(f"{name}-seed*") else name
+        for name, runs in runs_of_queue().items()
+        if not any(runs)
+    ]
     return fill(f"Not run yet: {', '.join(names)}", 72)
 
 
@@ -202,53 +210,46 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
 
 
 def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
-    """Whether pseudo-labels replace the true ones, after training and for training; by experiment."""
-    with_probe = {
-        name: [run for run in runs if PROBED in run.results.get("reconstruction", {})]
-        for name, runs in runs_of.items()
-        if max(fine_per_coarse(runs[0])) > 1
-    }
-    found = {
-        name: {run.config.seed: run.results["reconstruction"][PROBED]["probe"] for run in runs}
-        for name, runs in with_probe.items()
-    }
-    true = {
-        name: {run.config.seed: run.results["probe"] for run in runs} for name, runs in with_probe.items()
-    }
+    """Whether pseudo-labels replace the true ones, after training and for training, by method."""
+    joined = {name: runs for name, runs in runs_of.items() if max(fine_per_coarse(runs[0])) > 1}
     normal = {
         name: {
             run.config.seed: run.history[-1]["test_accuracy"] for run in runs_of.get(name + TEN_LABELS, ())
         }
-        for name in with_probe
+        for name in joined
     }
+    true = {name: {run.config.seed: run.results["probe"] for run in runs} for name, runs in joined.items()}
     made = [
         Statement(
-            f"A probe on pseudo-labels of {METHOD_NAMES[PROBED]} is nearly as accurate as one on true labels",
+            "A probe on pseudo-labels is nearly as accurate as one on true labels",
             "accuracy on test, pseudo-labels minus true labels",
-            _differences(found, true, with_probe),
+            _below(true, joined),
             -CLOSE,
         ),
         Statement(
             "A probe on pseudo-labels is nearly as accurate as a network that was trained on all fine labels",
             "accuracy on test, probe minus network",
-            _differences(found, normal, with_probe),
+            _below(normal, joined),
             -CLOSE,
         ),
     ]
     return [statement for statement in made if statement.cases]
 
 
-def _differences(
-    one: Mapping[str, Mapping[int, float]],
-    other: Mapping[str, Mapping[int, float]],
-    runs_of: Mapping[str, Sequence[ReleasedRun]],
+def _below(
+    reference: Mapping[str, Mapping[int, float]], runs_of: Mapping[str, Sequence[ReleasedRun]]
 ) -> list[Case]:
-    """By experiment, one number minus another for the seeds that have both."""
+    """The probe on pseudo-labels of each method minus a number by experiment and seed, where both are."""
     cases = []
     for name, runs in runs_of.items():
-        if seeds := sorted(one[name].keys() & other[name].keys()):
-            n = int(runs[0].moments("test").counts.sum())
-            cases.append(Case(name, [one[name][seed] - other[name][seed] for seed in seeds], n))
+        for method, title in METHOD_NAMES.items():
+            gaps = [
+                run.results["reconstruction"][method]["probe"] - reference[name][run.config.seed]
+                for run in runs
+                if method in run.results["reconstruction"] and run.config.seed in reference[name]
+            ]
+            if gaps:
+                cases.append(Case(f"{name}, {title}", gaps, int(runs[0].moments("test").counts.sum())))
     return cases
 
 
