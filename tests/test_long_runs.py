@@ -160,6 +160,34 @@ def test_milestones_see_nothing_where_there_is_nothing():
     assert np.median(p) > 0.25 and min(p) > 1e-4
 
 
+def null_p_values(widths, gap: float = 5.0) -> dict[str, list[float]]:
+    """Two super-classes of two Gaussian classes ``gap`` apart; deviations (2, 6) by super-class."""
+    rng, group = np.random.default_rng(0), torch.tensor([0, 0, 1, 1])
+    fine = torch.arange(400) % 4
+    h = torch.from_numpy(rng.normal(size=(400, 6)) * np.array(widths)[group[fine]])
+    h[:, 0] += gap * (fine % 2) + 20.0 * group[fine]
+    return long_runs.null_p_values(h, fine, group, 150, rng)
+
+
+def test_p_values_of_features_without_gaps():
+    alike, differ = (null_p_values(w) for w in ([[1] * 6] * 2, [[1, 0, 0, 0, 0, 0], [0, 3, 3, 3, 3, 3]]))
+    for kind in (long_runs.PERMUTED, long_runs.RESAMPLED):
+        assert len(alike[kind]) == 300
+        # four standard errors of 300 draws; samples drawn again vary around the same features
+        assert np.mean(np.array(alike[kind]) <= 0.05) < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
+        assert np.mean(np.array(differ[kind]) <= 0.05) > 0.1
+
+
+def test_level_table_counts(monkeypatch):
+    p = {long_runs.PERMUTED: [0.01, 0.05, 0.5, 1.0], long_runs.RESAMPLED: [0.5, 0.5, 0.04, 0.9]}
+    monkeypatch.setattr(long_runs, "null_p_values", lambda *_: p)
+    one = run(0)
+    one.folder = SimpleNamespace(name="x-seed0")
+    one.features = lambda split: SimpleNamespace(h=torch.zeros(4, 2), fine=torch.arange(4))
+    row = long_runs.level_table([one]).loc["x-seed0"]
+    assert row.to_dict() == {"p-values": "4", long_runs.PERMUTED: "0.500", long_runs.RESAMPLED: "0.250"}
+
+
 def test_milestones_say_what_was_not_reached():
     table = long_runs.milestones_table({"x": [measured_run([0.0, 1.0])], "y": [measured_run([1.0] * 4)]})
     assert table.loc[("x", "99.9% of train"), "seeds"] == "0 of 1"

@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import SHADE, described, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
+from nclib.measures.moments import Moments
 from nclib.measures.significance import explained_variance_null, holm
 from nclib.runs.evaluation import (
     METHOD_NAMES,
@@ -37,6 +41,8 @@ PANELS = {  # measure: title, scale of its axis
     "nc1": ("NC1 of super-classes", "log"),
 }
 TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
+DRAWS = 40  # of features without structure
+PERMUTED, RESAMPLED = "labels permuted", "samples drawn again"  # columns of ``level_table``
 SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
 STYLES = {"train": "-", "test": "--"}
 
@@ -177,6 +183,57 @@ def _milestone(runs: Sequence[Run], epochs: Sequence[int | None]) -> dict[str, s
     p = max(p for test in everything for p in holm(test.p[test.p.isfinite()].tolist()))
     row["p"] = f"{p:.1g}" if p >= SMALLEST_P else f"< {SMALLEST_P:g}"
     return row
+
+
+def level_table(runs: Sequence[ReleasedRun], draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """How often ``explained_variance_null`` rejects at 5 % where there is nothing to find.
+
+    The gaps between the fine classes of a super-class are taken out of the test features. Then the fine
+    labels are permuted inside super-classes, so that only these differ in shape, or the samples of each
+    fine class are drawn again with replacement, so that fine classes differ, too.
+
+    Parameters
+    ----------
+    runs : with test features.
+    draws : of each kind for each run.
+    seed : of the draws.
+
+    Returns
+    -------
+    A row for each run: shares of p-values of at most 0.05, and how many there are of each kind.
+    """
+    rows = []
+    for run in runs:
+        f, group = run.features("test"), run.grouping.fine_to_coarse
+        found = null_p_values(f.h.to(torch.float64), f.fine, group, draws, np.random.default_rng(seed))
+        row = {"run": run.folder.name, "p-values": f"{len(found[PERMUTED]):,}"}
+        rows.append(row | {kind: f"{np.mean(np.array(p) <= 0.05):.3f}" for kind, p in found.items()})
+    return pd.DataFrame(rows).set_index("run")
+
+
+def null_p_values(
+    h: Tensor, fine: Tensor, group: Tensor, draws: int, rng: np.random.Generator
+) -> dict[str, list[float]]:
+    """P-values of ``explained_variance_null`` for features (N, D) without their gaps, by kind of draw."""
+    size = torch.bincount(fine, minlength=len(group)).to(h)[:, None]  # (C, 1)
+    sums = h.new_zeros(len(group), h.shape[1]).index_add_(0, fine, h)
+    inside = torch.nn.functional.one_hot(group).to(h)  # (C, G)
+    centres = (inside.T @ sums) / (inside.T @ size)  # (G, D)
+    h = h - (sums / size)[fine] + centres[group[fine]]
+    found: dict[str, list[float]] = {PERMUTED: [], RESAMPLED: []}
+    members = [torch.nonzero(fine == c).flatten() for c in range(len(group))]
+    families = [torch.nonzero(group[fine] == g).flatten() for g in range(int(group.max()) + 1)]
+    for _ in range(draws):
+        labels = fine.clone()
+        for rows in families:
+            labels[rows] = fine[rows][torch.from_numpy(rng.permutation(len(rows)))]
+        again = torch.cat(
+            [rows[torch.from_numpy(rng.integers(len(rows), size=len(rows)))] for rows in members]
+        )
+        for kind, x, y in ((PERMUTED, h, labels), (RESAMPLED, h[again], fine[again])):
+            p = explained_variance_null(Moments.of(x, y, len(group)), group).p
+            found[kind] += p[p.isfinite()].tolist()
+    return found
 
 
 def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
