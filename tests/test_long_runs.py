@@ -94,6 +94,19 @@ def test_queue_says_what_has_not_run(monkeypatch):
     }
     assert list(table.index) == ["a"]
     assert long_runs.not_run_yet() == "Not run yet: b"
+    monkeypatch.setattr(long_runs, "released_runs", lambda pattern: [run(2)] if pattern == "b-seed*" else [])
+    assert long_runs.not_run_yet() == "Not run yet: more seeds of b"
+
+
+def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
+    short = run(0)
+    for row in short.results["measures"]:
+        del row["kmeans"]
+    monkeypatch.setattr(long_runs, "runs_of_queue", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
+    everything = long_runs.released_experiments()
+    assert {name: len(runs) for name, runs in everything.items()} == {"x": 1, "y": 1}
+    assert list(long_runs.with_trajectory(everything)) == ["x"]
+    assert list(long_runs.end_of_training_table(everything).index.unique(0)) == ["x", "y"]
 
 
 def test_statements_change_with_the_runs():
@@ -103,7 +116,10 @@ def test_statements_change_with_the_runs():
         of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
         of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo}
         runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
-        return [row["verdict"] for row in conclusions.show(*long_runs.statements(runs)).rows]
+        rows = conclusions.show(*long_runs.statements(runs)).rows
+        assert [row["data"] for row in rows] == ["x, k-means", "x, t-SNE + k-means"] * 2
+        assert {row["verdict"] for row in rows[::2]} == {"not observed"}  # 0.70
+        return [row["verdict"] for row in rows[1::2]]
 
     assert verdicts(0.94, 0.95) == ["observed", "observed"]  # the probe on true labels has 0.95
     assert verdicts(0.94, 0.97) == ["observed", "not observed"]
@@ -142,6 +158,34 @@ def test_milestones_see_nothing_where_there_is_nothing():
     tables = [long_runs.milestones_table({"x": [measured_run([0.0], seed)]}) for seed in range(40)]
     p = [float(table["p"].iloc[0]) for table in tables]
     assert np.median(p) > 0.25 and min(p) > 1e-4
+
+
+def null_p_values(widths, gap: float = 5.0) -> dict[str, list[float]]:
+    """Two super-classes of two Gaussian classes ``gap`` apart; deviations (2, 6) by super-class."""
+    rng, group = np.random.default_rng(0), torch.tensor([0, 0, 1, 1])
+    fine = torch.arange(400) % 4
+    h = torch.from_numpy(rng.normal(size=(400, 6)) * np.array(widths)[group[fine]])
+    h[:, 0] += gap * (fine % 2) + 20.0 * group[fine]
+    return long_runs.null_p_values(h, fine, group, 150, rng)
+
+
+def test_p_values_of_features_without_gaps():
+    alike, differ = (null_p_values(w) for w in ([[1] * 6] * 2, [[1, 0, 0, 0, 0, 0], [0, 3, 3, 3, 3, 3]]))
+    for kind in (long_runs.PERMUTED, long_runs.RESAMPLED):
+        assert len(alike[kind]) == 300
+        # four standard errors of 300 draws; samples drawn again vary around the same features
+        assert np.mean(np.array(alike[kind]) <= 0.05) < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
+        assert np.mean(np.array(differ[kind]) <= 0.05) > 0.1
+
+
+def test_level_table_counts(monkeypatch):
+    p = {long_runs.PERMUTED: [0.01, 0.05, 0.5, 1.0], long_runs.RESAMPLED: [0.5, 0.5, 0.04, 0.9]}
+    monkeypatch.setattr(long_runs, "null_p_values", lambda *_: p)
+    one = run(0)
+    one.folder = SimpleNamespace(name="x-seed0")
+    one.features = lambda split: SimpleNamespace(h=torch.zeros(4, 2), fine=torch.arange(4))
+    row = long_runs.level_table([one]).loc["x-seed0"]
+    assert row.to_dict() == {"p-values": "4", long_runs.PERMUTED: "0.500", long_runs.RESAMPLED: "0.250"}
 
 
 def test_milestones_say_what_was_not_reached():

@@ -163,6 +163,21 @@ class TestMoments:
         # 0.030 to 0.063 in ten cases of 300 draws
         assert np.mean(np.array(p) <= 0.05) < 0.05 + 4 * (0.05 * 0.95 / draws) ** 0.5
 
+    @pytest.mark.parametrize(
+        ("other", "rejected"), [(STEEP, 0.05), (STEEP[::-1], 0.15)], ids=["same", "differs"]
+    )
+    def test_the_shape_is_taken_from_all_super_classes(self, other, rejected):
+        """Where another super-class is of another shape, and wider, the level does not hold."""
+        rng, draws, found = np.random.default_rng(12), 300, []
+        for _ in range(draws):
+            (h, fine, _), (more, others, _) = (
+                drawn(rng, [50, 50], [width, width], shape) for width, shape in ((1, STEEP), (3, other))
+            )
+            moments = Moments.of(np.concatenate([h, more]), np.concatenate([fine, others + 2]))
+            found.append(float(nclib.explained_variance_null(moments, [0, 0, 1, 1]).p[0]))
+        share, error = np.mean(np.array(found) <= 0.05), (0.05 * 0.95 / draws) ** 0.5
+        assert share < 0.05 + 4 * error if rejected == 0.05 else share > rejected, share
+
     def test_more_classes_than_features_keep_the_whole_covariance(self):
         rng = np.random.default_rng(10)
         h, fine, _ = drawn(rng, [40] * 4, [1, 2, 1, 3], STEEP[:3], 0.05)

@@ -147,8 +147,10 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     Box (1954) take ||delta||^2 / r for chi squared with f = (tr V)^2 / tr(V^2) degrees of freedom. Where
     all true means coincide, delta' V delta is tr(V^2) on average; so f = tr V / r here, D where features vary
     equally in all directions, 1 where they vary in one. Then T follows F(f, f'), f' for the estimate of tr V.
-    Assumes samples near Gaussian, and one shape of covariance in all fine classes. The quotient describes
-    the noise only where gaps are noise, so that no interval for the share follows from it.
+    Assumes samples near Gaussian, and one shape of covariance in all fine classes, also in those of other
+    super-classes: moments keep only the covariance pooled over all classes. Where shapes differ, it rejects
+    too often: the book's page of long runs measures by how much on features of networks. The quotient
+    describes the noise only where gaps are noise, so that no interval for the share follows from it.
     """
     check_level(level)
     group = as_labels(group, len(moments.counts)).to(moments.counts.device)
