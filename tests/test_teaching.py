@@ -13,6 +13,7 @@ import jupytext
 import nbformat
 import pytest
 
+import nclib
 from nclib.chapters import exercises
 from nclib.notebook import seeds_of
 
@@ -216,6 +217,27 @@ class TestSlides:
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
         assert "<ul><li>So it is.</li></ul>" in page
+
+    def test_first_small_table_alone(self):
+        def table(rows: int, columns: int) -> str:
+            return f"<table>{('<tr>' + '<td>1</td>' * columns + '</tr>') * rows}</table>"
+
+        page = self.page(table(11, 2), table(2, 9), f"<div><style></style>{table(3, 4)}</div>", table(2, 2))
+        assert re.findall(r"<h2>A part</h2>\s*(<table.*)</section>", page) == [table(3, 4)]
+
+    def test_result_of_the_prediction(self):
+        shown = nclib.notebook.answer("how-many", 0.25, "It is {}.")._repr_mimebundle_()["text/html"]
+        assert '<div class="answer"><p>It is 0.25.</p></div></section>' in self.page(shown)
+
+    def test_only_the_first_embedding_hides_its_colours(self):
+        figure = '<figure class="nclib"><svg></svg><figcaption>{} of 9</figcaption></figure>'
+        page = self.page(*map(figure.format, ("k-means", "t-SNE (perplexity 3)", "t-SNE (perplexity 5)")))
+        assert [bool(x) for x in re.findall(r'class="nclib( fragment custom colours)?"', page)] == [0, 1, 0]
+
+    @pytest.mark.parametrize("box, beside", [("0 0 656 190", False), ("0 0 548 706", True)])
+    def test_heading_beside_a_figure_that_is_larger_there(self, box, beside):
+        figure = f'<figure class="nclib"><svg viewBox="{box}"></svg><figcaption>b</figcaption></figure>'
+        assert ('<div class="beside">' in self.page(figure)) == beside
 
     def test_nothing_is_loaded_from_elsewhere(self):
         assert not re.search(r"(src|href)=\"(https?:)?//", self.page())
