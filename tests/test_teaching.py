@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 
 import nclib
@@ -64,6 +65,24 @@ class TestCheck:
     def test_refuses_needs_a_refusal(self):
         with pytest.raises(AssertionError, match="accepts an answer that should be told 'squares'"):
             exercises.refuses(check_double, {lambda n: n + n: "squares"})
+
+
+class TestParts:
+    @pytest.mark.parametrize("value", [(1, 2), [1, 2], np.array([1, 2])])
+    def test_as_many_as_asked(self, value):
+        assert exercises.parts(value, 2) == (1, 2)
+
+    @pytest.mark.parametrize(
+        "value, found",
+        [(0.5, "one value, 0.5"), ("ab", "one value, 'ab'"), ({1, 2}, "one value"), ((1, 2, 3), "3 values")],
+    )
+    def test_says_what_was_returned(self, value, found):
+        with pytest.raises(AssertionError, match=f"return 2 values, as in `return a, b`; there is {found}"):
+            exercises.parts(value, 2)
+
+    def test_of_a_single_number_of_numpy(self):
+        with pytest.raises(AssertionError, match="one value"):
+            exercises.parts(np.array(3.0), 2)
 
 
 def code_of(cells) -> str:
@@ -142,6 +161,22 @@ class TestExercises:
             hints = {ast.literal_eval(hint) for hint in answers.values()}
             assert len(hints) == len(answers) == 2
             assert all(hint in check for hint in hints), name
+
+    def test_every_refusal_says_why(self, source):
+        code = code_of(jupytext.read(source, fmt="md:myst").cells)
+        checks = [
+            part
+            for part in ast.parse(code).body
+            if isinstance(part, ast.FunctionDef) and part.name.startswith("check_")
+        ]
+        assert checks
+        bare = [
+            ast.unparse(node)
+            for check in checks
+            for node in ast.walk(check)
+            if isinstance(node, ast.Assert) and node.msg is None
+        ]
+        assert bare == []
 
     def test_student_notebook_is_plain_and_without_answers(self, source):
         notebook = nbformat.reads(teaching.student(source), as_version=4)
