@@ -190,7 +190,9 @@ class TestExercises:
             ]
             assert code.index(f"check_{name}({name})") > 0
         assert not any("exercises.refuses" in cell for cell in code)
-        assert not re.search(r":::|\{(cite|doc|term|ref|math)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE)
+        assert not re.search(
+            r":::|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
+        )
 
     def test_solution_notebook_has_the_page_s_code(self, source):
         solution = nbformat.reads(teaching.solution(source), as_version=4)
