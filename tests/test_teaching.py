@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
 import numpy as np
 import pytest
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
 import nclib
 from nclib.chapters import exercises
@@ -222,6 +226,35 @@ def test_explanations_of_a_quiz_are_for_the_teacher(tmp_path):
     )
     assert student == "**Check yourself**\n\nWhy?\n\n- A\n- B"
     assert "  - Wrong. It is\n    not." in solution
+
+
+class TestOutputs:
+    @pytest.fixture
+    def cached(self, tmp_path, monkeypatch):
+        """A cache with the outputs of one of two chapters, and their sources."""
+        sources = [tmp_path / "01_a.md", tmp_path / "02_b.md"]
+        notebooks = [nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]) for code in "ab"]
+        found = [SimpleNamespace(path=s, notebook=n) for s, n in zip(sources, notebooks, strict=True)]
+        monkeypatch.setattr(teaching.pair, "sources", lambda: sources)
+        monkeypatch.setitem(sys.modules, "chapters", SimpleNamespace(chapters=lambda root: found))
+        executed = copy.deepcopy(notebooks[0])
+        executed.cells[0].outputs = [nbformat.v4.new_output("stream", text="shown")]
+        bundle = CacheBundleIn(executed, str(sources[0]))
+        get_cache(str(tmp_path / "one")).cache_notebook_bundle(bundle, check_validity=False)
+        return tmp_path, sources
+
+    def test_those_that_are_there(self, cached, capsys):
+        folder, (a, b) = cached
+        find = teaching.with_outputs(folder / "one")
+        assert find(a).cells[0].outputs[0].text == "shown"
+        assert find(b).cells[0].outputs == []
+        said = capsys.readouterr().err
+        assert said == "No outputs of 02_b found: slides without figures, run `make book` first.\n"
+
+    def test_one_line_where_there_are_none(self, cached, capsys):
+        folder, _ = cached
+        teaching.with_outputs(folder / "none")
+        assert capsys.readouterr().err == "No outputs found: slides without figures, run `make book` first.\n"
 
 
 class TestSlides:
