@@ -1,7 +1,8 @@
 """Slides of a chapter: a selection from its notebook, shown by reveal.js from the folder beside them.
 
-A slide each for the title and the question, the prediction, every figure with its caption, what it means (the
-statements, as far as the data decide them), and the first exercise.
+A slide each for the title and the question, the prediction, the first small table, every figure with its
+caption, the result that the prediction asks for, what it means (the statements, as far as the data decide
+them), and the first exercise. The first t-SNE is grey, without names of classes, until the next key.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbformat import NotebookNode
 
 FIGURE = re.compile(r'<figure class="nclib">.*?</figure>', re.DOTALL)
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+MOST_ROWS, MOST_COLUMNS = 10, 8  # of a table that can be read from a screen, with its header
+ANSWER = re.compile(r'<div class="answer"[^>]*>(.*?)</div>', re.DOTALL)  # of nclib.notebook.answer
 CONCLUSIONS = re.compile(r'<ul class="conclusions">.*</ul>', re.DOTALL)
 PREDICTION = re.compile(
     r"^(:{3,})\{(?:admonition\} Make a prediction|prediction\}[^\n]*)$.*?^\1$", re.DOTALL | re.M
 )
 EXERCISE = re.compile(r"^:::\{exercise-start\}.*", re.DOTALL | re.MULTILINE)
+BELOW, BESIDE = (
+    (1230, 500),
+    (880, 690),
+)  # pixels for a figure below its heading and beside it, as in slides.css
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -66,20 +74,56 @@ def page(notebook: NotebookNode, plain: Callable[[str], str]) -> str:
 
 
 def from_outputs(cells: list[NotebookNode]) -> Iterator[str]:
-    """Figures and statements, each below the heading under which it stands on the page."""
+    """Figures, a table, the answer and statements, each with the heading above it on the page."""
+    table_shown = embedding_shown = False
+    for heading, text, tags in outputs(cells):
+        for figure in FIGURE.findall(text):
+            first = is_embedding(figure) and not embedding_shown
+            embedding_shown |= first
+            yield figure_slide(heading, hidden_colours(figure) if first else figure)
+        small = [table for table in TABLE.findall(text) if is_small(table)]
+        if small and not table_shown and "provenance" not in tags:
+            table_shown = True
+            yield f"{heading}{small[0]}"
+        for answer in ANSWER.findall(text):
+            yield f'<h2>Your prediction, and the result</h2><div class="answer">{answer}</div>'
+        for listed in CONCLUSIONS.findall(text):
+            sentences = re.findall(r"<strong>(.*?)</strong>", listed)
+            items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
+            yield f"{heading}<ul>{items}</ul>"
+
+
+def outputs(cells: list[NotebookNode]) -> Iterator[tuple[str, str, list[str]]]:
+    """The HTML of every output, with that of the heading above it, and its cell's tags."""
     heading = ""
     for cell in cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^#{2,3} (.+)$", cell.source, re.MULTILINE)][-1]
-            continue
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/html", "")
-            for figure in FIGURE.findall(text):
-                yield f"{markdown(f'## {heading}')}{figure}"
-            for listed in CONCLUSIONS.findall(text):
-                sentences = re.findall(r"<strong>(.*?)</strong>", listed)
-                items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-                yield f"{markdown(f'## {heading}')}<ul>{items}</ul>"
+            yield markdown(f"## {heading}"), text, cell.metadata.get("tags", [])
+
+
+def figure_slide(heading: str, figure: str) -> str:
+    """A figure below its heading, or beside it where that makes the figure larger."""
+    box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', figure)
+    width, height = map(float, box.groups()) if box else (2, 1)
+    below, beside = (min(w / width, h / height) for w, h in (BELOW, BESIDE))
+    return f'<div class="beside">{heading}{figure}</div>' if beside > below else f"{heading}{figure}"
+
+
+def is_embedding(figure: str) -> bool:
+    return "t-SNE (perplexity" in figure.partition("<figcaption>")[2]
+
+
+def hidden_colours(figure: str) -> str:
+    """The figure in grey, as slides.css has it, until reveal.js makes its fragment visible."""
+    return figure.replace('class="nclib"', 'class="nclib fragment custom colours"', 1)
+
+
+def is_small(table: str) -> bool:
+    rows = [len(re.findall(r"<t[hd]\b", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
+    return len(rows) <= MOST_ROWS and max(rows) <= MOST_COLUMNS
 
 
 def first_exercise(cells: list[NotebookNode]) -> Iterator[str]:

@@ -8,8 +8,9 @@ For each chapter _build/teaching/ then holds
     NN_name-solution.ipynb    solutions, and the wrong answers that each check knows
     NN_name-slides.html       question, prediction, figures, statements and an exercise; needs no network
 
-Both notebooks are plain: they need nclib, but no extension of Jupyter. Figures are those of the last
-``make book``, which also puts this folder into the book, as teaching/.
+Both notebooks are plain: they need nclib, but no extension of Jupyter. ``make book`` writes the same files
+and puts this folder into the book, as teaching/. Slides show what it has executed: without it, or once code
+or data have changed, they have no figures.
 """
 
 from __future__ import annotations
@@ -141,23 +142,25 @@ def page_title(path: str) -> str:
 
 
 def with_outputs(cache_folder: Path) -> Callable[[Path], NotebookNode]:
-    """A function that finds the notebook of a source, with outputs where the cache has them."""
+    """A function that finds the notebook of a source, with outputs where the cache has them.
+
+    Says which chapters it has none of.
+    """
     import chapters
     from jupyter_cache import get_cache
 
     cache = get_cache(str(cache_folder))
-    notebooks = {chapter.path: chapter.notebook for chapter in chapters.chapters(ROOT)}
-
-    def find(source: Path) -> NotebookNode:
+    found = {chapter.path: chapter.notebook for chapter in chapters.chapters(ROOT)}
+    without = []
+    for source in pair.sources():
         try:
-            return cache.merge_match_into_notebook(notebooks[source])[1]
+            found[source] = cache.merge_match_into_notebook(found[source])[1]
         except KeyError:
-            print(
-                f"{source.stem}: no outputs of this code are cached; slides without figures", file=sys.stderr
-            )
-            return notebooks[source]
-
-    return find
+            without.append(source.stem)
+    if without:
+        of = "" if len(without) == len(pair.sources()) else f" of {', '.join(without)}"
+        print(f"No outputs{of} found: slides without figures, run `make book` first.", file=sys.stderr)
+    return found.__getitem__
 
 
 def main() -> int:

@@ -279,7 +279,7 @@ def plain_markdown(text: str) -> str:
     text = re.sub(r"^:{3,}\{[\w-]+\} *(.*)$", r"**\1**", text, flags=re.MULTILINE)
     text = re.sub(r"^(:{3,}|:[\w-]+:.*|\*{4})$\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\([\w-]+\)=$\n?", "", text, flags=re.MULTILINE)
-    return re.sub(r"\{[\w:]+\}`([^`<]+?)(?: *<[^`>]*>)?`", r"\1", text)
+    return re.sub(r"\{[\w:-]+\}`([^`<]+?)(?: *<[^`>]*>)?`", r"\1", text)
 
 
 def _assigned(cell: str) -> list[str]:

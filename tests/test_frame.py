@@ -97,7 +97,7 @@ PAGES = {
     "short": OPENING,
     "long": OPENING + "\n" + "word " * 4000,
     "figures": OPENING + FIGURES + TASKS,
-    "parameters": PARAMETERS,
+    "parameters": PARAMETERS + "\nThe {rerun-file}`solved` and the {rerun-file}`missing one`.\n",
     "card": "Words & more. " * 30,
     "terms": "A {term}`feature`, {term}`again <feature>`.\n",
     "words": "```{glossary}\nfeature\n  A vector $h$, see {term}`mean`.\n\nmean\n  Sum over count.\n```\n",
@@ -269,9 +269,10 @@ class TestRerun:
     def test_downloads_that_exist(self, published):
         page = published["parameters"]
         links = [a["href"] for a in Tags(page).of("a") if "download" in a and "_downloads" in a["href"]]
-        assert len(links) == 2  # the notebook, and "solved"
+        assert len(links) == 3  # the notebook, and "solved" in the box and in the text
+        assert links[1] == links[2]
         assert all((published.out / link).is_file() for link in links)
-        assert "solved" in text_of(page) and "missing" not in text_of(page)
+        assert "solved" in text_of(page) and "The solved and the missing one." in text_of(page)
 
     def test_binder_and_colab_where_the_repository_has_an_address(self, book, published):
         assert "mybinder" not in book["parameters"]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
+import nclib
 from nclib.chapters import exercises
 from nclib.notebook import seeds_of
 
@@ -63,6 +69,24 @@ class TestCheck:
     def test_refuses_needs_a_refusal(self):
         with pytest.raises(AssertionError, match="accepts an answer that should be told 'squares'"):
             exercises.refuses(check_double, {lambda n: n + n: "squares"})
+
+
+class TestParts:
+    @pytest.mark.parametrize("value", [(1, 2), [1, 2], np.array([1, 2])])
+    def test_as_many_as_asked(self, value):
+        assert exercises.parts(value, 2) == (1, 2)
+
+    @pytest.mark.parametrize(
+        "value, found",
+        [(0.5, "one value, 0.5"), ("ab", "one value, 'ab'"), ({1, 2}, "one value"), ((1, 2, 3), "3 values")],
+    )
+    def test_says_what_was_returned(self, value, found):
+        with pytest.raises(AssertionError, match=f"return 2 values, as in `return a, b`; there is {found}"):
+            exercises.parts(value, 2)
+
+    def test_of_a_single_number_of_numpy(self):
+        with pytest.raises(AssertionError, match="one value"):
+            exercises.parts(np.array(3.0), 2)
 
 
 def code_of(cells) -> str:
@@ -142,6 +166,22 @@ class TestExercises:
             assert len(hints) == len(answers) == 2
             assert all(hint in check for hint in hints), name
 
+    def test_every_refusal_says_why(self, source):
+        code = code_of(jupytext.read(source, fmt="md:myst").cells)
+        checks = [
+            part
+            for part in ast.parse(code).body
+            if isinstance(part, ast.FunctionDef) and part.name.startswith("check_")
+        ]
+        assert checks
+        bare = [
+            ast.unparse(node)
+            for check in checks
+            for node in ast.walk(check)
+            if isinstance(node, ast.Assert) and node.msg is None
+        ]
+        assert bare == []
+
     def test_student_notebook_is_plain_and_without_answers(self, source):
         notebook = nbformat.reads(teaching.student(source), as_version=4)
         code, prose = (
@@ -154,7 +194,9 @@ class TestExercises:
             ]
             assert code.index(f"check_{name}({name})") > 0
         assert not any("exercises.refuses" in cell for cell in code)
-        assert not re.search(r":::|\{(cite|doc|term|ref|math)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE)
+        assert not re.search(
+            r":::|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
+        )
 
     def test_solution_notebook_has_the_page_s_code(self, source):
         solution = nbformat.reads(teaching.solution(source), as_version=4)
@@ -184,6 +226,35 @@ def test_explanations_of_a_quiz_are_for_the_teacher(tmp_path):
     )
     assert student == "**Check yourself**\n\nWhy?\n\n- A\n- B"
     assert "  - Wrong. It is\n    not." in solution
+
+
+class TestOutputs:
+    @pytest.fixture
+    def cached(self, tmp_path, monkeypatch):
+        """A cache with the outputs of one of two chapters, and their sources."""
+        sources = [tmp_path / "01_a.md", tmp_path / "02_b.md"]
+        notebooks = [nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]) for code in "ab"]
+        found = [SimpleNamespace(path=s, notebook=n) for s, n in zip(sources, notebooks, strict=True)]
+        monkeypatch.setattr(teaching.pair, "sources", lambda: sources)
+        monkeypatch.setitem(sys.modules, "chapters", SimpleNamespace(chapters=lambda root: found))
+        executed = copy.deepcopy(notebooks[0])
+        executed.cells[0].outputs = [nbformat.v4.new_output("stream", text="shown")]
+        bundle = CacheBundleIn(executed, str(sources[0]))
+        get_cache(str(tmp_path / "one")).cache_notebook_bundle(bundle, check_validity=False)
+        return tmp_path, sources
+
+    def test_those_that_are_there(self, cached, capsys):
+        folder, (a, b) = cached
+        find = teaching.with_outputs(folder / "one")
+        assert find(a).cells[0].outputs[0].text == "shown"
+        assert find(b).cells[0].outputs == []
+        said = capsys.readouterr().err
+        assert said == "No outputs of 02_b found: slides without figures, run `make book` first.\n"
+
+    def test_one_line_where_there_are_none(self, cached, capsys):
+        folder, _ = cached
+        teaching.with_outputs(folder / "none")
+        assert capsys.readouterr().err == "No outputs found: slides without figures, run `make book` first.\n"
 
 
 class TestSlides:
@@ -216,6 +287,27 @@ class TestSlides:
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
         assert "<ul><li>So it is.</li></ul>" in page
+
+    def test_first_small_table_alone(self):
+        def table(rows: int, columns: int) -> str:
+            return f"<table>{('<tr>' + '<td>1</td>' * columns + '</tr>') * rows}</table>"
+
+        page = self.page(table(11, 2), table(2, 9), f"<div><style></style>{table(3, 4)}</div>", table(2, 2))
+        assert re.findall(r"<h2>A part</h2>\s*(<table.*)</section>", page) == [table(3, 4)]
+
+    def test_result_of_the_prediction(self):
+        shown = nclib.notebook.answer("how-many", 0.25, "It is {}.")._repr_mimebundle_()["text/html"]
+        assert '<div class="answer"><p>It is 0.25.</p></div></section>' in self.page(shown)
+
+    def test_only_the_first_embedding_hides_its_colours(self):
+        figure = '<figure class="nclib"><svg></svg><figcaption>{} of 9</figcaption></figure>'
+        page = self.page(*map(figure.format, ("k-means", "t-SNE (perplexity 3)", "t-SNE (perplexity 5)")))
+        assert [bool(x) for x in re.findall(r'class="nclib( fragment custom colours)?"', page)] == [0, 1, 0]
+
+    @pytest.mark.parametrize("box, beside", [("0 0 656 190", False), ("0 0 548 706", True)])
+    def test_heading_beside_a_figure_that_is_larger_there(self, box, beside):
+        figure = f'<figure class="nclib"><svg viewBox="{box}"></svg><figcaption>b</figcaption></figure>'
+        assert ('<div class="beside">' in self.page(figure)) == beside
 
     def test_nothing_is_loaded_from_elsewhere(self):
         assert not re.search(r"(src|href)=\"(https?:)?//", self.page())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,6 +134,15 @@ class TestByLayer:
         h = test.images.flatten(1).double()
         expected = nclib.msdr(h, test.labels, test.labels % 5).mean()
         assert table.loc[("trained", "pixels"), "msdr"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_prediction_offers_every_change():
+    page = (Path(__file__).parent.parent / "notebooks" / "08_when_structure_appears.md").read_text("utf-8")
+    box = page.partition(":::{prediction} costliest-change")[2].partition("\n:::")[0]
+    asked = box.replace("\n", " ").partition("Take a guess")[0]
+    changes = list(when_structure_appears.CHANGES)
+    assert re.findall(r"^- (.+)$", box, re.MULTILINE) == changes
+    assert [change for change in changes if change not in asked] == []
 
 
 def test_settings_are_told_apart(tiny_run):

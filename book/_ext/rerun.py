@@ -7,7 +7,8 @@ the repository. Cells tagged ``provenance`` are folded, too.
 
 ``rerun_files`` in the configuration lists more files to offer, as pairs of a label and a path with ``{name}``
 for the page's name, for example ["with solutions", "notebooks/solutions/{name}.ipynb"]; those that do not
-exist when the book is built are left out.
+exist when the book is built are left out. Elsewhere on the page the role ``rerun-file`` with such a label,
+{rerun-file}`student notebook`, links to the same file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from urllib.parse import quote
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
+from sphinx.util.docutils import SphinxRole
 
 PROVENANCE = "Where these runs come from"
 EXAMPLE = {"seed": "1"}  # shown in the commands; a page without it gets its first parameter as it is
@@ -109,14 +111,32 @@ class RerunBox(SphinxTransform):
     def downloads(self, name: str) -> nodes.paragraph:
         """Links to the files of a page that exist."""
         line = paragraph(nodes.Text("Download: "))
-        offered = [(label, path.format(name=name)) for label, path in [*FILES, *self.config.rerun_files]]
-        there = [pair for pair in offered if (Path(self.app.srcdir) / pair[1]).is_file()]
-        for i, (label, path) in enumerate(there):
+        there = files(Path(self.app.srcdir), name, self.config.rerun_files)
+        for i, (label, path) in enumerate(there.items()):
             line += nodes.Text(", " if i else "")
-            link = addnodes.download_reference(reftarget=f"/{path}", refdoc=self.env.docname)
-            link += nodes.inline(text=label)
-            line += link
+            line += download(label, path, self.env.docname)
         return line if there else paragraph()
+
+
+class RerunFile(SphinxRole):
+    """A link to one of the files of its page; the label alone where there is no such file."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        page = self.env.docname.rpartition("/")[2]
+        path = files(Path(self.env.srcdir), page, self.config.rerun_files).get(self.text)
+        return [download(self.text, path, self.env.docname) if path else nodes.Text(self.text)], []
+
+
+def files(root: Path, name: str, more: list[list[str]]) -> dict[str, str]:
+    """Paths of the files of a page that exist, by label."""
+    paths = {label: path.format(name=name) for label, path in [*FILES, *more]}
+    return {label: path for label, path in paths.items() if (root / path).is_file()}
+
+
+def download(label: str, path: str, docname: str) -> nodes.Node:
+    link = addnodes.download_reference(reftarget=f"/{path}", refdoc=docname)
+    link += nodes.inline(text=label)
+    return link
 
 
 def online(name: str, options: dict[str, Any]) -> list[nodes.Node]:
@@ -183,5 +203,6 @@ def html(text: str) -> nodes.raw:
 def setup(app) -> dict[str, bool]:
     app.add_config_value("rerun_files", [], "env", [list])
     app.add_transform(RerunBox)
+    app.add_role("rerun-file", RerunFile())
     app.add_css_file("frame.css")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -45,6 +45,19 @@ def returning(answer: Callable) -> Callable:
     return call
 
 
+def parts(value: Any, count: int) -> tuple:
+    """The values that an answer returns together.
+
+    Raises
+    ------
+    AssertionError : there are more or fewer of them, or a single value.
+    """
+    several = isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) > 0
+    found = f"{len(value)} values" if several else f"one value, {value!r}"
+    assert several and len(value) == count, f"return {count} values, as in `return a, b`; there is {found}"
+    return tuple(value)
+
+
 def refuses(checked: Callable[[Callable], None], answers: Mapping[Callable, str]) -> None:
     """Make sure that a check refuses each of these answers with its hint.
 
