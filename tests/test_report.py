@@ -172,6 +172,9 @@ class TestGeometry:
         x = np.random.default_rng(0).normal(size=(100, 300))
         assert geometry.separation(x, np.arange(100) % 2) < 1
 
+    def test_points_have_no_separation(self):
+        assert geometry.separation(np.repeat(np.eye(2), 50, axis=0), np.repeat([0, 1], 50)) is None
+
     def test_two_samples_have_no_separation(self):
         assert geometry.separation(np.eye(8), np.repeat([0, 1], [6, 2])) is None
 
@@ -247,6 +250,22 @@ class TestPage:
         assert {name: found[name] for name in numbers} == numbers
         content = (written / "features.npz").read_bytes()
         assert found["sha256"] == hashlib.sha256(content).hexdigest()
+
+    def test_collapsed_sub_populations_are_a_page_too(self, tmp_path):
+        """Two points a class: no width in which their distance could be given."""
+        y = np.arange(400) % 2
+        nclib.save_features(tmp_path / "f.npz", np.eye(4)[2 * y + np.arange(400) // 200], y)
+        found = write_report(tmp_path / "f.npz", tmp_path / "r.html")
+        assert [(row["count"], row["separation"]) for row in found["classes"]] == [(2, None)] * 2
+        assert json.loads((tmp_path / "r.json").read_text("utf-8")) == found
+
+    def test_neither_file_is_there_without_the_other(self, tmp_path, monkeypatch):
+        nclib.save_features(tmp_path / "f.npz", np.eye(3), [0, 0, 0])
+        monkeypatch.setattr("nclib.report.page.findings", lambda *_: {"n": float("inf")})
+        monkeypatch.setattr("nclib.report.page.page", lambda *_: "")
+        with pytest.raises(ValueError, match="JSON"):
+            write_report(tmp_path / "f.npz", tmp_path / "r.html")
+        assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
     @pytest.mark.parametrize(
         ("h", "y"),

@@ -51,7 +51,12 @@ def epoch_file(part: str, epoch: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that a person can read."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON that a person can read. Raises ValueError for numbers that are not finite."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
