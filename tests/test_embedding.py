@@ -44,6 +44,13 @@ def test_few_samples_lower_the_perplexity(recwarn):
         tsne(np.eye(4))
 
 
+def test_one_feature_is_embedded_as_two_of_which_one_is_constant():
+    h = two_clusters()[0][:, :1]
+    points = tsne(h)
+    np.testing.assert_array_equal(points, tsne(np.pad(h, ((0, 0), (0, 1)))))
+    assert points.shape == (120, 2) and np.isfinite(points).all()
+
+
 def test_refuses_what_is_not_finite():
     with pytest.raises(ValueError, match="row 2 "):
         tsne(np.array([[0.0], [1.0], [np.nan], [2.0], [3.0]]))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from scipy.spatial.distance import pdist
 from scipy.stats import beta
 
 import nclib
@@ -273,8 +274,9 @@ class TestPage:
             (np.ones((1, 1)), [0]),
             (np.ones((50, 2)), [0] * 50),
             (np.random.default_rng(0).normal(size=(60, 90)), [3] * 60),
+            (np.random.default_rng(0).normal(size=(60, 1)), [0] * 60),
         ],
-        ids=["one sample", "equal samples", "one class, more dimensions than samples"],
+        ids=["one sample", "equal samples", "one class, more dimensions than samples", "one feature"],
     )
     def test_little_is_a_page_too(self, tmp_path, h, y):
         nclib.save_features(tmp_path / "f.safetensors", h, y)
@@ -290,6 +292,17 @@ class TestPage:
         assert shown == [7, *range(299, 280, -1)]
         rows = plane.chosen_rows(y, shown, 0)
         assert len(rows) == 9 + 19 * (plane.MOST // 20) and len(set(rows)) == len(rows)
+
+    @pytest.mark.parametrize("dim", [1, 2])
+    def test_without_t_sne_two_features_keep_their_distances(self, monkeypatch, dim):
+        def absent(*_, **__):
+            raise ImportError
+
+        monkeypatch.setattr(plane, "tsne", absent)
+        h = np.random.default_rng(0).normal(size=(9, dim))
+        points, _ = plane.embedded(h, seed=0)
+        assert points.shape == (9, 2)
+        np.testing.assert_allclose(pdist(points), pdist(h), rtol=1e-12)
 
 
 class TestPictures:

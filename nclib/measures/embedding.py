@@ -54,6 +54,8 @@ def tsne(
     if not (h - h[0]).square().any():
         raise ValueError(f"t-SNE needs samples that differ; all {len(h)} are equal")
     h = h - h.mean(dim=0)
+    if h.shape[1] == 1:  # a start in the plane needs two components
+        h = torch.nn.functional.pad(h, (0, 1))
     if not isinstance(initialization, str):
         initialization = _start(initialization, len(h))
     embedding = TSNE(
