@@ -30,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     ------
     StoreError : a full disk, a read-only folder; nothing is left behind.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")  # of this one write alone
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -39,7 +39,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
-        except OSError:
+        except BaseException:  # an interrupt too
             partial.unlink(missing_ok=True)
             raise
 
