@@ -37,6 +37,13 @@ def test_distance_from_the_origin_does_not_matter():
     np.testing.assert_array_equal(tsne(h), tsne(h + 2.0**20))
 
 
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**60, 2.0**190])
+def test_units_do_not_matter(scale):
+    """Near the least that differs, beyond float32's squares, near the most that is accepted."""
+    h, _ = two_clusters()
+    np.testing.assert_array_equal(tsne(h * scale), tsne(h * 2.0**50))
+
+
 def test_few_samples_lower_the_perplexity(recwarn):
     assert np.isfinite(tsne(np.random.default_rng(0).normal(size=(5, 3)))).all()
     assert not recwarn
