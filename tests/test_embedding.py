@@ -37,11 +37,25 @@ def test_distance_from_the_origin_does_not_matter():
     np.testing.assert_array_equal(tsne(h), tsne(h + 2.0**20))
 
 
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**60, 2.0**190])
+def test_units_do_not_matter(scale):
+    """Near the least that differs, beyond float32's squares, near the most that is accepted."""
+    h, _ = two_clusters()
+    np.testing.assert_array_equal(tsne(h * scale), tsne(h * 2.0**50))
+
+
 def test_few_samples_lower_the_perplexity(recwarn):
     assert np.isfinite(tsne(np.random.default_rng(0).normal(size=(5, 3)))).all()
     assert not recwarn
     with pytest.raises(ValueError, match="at least 5 samples; got 4"):
         tsne(np.eye(4))
+
+
+def test_one_feature_is_embedded_as_two_of_which_one_is_constant():
+    h = two_clusters()[0][:, :1]
+    points = tsne(h)
+    np.testing.assert_array_equal(points, tsne(np.pad(h, ((0, 0), (0, 1)))))
+    assert points.shape == (120, 2) and np.isfinite(points).all()
 
 
 def test_refuses_what_is_not_finite():

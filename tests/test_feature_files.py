@@ -48,6 +48,25 @@ def test_numbers_and_strange_characters_are_names_too(tmp_path):
     assert f.ids == ("7", "8") and f.class_names == ("?", "b")
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ids", [[b"a0", "\xe4".encode()], np.array([b"a0", "\xe4".encode()])])
+def test_bytes_are_the_names_that_they_spell(tmp_path, ending, ids):
+    nclib.save_features(tmp_path / f"f{ending}", H[:2], Y[:2], ids=ids)
+    assert nclib.load_features(tmp_path / f"f{ending}").ids == ("a0", "\xe4")
+
+
+@pytest.mark.parametrize("ids", [torch.arange(2), list(torch.arange(2)), np.arange(2)])
+def test_numbers_of_tensors_are_names_without_their_type(tmp_path, ids):
+    nclib.save_features(tmp_path / "f.npz", H[:2], Y[:2], ids=ids)
+    assert nclib.load_features(tmp_path / "f.npz").ids == ("0", "1")
+
+
+def test_no_names_of_classes_at_all(tmp_path):
+    np.savez(tmp_path / "f.npz", h=H, y=Y, class_names=np.array([], dtype=str))
+    with pytest.raises(DataError, match="label 2 is beyond the 0 class_names"):
+        nclib.load_features(tmp_path / "f.npz")
+
+
 def test_files_of_other_programs(tmp_path):
     np.savez(tmp_path / "f.npz", h=H.astype(np.float16), y=Y.astype(np.uint8), weights=np.ones(3))
     np.save(tmp_path / "h.npy", H.astype(">f8"))
@@ -112,6 +131,7 @@ BAD = np.where(np.arange(18).reshape(6, 3) == 7, np.nan, H)
         ({"y": NAMES}, "expected numbers"),
         ({"logits": H[:, :2]}, "label 2 is beyond the 2 outputs in logits"),
         ({"class_names": ["a", "b"]}, "label 2 is beyond the 2 class_names"),
+        ({"class_names": []}, "label 2 is beyond the 0 class_names"),
     ],
 )
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -120,6 +140,15 @@ def test_refuses_to_write(tmp_path, change, message, ending):
         nclib.save_features(tmp_path / f"f{ending}", **({"h": H, "y": Y} | change))
     assert str(tmp_path / "f") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_refused(tmp_path, layout):
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=layout)
+    for parts in ({"h": nested, "y": Y[:2]}, {"h": H[:2], "y": nested}):
+        with pytest.raises(DataError, match="is a nested tensor"):
+            nclib.save_features(tmp_path / "f.npz", **parts)
 
 
 def test_refuses_other_endings_and_places(tmp_path):
@@ -203,7 +232,11 @@ def test_newer_versions_are_refused(tmp_path, monkeypatch):
 
 def test_other_and_damaged_safetensors(tmp_path):
     path = tmp_path / "f.safetensors"
-    for metadata in (None, {"format": "pt"}, {"format": feature_files.FORMAT, "version": "x"}):
+    for metadata in (
+        None,
+        {"format": "pt"},
+        *({"format": feature_files.FORMAT, "version": v} for v in ("x", "9" * 5000)),
+    ):
         safetensors.numpy.save_file({"h": H, "y": Y}, path, metadata)
         with pytest.raises(DataError, match=r"is no feature file|is no number"):
             nclib.load_features(path)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from scipy.spatial.distance import pdist
 from scipy.stats import beta
 
 import nclib
@@ -172,6 +173,9 @@ class TestGeometry:
         x = np.random.default_rng(0).normal(size=(100, 300))
         assert geometry.separation(x, np.arange(100) % 2) < 1
 
+    def test_points_have_no_separation(self):
+        assert geometry.separation(np.repeat(np.eye(2), 50, axis=0), np.repeat([0, 1], 50)) is None
+
     def test_two_samples_have_no_separation(self):
         assert geometry.separation(np.eye(8), np.repeat([0, 1], [6, 2])) is None
 
@@ -248,14 +252,31 @@ class TestPage:
         content = (written / "features.npz").read_bytes()
         assert found["sha256"] == hashlib.sha256(content).hexdigest()
 
+    def test_collapsed_sub_populations_are_a_page_too(self, tmp_path):
+        """Two points a class: no width in which their distance could be given."""
+        y = np.arange(400) % 2
+        nclib.save_features(tmp_path / "f.npz", np.eye(4)[2 * y + np.arange(400) // 200], y)
+        found = write_report(tmp_path / "f.npz", tmp_path / "r.html")
+        assert [(row["count"], row["separation"]) for row in found["classes"]] == [(2, None)] * 2
+        assert json.loads((tmp_path / "r.json").read_text("utf-8")) == found
+
+    def test_neither_file_is_there_without_the_other(self, tmp_path, monkeypatch):
+        nclib.save_features(tmp_path / "f.npz", np.eye(3), [0, 0, 0])
+        monkeypatch.setattr("nclib.report.page.findings", lambda *_: {"n": float("inf")})
+        monkeypatch.setattr("nclib.report.page.page", lambda *_: "")
+        with pytest.raises(ValueError, match="JSON"):
+            write_report(tmp_path / "f.npz", tmp_path / "r.html")
+        assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
+
     @pytest.mark.parametrize(
         ("h", "y"),
         [
             (np.ones((1, 1)), [0]),
             (np.ones((50, 2)), [0] * 50),
             (np.random.default_rng(0).normal(size=(60, 90)), [3] * 60),
+            (np.random.default_rng(0).normal(size=(60, 1)), [0] * 60),
         ],
-        ids=["one sample", "equal samples", "one class, more dimensions than samples"],
+        ids=["one sample", "equal samples", "one class, more dimensions than samples", "one feature"],
     )
     def test_little_is_a_page_too(self, tmp_path, h, y):
         nclib.save_features(tmp_path / "f.safetensors", h, y)
@@ -271,6 +292,17 @@ class TestPage:
         assert shown == [7, *range(299, 280, -1)]
         rows = plane.chosen_rows(y, shown, 0)
         assert len(rows) == 9 + 19 * (plane.MOST // 20) and len(set(rows)) == len(rows)
+
+    @pytest.mark.parametrize("dim", [1, 2])
+    def test_without_t_sne_two_features_keep_their_distances(self, monkeypatch, dim):
+        def absent(*_, **__):
+            raise ImportError
+
+        monkeypatch.setattr(plane, "tsne", absent)
+        h = np.random.default_rng(0).normal(size=(9, dim))
+        points, _ = plane.embedded(h, seed=0)
+        assert points.shape == (9, 2)
+        np.testing.assert_allclose(pdist(points), pdist(h), rtol=1e-12)
 
 
 class TestPictures:

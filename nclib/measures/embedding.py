@@ -10,6 +10,7 @@ from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_whole
 STARTS = ("pca", "random")
 FEWEST = 5  # samples; with fewer no perplexity above one is left
 SPREAD = 1e-4  # standard deviation of a start, below which early forces are attractive
+EXPONENT = 40  # of two, of a size whose squares float32 holds well; t-SNE depends on no unit
 GRID_FROM = 8_000  # samples from which forces on a grid are cheaper than a tree's
 
 
@@ -53,7 +54,9 @@ def tsne(
         raise ValueError(f"t-SNE needs at least {FEWEST} samples; got {len(h)}")
     if not (h - h[0]).square().any():
         raise ValueError(f"t-SNE needs samples that differ; all {len(h)} are equal")
-    h = h - h.mean(dim=0)
+    h = _of_moderate_size(h - h.mean(dim=0))
+    if h.shape[1] == 1:  # a start in the plane needs two components
+        h = torch.nn.functional.pad(h, (0, 1))
     if not isinstance(initialization, str):
         initialization = _start(initialization, len(h))
     embedding = TSNE(
@@ -64,6 +67,12 @@ def tsne(
         random_state=seed,
     ).fit(h.numpy())
     return np.array(embedding, dtype=np.float64)
+
+
+def _of_moderate_size(h: torch.Tensor) -> torch.Tensor:
+    """Features of which float32 holds squared distances: others times a power of two, which loses nothing."""
+    exponent = int(torch.frexp(h.abs().max()).exponent)
+    return h * 2.0**-exponent if abs(exponent) > EXPONENT else h
 
 
 def _start(points: ArrayLike, count: int) -> np.ndarray:

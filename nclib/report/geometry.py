@@ -75,7 +75,7 @@ def separation(x: np.ndarray, labels: np.ndarray, seed: int = 0) -> float | None
 
     Returns
     -------
-    float, or None where a sub-population has fewer than four samples.
+    float, or None where a sub-population has fewer than four samples, or where two have no width.
 
     Notes
     -----
@@ -88,8 +88,8 @@ def separation(x: np.ndarray, labels: np.ndarray, seed: int = 0) -> float | None
     order = rng.permutation(len(x))
     order = order[np.argsort(labels[order], kind="stable")]  # alternate inside every sub-population
     halves = order[::2], order[1::2]
-    gaps = [_nearest_gap(x, labels, *pair) for pair in (halves, halves[::-1])]
-    return float(np.mean(gaps))
+    gap = np.mean([_nearest_gap(x, labels, *pair) for pair in (halves, halves[::-1])])
+    return float(gap) if np.isfinite(gap) else None
 
 
 CUT = float(2 * np.sqrt(2 / np.pi) / np.sqrt(1 - 2 / np.pi))  # 2.65: two half normal distributions
@@ -104,7 +104,8 @@ def _nearest_gap(x: np.ndarray, labels: np.ndarray, fitted: np.ndarray, measured
         for j, second in enumerate(parts[:i]):
             axis = found.means[i] - found.means[j]
             a, b = first @ axis, second @ axis
-            gaps.append(abs(a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2))
+            width = np.sqrt((a.var() + b.var()) / 2)
+            gaps.append(abs(a.mean() - b.mean()) / width if width else np.inf)
     return min(gaps)
 
 

@@ -23,7 +23,7 @@ from nclib.report.geometry import CUT, REPEATS
 from nclib.report.pictures import Source, data_url, image_source
 from nclib.report.plane import CLASSES, chosen_rows, embedded, explorer_data
 from nclib.storage.feature_files import LabelledFeatures, load_features
-from nclib.storage.files import sha256, write_bytes, write_json
+from nclib.storage.files import json_bytes, sha256, write_bytes
 
 EXPLORER = PACKAGE / "chapters"  # where the explorer's script and style lie
 
@@ -72,8 +72,9 @@ def write_report(
     }
     numbers = about | numbers
     explorer = _explorer(features, found, shown, rows, plane.result(), ids, image)
-    write_bytes(output, page(numbers, explorer, ids, image).encode())
-    write_json(output.with_suffix(".json"), numbers)
+    written, beside = page(numbers, explorer, ids, image).encode(), json_bytes(numbers)
+    write_bytes(output, written)  # only now: neither file is there unless both can be made
+    write_bytes(output.with_suffix(".json"), beside)
     return numbers
 
 

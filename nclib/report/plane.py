@@ -32,6 +32,7 @@ def embedded(h: np.ndarray, seed: int) -> tuple[np.ndarray, str] | None:
         return tsne(h, seed=seed), "t-SNE"
     except ImportError:  # openTSNE is an extra
         x = h - h.mean(axis=0, dtype=np.float64)
+        x = np.pad(x, ((0, 0), (0, max(0, 2 - x.shape[1]))))
         return x @ np.linalg.svd(x, full_matrices=False)[2][:2].T, "the first two principal components"
 
 

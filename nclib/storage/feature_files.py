@@ -25,6 +25,7 @@ from nclib.storage.files import read_metadata, read_tensors, storage_errors, wri
 
 FORMAT = "nclib-features"  # in the metadata of .safetensors
 VERSION = 1  # of what a file holds; a reader refuses newer ones
+LONGEST_VERSION = 9  # digits
 WIDEST = 2**28  # bytes that texts may fill in .npz, where each has the room of the longest
 
 
@@ -125,6 +126,8 @@ def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
         for name, content in (("h", "features"), ("y", "labels")):
             if name not in parts:
                 raise ValueError(f"it has no array {name} of {content}")
+        if nested := [name for name, part in parts.items() if isinstance(part, Tensor) and part.is_nested]:
+            raise ValueError(f"{nested[0]} is a nested tensor; give one array with all samples")
         h = _matrix(parts["h"], "h")
         y = as_labels(parts["y"], len(h)).cpu().numpy()
         logits = _matrix(parts["logits"], "logits") if "logits" in parts else None
@@ -133,11 +136,11 @@ def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
             if part is not None and len(part) != len(h):
                 raise ValueError(f"it has features of {len(h)} samples, and {name} of {len(part)}")
         known = {
-            "outputs in logits": logits is not None and logits.shape[1],
-            "class_names": names and len(names),
+            "outputs in logits": None if logits is None else logits.shape[1],
+            "class_names": None if names is None else len(names),
         }
         for name, count in known.items():
-            if count and count <= y.max():
+            if count is not None and count <= y.max():
                 raise ValueError(
                     f"label {y.max()} is beyond the {count} {name}: number the classes from 0 on"
                 )
@@ -166,7 +169,13 @@ def _texts(values: Iterable[Any], name: str) -> tuple[str, ...]:
     """Texts of names or numbers, without what UTF-8 cannot encode."""
     if isinstance(values, str | bytes) or np.ndim(values) != 1:
         raise ValueError(f"{name} must be a list of names; got {values!r:.80}")
-    return tuple(str(value).encode("utf-8", "replace").decode() for value in values)
+    return tuple(_text(value).encode("utf-8", "replace").decode() for value in values)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):  # of arrays that hold bytes, too
+        return value.decode("utf-8", "replace")
+    return str(value.item() if isinstance(value, Tensor) else value)
 
 
 def _write_safetensors(path: Path, features: LabelledFeatures) -> None:
@@ -257,7 +266,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
 
 def refuse_newer(path: Path, version: Any, newest: int) -> None:
     """Raise DataError if the version of a file's format is later than the newest that is known here."""
-    if not str(version).isdecimal():
+    if not str(version).isdecimal() or len(str(version)) > LONGEST_VERSION:
         raise DataError(f"{path}: version {version!r:.80} of the format is no number; write the file again")
     if int(version) > newest:
         raise DataError(

@@ -30,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     ------
     StoreError : a full disk, a read-only folder; nothing is left behind.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")  # of this one write alone
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -39,7 +39,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
-        except OSError:
+        except BaseException:  # an interrupt too
             partial.unlink(missing_ok=True)
             raise
 
@@ -51,7 +51,12 @@ def epoch_file(part: str, epoch: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that a person can read."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON that a person can read. Raises ValueError for numbers that are not finite."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

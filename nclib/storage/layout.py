@@ -31,7 +31,7 @@ OWN = {  # by folder of the store: what an entry in it is called, and what each 
     "damaged": (rf"{KEY}-\d+", _RUN),
     "results": (rf"{KEY}|data", _RESULT),
 }
-PARTIAL = r"\.{}\.\d+\.partial"  # a file while it is written, see ``nclib.storage.files.write_bytes``
+PARTIAL = r"\.{}\.[0-9a-f]+\.partial"  # a file while it is written, see ``nclib.storage.files.write_bytes``
 
 
 def is_key(text: str) -> bool:

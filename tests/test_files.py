@@ -1,0 +1,49 @@
+"""A file is whole or absent, whoever else writes it and whatever stops its writer."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from nclib.storage import layout
+from nclib.storage.files import write_bytes
+
+NAME = "state.safetensors"
+
+
+def test_two_threads_write_one_file(tmp_path, monkeypatch):
+    """The second writes all of it while the first has written half."""
+    path, sync = tmp_path / NAME, os.fsync
+
+    def meanwhile(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(write_bytes, path, b"second").result()
+        assert path.read_bytes() == b"second"
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_bytes(path, b"the first")
+    assert path.read_bytes() == b"the first"
+    assert os.listdir(tmp_path) == [NAME]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_nothing_is_left_behind(tmp_path, monkeypatch, error):
+    def stop(_file: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(error):
+        write_bytes(tmp_path / NAME, b"half")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_leaves_is_known_as_the_stores_own(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints" / ("0" * 64)
+    partial = []
+    monkeypatch.setattr(os, "replace", lambda source, _target: partial.append(source))
+    write_bytes(folder / NAME, b"half")
+    assert partial[0].read_bytes() == b"half" and layout.foreign(folder) is None
