@@ -148,11 +148,8 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     shown = conclusions.show(*chapter.comparison_statements(record)).rows
     assert [row["verdict"] for row in shown] == ["observed", verdict]
     assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)
-    assert chapter.comparison_table(record, "index")["a"].tolist() == [
-        f"{rand:.2f} (4 of 5)",
-        "0.70 (5 of 5)",
-        "0.10 (2 of 5)",
-    ]
+    index = chapter.comparison_table(record, "index")["a"]
+    assert index[:3].tolist() == [f"{rand:.2f} (4 of 5)", "0.70 (5 of 5)", "0.10 (2 of 5)"]
     assert chapter.comparison_table(record, "number").loc["HDBSCAN", "a"] == "2 + 0 of 5"
     controls = chapter.comparison_table(record, "controls")
     assert controls.loc["k-means"].tolist() == ["10 of 10", "0.50"]
