@@ -38,8 +38,8 @@ class TestFaults:
             "said": ["train a.json (digits, seed 1): exit 3", "1 of 2 runs are missing; its log is /a/b"],
             "runs": 2,
             "trained_first": 1,
-            "trained_second": 1,
-            "trained_by_first_jobs": 0,
+            "jobs_left": 0,
+            "trained_then": 1,
             "identical": False,
         }
         monkeypatch.setattr(

@@ -38,8 +38,8 @@ def faults_table() -> pd.DataFrame:
             "fault": row["fault"],
             "the first call said": _said(row) if row["status"] else "that it ended well",
             "it trained": f"{row['trained_first']} of {row['runs']}",
-            "the second call trained": f"{row['trained_second']} of {row['runs']}",
-            "jobs of the first call meanwhile": f"{row['trained_by_first_jobs']} of {row['runs']}",
+            "its jobs that go on": row["jobs_left"],
+            "trained then": f"{row['trained_then']} of {row['runs']}",
             "keys and numbers of a local run": "yes" if row["identical"] else "no",
         }
         for row in benchmark("sweep_faults")["rows"]

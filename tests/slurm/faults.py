@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster import daemon_of, nodes_are_idle, wait_for
@@ -69,13 +68,6 @@ class Case:
         """Digests of the tensors of each run in the store."""
         runs = sorted((self.folder / "store" / "runs").glob("*"))
         return {run.name: [sha256(run / name) for name in TENSORS] for run in runs}
-
-    def begun(self, since: str) -> set[str]:
-        """Keys of the runs in the store whose training began then or later."""
-        runs = (self.folder / "store" / "runs").glob("*/run.json")
-        return {
-            run.parent.name for run in runs if json.loads(run.read_text())["provenance"]["started"] >= since
-        }
 
     def measured(self) -> dict[str, dict[str, float]]:
         """Numbers of the measures that the report shows."""
@@ -197,7 +189,6 @@ def strike(name: str, folder: Path, profile: Path, local: Case) -> dict[str, obj
     if DOWN:
         BACK.append(subprocess.Popen(["slurmd", "-D", "-N", DOWN.pop()], stderr=subprocess.DEVNULL))
         wait_for(nodes_are_idle, "two idle nodes")
-    since = datetime.now(UTC).isoformat(timespec="seconds")  # as runs note it
     second = case.start()
     if HELD:
         time.sleep(60)  # its jobs are in the queue by then
@@ -208,8 +199,7 @@ def strike(name: str, folder: Path, profile: Path, local: Case) -> dict[str, obj
     return {
         "fault": name, "runs": len(local.trained()), "identical": same, "seconds": time.monotonic() - start,
         "status": status, "said": words, "jobs_left": len(left), "trained_first": len(there),
-        "second_status": again, "second_said": words_again, "trained_second": len(case.begun(since)),
-        "trained_by_first_jobs": len(after) - len(there) - len(case.begun(since)),
+        "second_status": again, "second_said": words_again, "trained_then": len(after) - len(there),
     }  # fmt: skip
 
 
