@@ -4,7 +4,7 @@
 
 For each chapter _build/teaching/ then holds
 
-    NN_name-student.ipynb     stubs to fill in, each with its check; no solutions
+    NN_name-student.ipynb     a cell for the prediction, and stubs to fill in with their checks; no solutions
     NN_name-solution.ipynb    solutions, and the wrong answers that each check knows
     NN_name-slides.html       question, prediction, figures, statements and an exercise; needs no network
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import jupytext
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "book")]
@@ -43,6 +43,7 @@ TITLES = {  # of directives whose argument is none
     "quiz": "Check yourself",
 }
 EXPLAINED = re.compile(r"^ +- (?:Right|Wrong)\..*\n?(?: {3,}.*\n?)*", re.MULTILINE)  # an option of a quiz
+GUESS = "*Our prediction, and why (double-click here to write):*"
 STUB = re.compile(r"^def (\w+)\(", re.MULTILINE)
 
 
@@ -77,12 +78,21 @@ def student(source: Path) -> str:
         if "stub" in tags:
             stub = cell
         elif "wrong-answers" not in tags:
-            cells.append(cell)
+            cells += with_room_for_a_guess(cell)
             if stub is not None and "@exercises.check" in cell.source:
                 name = STUB.search(stub.source)[1]
                 cells += [stub, new_code_cell(f"check_{name}({name})")]
                 stub = None
     return plain_notebook(cells)
+
+
+def with_room_for_a_guess(cell: NotebookNode) -> list[NotebookNode]:
+    """A cell; where it asks for a prediction, its text around a cell to write the prediction into."""
+    asked = slides.PREDICTION.search(cell.source) if cell.cell_type == "markdown" else None
+    if not asked:
+        return [cell]
+    before, after = cell.source[: asked.end()], cell.source[asked.end() :]
+    return [new_markdown_cell(text) for text in (before, GUESS, after)]
 
 
 def solution(source: Path) -> str:

@@ -198,6 +198,13 @@ class TestExercises:
             r":::|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
         )
 
+    def test_prediction_is_written_down_right_below_its_question(self, source):
+        sources = [cell.source for cell in nbformat.reads(teaching.student(source), as_version=4).cells]
+        at = sources.index(teaching.GUESS)
+        box = teaching.slides.PREDICTION.search(source.read_text("utf-8"))[0]
+        assert sources.count(teaching.GUESS) == 1
+        assert sources[at - 1].endswith(teaching.plain(box))
+
     def test_solution_notebook_has_the_page_s_code(self, source):
         solution = nbformat.reads(teaching.solution(source), as_version=4)
         assert code_of(solution.cells) == code_of(jupytext.read(source, fmt="md:myst").cells)
