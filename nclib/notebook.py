@@ -259,6 +259,8 @@ def write_html(executed: Path, output: Path) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
+    from nclib.storage.files import write_bytes  # imports torch, for which parameters do not wait
+
     notebook = nbformat.read(executed, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -270,7 +272,7 @@ def write_html(executed: Path, output: Path) -> None:
     setting = "MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}};"
     scripts = f"<script>{setting}</script>\n<script>{MATHJAX.read_text(encoding='utf-8')}</script>\n</head>"
     page = re.sub(r'<script[^>]*src=""[^>]*></script>', "", page)
-    output.write_text(page.replace("</head>", scripts, 1), encoding="utf-8")
+    write_bytes(output, page.replace("</head>", scripts, 1).encode())
 
 
 def plain_markdown(text: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from nclib import notebook
 from nclib.config import field_names
 from nclib.errors import ConfigError, NclibError
-from nclib.notebook import find_notebook, parameters, plain_markdown, read_value
+from nclib.notebook import find_notebook, parameters, plain_markdown, read_value, write_html
 
 DECLARED = 'recipe = "digits"  # which experiment\nseed: int = 0\nk: int = 2\n'
 
@@ -124,6 +125,20 @@ class TestReadValue:
             read_value("k", text)
         with pytest.raises(ConfigError, match=r"epochs=.*expected a whole number"):
             read_value("epochs", text)
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "x.ipynb")
+    (tmp_path / "x.html").write_text("before")
+
+    def full(_file: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NclibError, match="the disk is full"):
+        write_html(tmp_path / "x.ipynb", tmp_path / "x.html")
+    assert (tmp_path / "x.html").read_text() == "before"
+    assert sorted(os.listdir(tmp_path)) == ["x.html", "x.ipynb"]
 
 
 class TestPlainMarkdown:
