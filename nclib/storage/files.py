@@ -185,8 +185,7 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     """Turn the operating system's refusal of an action in ``REFUSED`` into a ``StoreError`` with advice."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise StoreError(f"cannot {action} {path}: {error.strerror or error}.") from error
     except OSError as error:
-        reason = error.strerror or error
-        raise StoreError(f"cannot {action} {path}: {reason}. {REFUSED[action]}") from error
+        not_there = action == "read" and isinstance(error, FileNotFoundError)
+        advice = "" if not_there else f" {REFUSED[action]}"
+        raise StoreError(f"cannot {action} {path}: {error.strerror or error}.{advice}") from error
