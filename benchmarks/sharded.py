@@ -1,7 +1,7 @@
 """Features larger than memory: their moments, distances and a sample, in processes that may have 2 GB each.
 
     python -m benchmarks.sharded [--jobs 2] [--output benchmarks/results/sharded.json]
-    python -m benchmarks.sharded --jobs 20     # ten million samples: 21 GB of disk, 13 minutes of CPU time
+    python -m benchmarks.sharded --jobs 20     # ten million samples: 21 GB of disk, 12 minutes of CPU time
 
 A job is a process with a part of the data, in several shards. Jobs draw features and write them; jobs read
 them and write their moments; then one process merges all moments, one passes over all shards by itself, and
