@@ -326,6 +326,32 @@ class TestPictures:
         (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
         assert pictures.image_source(tmp_path, ["a"])(0) is None
 
+    @pytest.mark.parametrize(
+        ("name", "dtype", "first", "last"),
+        [
+            ("x.png", np.uint16, 0, 65_535),
+            ("x.tif", np.uint16, 300, 4_395),  # of 12 bits
+            ("x.tif", np.int32, -(2**31), 2**31 - 1),
+            ("x.tif", np.float32, -0.25, 0.75),
+        ],
+    )
+    def test_more_than_eight_bits_are_shown_from_black_to_white(self, tmp_path, name, dtype, first, last):
+        ramp = np.linspace(first, last, 256).astype(dtype).reshape(16, 16)
+        Image.fromarray(ramp).save(tmp_path / name)
+        shown = np.asarray(pictures.image_source(tmp_path, ["x"])(0))
+        # a step of the ramp is one grey level; 16 bits round it by a 16th at most
+        np.testing.assert_allclose(shown[..., 0], np.arange(256).reshape(16, 16), atol=1)
+        assert (shown == shown[..., :1]).all()
+
+    def test_values_that_are_no_numbers_hide_no_others(self, tmp_path):
+        pixels = np.array([[np.nan, 1, 2, np.inf, -np.inf]], np.float32)
+        Image.fromarray(pixels).save(tmp_path / "x.tif")
+        Image.fromarray(np.full((2, 2), 3, np.float32)).save(tmp_path / "y.tif")
+        Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "z.tif")
+        x, y, z = (pictures.image_source(tmp_path, "xyz")(row) for row in range(3))
+        assert np.asarray(x)[0, :, 0].tolist() == [0, 0, 255, 255, 0]
+        assert not np.asarray(y).any() and z is None
+
     @pytest.mark.parametrize("shape", [(2, 4, 7), (2, 4, 7, 1), (2, 1, 1, 3), (2, 300, 2, 4)])
     @pytest.mark.parametrize("ending", [".npy", ".npz", ".safetensors"])
     def test_arrays_of_every_shape(self, tmp_path, shape, ending):
