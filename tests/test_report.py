@@ -213,6 +213,16 @@ class TestPage:
         text = "".join(page.text)
         assert NAMES[0] in text and NAMES[1] in text and NAMES[4] in text and "b" * 81 not in text
 
+    def test_names_turn_no_text_around_them(self, features, tmp_path):
+        """A name that overrides the direction of writing stands in an element that isolates it."""
+        turned = tmp_path / "f.npz"
+        nclib.save_features(turned, *features[:2], class_names=[f"\u202e{i}" for i in range(5)])
+        write_report(turned, tmp_path / "r.html")
+        text = (tmp_path / "r.html").read_text("utf-8")
+        shown = re.sub(r"<script.*?</script>|<[^<>]*>(?<!<bdi>)(?<!</bdi>)", "", text, flags=re.DOTALL)
+        assert shown.count("\u202e") > 6
+        assert "\u202e" not in re.sub(r"<bdi>.*?</bdi>", "", shown)
+
     def test_only_the_explorers_script_may_run_and_nothing_is_loaded(self, written):
         text = (written / "report.html").read_text("utf-8")
         script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
