@@ -86,8 +86,21 @@ def of_later_fields(folder):
     rewritten(folder, lambda record: record["config"].update(depth=3))
 
 
+def deep_record(folder):
+    (folder / "run.json").write_text("[" * 100_000)
+
+
+def deep_manifest(folder):
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
+def other_seed(folder):
+    file = folder / "run.json"
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 8', 1))
+
+
 HARMS = [no_manifest, no_record, empty_manifest, manifest_key, no_arrays, no_results, broken_record,
-         empty_history, later, of_later_fields]  # fmt: skip
+         empty_history, later, of_later_fields, deep_record, deep_manifest]  # fmt: skip
 
 
 class TestDamageIsContained:
@@ -100,10 +113,22 @@ class TestDamageIsContained:
         assert get.find_run(tiny_config).folder == whole
         assert get.find_run(recipe_config("digits", seed=77)) is None
         assert cli.main(["ls"]) == 0
-        assert "released" in capsys.readouterr().out
+        assert f"  {whole.name}  " in capsys.readouterr().out
         job = queue.Job(1, "tiny", tiny_config, False)
         assert queue.remaining([job], publish=True) == []
         assert "1 of" not in queue.listing([job], publish=True)[-1]
+
+    def test_the_run_that_is_asked_for_is_not_silently_another(self, two, tiny_config, capsys):
+        """A run whose seed is no longer what it was is not found, and would be trained again."""
+        whole, _ = two
+        other_seed(whole)
+        assert find_released(tiny_config) is None
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            f"left out: the released run {whole} is damaged: run.json has a changed content"
+        )
+        assert find_released(recipe_config("digits", seed=77)) is None
+        assert line in capsys.readouterr().err
 
     def test_key_of_another_configuration(self, two, tiny_config):
         whole, _ = two

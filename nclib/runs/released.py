@@ -138,12 +138,15 @@ def find_released(config: RunConfig) -> ReleasedRun | None:
 
     Raises
     ------
-    StoreError : it is there, and damaged. Others that cannot be read are named on stderr.
+    StoreError : it is there, and damaged. Others that cannot be read are named on stderr, and if none is of
+        this configuration also those that say something else than they did.
     """
-    for name in _names():
-        run = _or_warning(_unverified, name)
-        if run and run.config == config:
+    read = {name: run for name in _names() if (run := _or_warning(_unverified, name))}
+    for name, run in read.items():
+        if run.config == config:
             return _patiently(_verified, name)
+    for name in read:  # one of these may have been it
+        _or_warning(_recorded, name)
     return None
 
 
@@ -223,13 +226,20 @@ def _patiently(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun:
 def _verified(name: str) -> ReleasedRun:
     """A run whose every file was checked."""
     folder = _folder(name)
-    problem = integrity.damage(folder, lambda record: FILES)
-    if problem is None:
-        run = _unverified(name)
-        problem = store.mislabelled(run.record)
-    if problem:
-        raise StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
+    if problem := integrity.damage(folder, lambda record: FILES):
+        raise _damaged(folder, problem)
+    run = _unverified(name)
+    if problem := store.mislabelled(run.record):
+        raise _damaged(folder, problem)
     return run
+
+
+def _recorded(name: str) -> ReleasedRun:
+    """A run whose run.json was checked."""
+    folder = _folder(name)
+    if problem := integrity.record_damage(folder):
+        raise _damaged(folder, problem)
+    return _unverified(name)
 
 
 def _unverified(name: str) -> ReleasedRun:
@@ -238,9 +248,11 @@ def _unverified(name: str) -> ReleasedRun:
     try:
         return ReleasedRun(folder)
     except Damaged as error:
-        raise StoreError(
-            f"the released run {folder} is damaged: {error}. Restore it with git checkout."
-        ) from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, problem: object) -> StoreError:
+    return StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
 
 
 def _folder(name: str) -> Path:
