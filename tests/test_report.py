@@ -425,11 +425,20 @@ class TestCommand:
             (["y.npy", "--output", "x.json"], "ending .html"),
             (["y.npy", "--output", "y.npy", "--force"], "it is read here"),
             (["y.npy", "--output", "no/x.html"], "no folder"),
+            (["y.npy", "--output", "."], "it is a folder"),
+            (["y.npy", "--output", ""], "it is a folder"),
+            (["y.npy", "--output", "a" * 300], "File name too long"),
+            (["a" * 300 + ".npy"], "File name too long"),
+            (["h.npy", "--labels", "y.npy", "--images", "a" * 300], "File name too long. Choose a shorter"),
+            (["absent.npz", "--output", "there.html"], "there.html is there already"),
+            (["absent.npz", "--output", "there.html", "--force"], "No such file"),
         ],
     )
     def test_refusals(self, tmp_path, capsys, monkeypatch, arguments, said):
         monkeypatch.chdir(tmp_path)
         np.save("y.npy", np.zeros(45))
+        np.save("h.npy", np.eye(45))
+        Path("there.html").touch()
         assert main(["report", *arguments]) == 1
         assert said in capsys.readouterr().err
         assert not Path("report.html").exists()

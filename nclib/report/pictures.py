@@ -47,9 +47,9 @@ def image_source(path: Path, ids: Sequence[str]) -> Source:
     DataError : another kind of file or array, or of another length.
     StoreError : one that cannot be read.
     """
-    if path.is_dir():
-        return _of_folder(path, ids)
     with storage_errors(path, "read"):
+        if path.is_dir():
+            return _of_folder(path, ids)
         path.open("rb").close()
     if path.suffix.lower() not in ARRAYS:
         raise DataError(f"{path}: expected a folder of images, or an array in {', '.join(ARRAYS)}")
