@@ -148,6 +148,33 @@ def record_fields(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())["config"]
 
 
+class TestNames:
+    """A folder that has the name of another run is refused: pages choose runs by name."""
+
+    def test_of_what_is_released_now(self, released, tiny_run, tiny_config, monkeypatch, capsys):
+        monkeypatch.setattr(evaluation, "results", lambda run, methods: {"probe": 0.5})
+        release(tiny_run, "tiny", with_tsne=False).rename(released / "other")
+        assert released_runs() == []
+        assert "other is damaged: it is tiny, under another name" in capsys.readouterr().err
+        with pytest.raises(StoreError, match="it is tiny, under another name"):
+            find_released(tiny_config)
+
+    def test_of_early_runs(self, released, capsys):
+        first, second = "fashion-narrow-mse-seed0", "fashion-narrow-nc-seed0"
+        for name, other in ((first, second), (second, first)):
+            shutil.copytree(RELEASED / name, released / other)
+        assert released_runs() == []
+        err = capsys.readouterr().err
+        for name, other in ((first, second), (second, first)):
+            assert f"{released / name} is damaged: it is {other}, under another name" in err
+
+    def test_early_names_are_those_of_the_folders(self):
+        """So that the table cannot rot: it names a folder of this key, or one that was released anew."""
+        for key, name in json.loads((RELEASED / "names.json").read_text()).items():
+            record = json.loads((RELEASED / name / "run.json").read_text())
+            assert record["key"] == key or record["name"] == name
+
+
 class TestReplacing:
     def test_readers_always_find_one_whole(self, released, tiny_run, tiny_config, monkeypatch):
         """While another thread replaces it again and again: neither is it missing nor mixed."""
