@@ -340,6 +340,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    if not options.output.name:  # as in "." and ""
+        raise NclibError(f"--output {options.output}: it is a folder; name a file in it")
     numbers = options.output.with_suffix(".json")
     if numbers == options.output:
         raise NclibError(f"--output {options.output}: the numbers go there; give the page the ending .html")
@@ -364,11 +366,15 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _require_writable(path: Path, source: Path, force: bool) -> None:
+    try:
+        is_source = path.exists() and source.exists() and path.samefile(source)
+    except OSError as error:  # a name that is too long
+        raise NclibError(f"cannot write {path}: {error.strerror}; choose another name") from error
     if not path.parent.is_dir():
         raise NclibError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise NclibError(f"cannot write {path}: it is a folder; name a file in it")
-    if path.exists() and source.exists() and path.samefile(source):
+    if is_source:
         raise NclibError(f"cannot write {path}: it is read here; choose another name")
     if path.exists() and not force:
         raise NclibError(f"{path} is there already; choose another name, or overwrite it with --force")

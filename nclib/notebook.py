@@ -33,6 +33,7 @@ OWN_RANGES = {  # whole-number parameters of chapters that are no configuration 
     "seeds": (0, 1000),
     "samples": (1000, 1_000_000),
 }
+OWN_TEXTS = ("features",)  # parameters of chapters that are text also where they look like a number
 QUICK_RECIPE = "digits"
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 LONGEST_VALUE = 1000  # characters of a parameter on the command line
@@ -145,7 +146,7 @@ def find_notebook(name: str) -> Path:
     ------
     NclibError : no such notebook; the message lists the chapters.
     """
-    if name.endswith(".ipynb") and Path(name).is_file():
+    if name.endswith(".ipynb") and os.path.isfile(name):  # which no name makes raise, however long
         return Path(name)
     chapters = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     stem = name.removesuffix(".ipynb").removesuffix(".md")
@@ -161,7 +162,7 @@ def read_value(name: str, text: str) -> Any:
         return config.parse_override(f"{name}={text}")[1]
     if len(text) > LONGEST_VALUE:
         raise ConfigError(f"{name}={text[:20]}...: expected {LONGEST_VALUE} characters at most")
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) and name not in OWN_TEXTS else text
 
 
 def execute(source: Path, output: Path, values: dict[str, Any]) -> None:

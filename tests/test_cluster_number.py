@@ -34,6 +34,12 @@ class TestChooseK:
     def test_one_cloud(self, method, chosen):
         assert nclib.choose_k(clouds(1, each=200), np.zeros(200, int), method).tolist() == [chosen]
 
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize("points", [1, 2])
+    def test_so_many_points_are_so_many_clusters(self, points):
+        h = np.eye(3)[np.arange(60) // 2 % points]
+        assert nclib.choose_k(h, np.arange(60) % 2).tolist() == [points, points]
+
     def test_silhouette_cannot_say_one(self):
         assert nclib.choose_k(clouds(1, each=200), np.zeros(200, int), "silhouette")[0] >= 2
 
@@ -55,12 +61,13 @@ class TestChooseK:
 
 def test_weakest_counts_pairs():
     random = np.random.default_rng(0)
-    own, other = random.integers(3, size=60), random.integers(4, size=60)
+    own, other = random.integers(3, size=60), random.integers(3, size=60)
     shares = []
     for c in range(3):
         pairs = list(combinations(np.flatnonzero(own == c), 2))
         shares.append(sum(other[i] == other[j] for i, j in pairs) / len(pairs))
-    assert cluster_number._weakest(own, other) == pytest.approx(min(shares))
+    assert cluster_number._weakest(own, other, 4) == 0  # the fourth is empty
+    assert cluster_number._weakest(own, other, 3) == pytest.approx(min(shares))
 
 
 def test_prediction_strength_of_clouds_falls_beyond_their_number():

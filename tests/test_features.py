@@ -57,6 +57,16 @@ class TestExtract:
         with pytest.raises(ValueError, match="no linear layer '1'; the model has: 0, 3"):
             extract(network(), loader(), layer="1")
 
+    def test_any_name_of_a_layer_will_do(self):
+        model = Wrapped(lambda logits: logits)
+        model.fc = model.body[0]
+        assert torch.equal(extract(model, loader(), layer="fc").h, inputs())
+        assert extract(model, loader()).weight.shape == (3, 5)  # the last one is the last that is new
+
+    def test_no_module(self):
+        with pytest.raises(TypeError, match=r"torch\.nn\.Module; got function"):
+            extract(lambda x: x, loader())
+
     def test_no_linear_layer(self):
         with pytest.raises(ValueError, match=r"no torch\.nn\.Linear"):
             extract(nn.Sequential(nn.Conv1d(1, 1, 1)), loader())
@@ -230,6 +240,13 @@ class TestModelsOfOtherLibraries:
         with pytest.raises(ValueError, match=r"inputs of shape \(20, 5\) for 10 labels"):
             extract(nn.Sequential(Twice(model)), loader())
         assert not model[3]._forward_pre_hooks
+
+    def test_compiled_model_that_ran_before(self):
+        model = network().eval()
+        compiled = torch.compile(model, backend="eager")
+        compiled(inputs())
+        assert torch.equal(extract(compiled, loader()).h, extract(model, loader()).h)
+        assert torch.equal(extract(compiled, loader(), layer="_orig_mod.3").h, extract(model, loader()).h)
 
     def test_progress_is_the_loaders(self):
         shown = tqdm(loader(), disable=True)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from nclib.errors import StoreError
 from nclib.storage import layout
 from nclib.storage.files import write_bytes
 
@@ -47,3 +48,15 @@ def test_what_a_killed_writer_leaves_is_known_as_the_stores_own(tmp_path, monkey
     monkeypatch.setattr(os, "replace", lambda source, _target: partial.append(source))
     write_bytes(folder / NAME, b"half")
     assert partial[0].read_bytes() == b"half" and layout.foreign(folder) is None
+
+
+def test_advice_is_that_of_the_reason(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for name, advice in (
+        ("folder", r"Is a directory\. It is a folder: name a file in it\.$"),
+        ("a" * 300, r"File name too long\. Choose a shorter name\.$"),
+        ("file/x", "another place, or for the store set NCLIB_HOME"),
+    ):
+        with pytest.raises(StoreError, match=advice):
+            write_bytes(tmp_path / name, b"")

@@ -100,7 +100,7 @@ class TestFindNotebook:
             assert find_notebook(name) == Path(name)
         assert find_notebook("05") == chapters / "05_label_reconstruction.ipynb"
 
-    @pytest.mark.parametrize("name", ["5x", "", "_", "scratch", "label_reconstruction"])
+    @pytest.mark.parametrize("name", ["5x", "", "_", "scratch", "label_reconstruction", "a" * 300 + ".ipynb"])
     def test_unknown_lists_the_chapters(self, name):
         with pytest.raises(NclibError, match=r"chapters: 02_coarse_labels, 05_label_reconstruction$"):
             find_notebook(name)
@@ -109,7 +109,14 @@ class TestFindNotebook:
 class TestReadValue:
     @pytest.mark.parametrize(
         ("name", "text", "value"),
-        [("epochs", "3", 3), ("lr", "1", 1.0), ("k", "4", 4), ("k", "-4", -4), ("recipe", "x", "x")],
+        [
+            ("epochs", "3", 3),
+            ("lr", "1", 1.0),
+            ("k", "4", 4),
+            ("k", "-4", -4),
+            ("recipe", "x", "x"),
+            ("features", "5", "5"),
+        ],
     )
     def test_as_the_parameter_wants(self, name, text, value):
         read = read_value(name, text)

@@ -86,8 +86,21 @@ def of_later_fields(folder):
     rewritten(folder, lambda record: record["config"].update(depth=3))
 
 
+def deep_record(folder):
+    (folder / "run.json").write_text("[" * 100_000)
+
+
+def deep_manifest(folder):
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
+def other_seed(folder):
+    file = folder / "run.json"
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 8', 1))
+
+
 HARMS = [no_manifest, no_record, empty_manifest, manifest_key, no_arrays, no_results, broken_record,
-         empty_history, later, of_later_fields]  # fmt: skip
+         empty_history, later, of_later_fields, deep_record, deep_manifest]  # fmt: skip
 
 
 class TestDamageIsContained:
@@ -100,10 +113,22 @@ class TestDamageIsContained:
         assert get.find_run(tiny_config).folder == whole
         assert get.find_run(recipe_config("digits", seed=77)) is None
         assert cli.main(["ls"]) == 0
-        assert "released" in capsys.readouterr().out
+        assert f"  {whole.name}  " in capsys.readouterr().out
         job = queue.Job(1, "tiny", tiny_config, False)
         assert queue.remaining([job], publish=True) == []
         assert "1 of" not in queue.listing([job], publish=True)[-1]
+
+    def test_the_run_that_is_asked_for_is_not_silently_another(self, two, tiny_config, capsys):
+        """A run whose seed is no longer what it was is not found, and would be trained again."""
+        whole, _ = two
+        other_seed(whole)
+        assert find_released(tiny_config) is None
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            f"left out: the released run {whole} is damaged: run.json has a changed content"
+        )
+        assert find_released(recipe_config("digits", seed=77)) is None
+        assert line in capsys.readouterr().err
 
     def test_key_of_another_configuration(self, two, tiny_config):
         whole, _ = two
@@ -121,6 +146,33 @@ class TestDamageIsContained:
 
 def record_fields(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())["config"]
+
+
+class TestNames:
+    """A folder that has the name of another run is refused: pages choose runs by name."""
+
+    def test_of_what_is_released_now(self, released, tiny_run, tiny_config, monkeypatch, capsys):
+        monkeypatch.setattr(evaluation, "results", lambda run, methods: {"probe": 0.5})
+        release(tiny_run, "tiny", with_tsne=False).rename(released / "other")
+        assert released_runs() == []
+        assert "other is damaged: it is tiny, under another name" in capsys.readouterr().err
+        with pytest.raises(StoreError, match="it is tiny, under another name"):
+            find_released(tiny_config)
+
+    def test_of_early_runs(self, released, capsys):
+        first, second = "fashion-narrow-mse-seed0", "fashion-narrow-nc-seed0"
+        for name, other in ((first, second), (second, first)):
+            shutil.copytree(RELEASED / name, released / other)
+        assert released_runs() == []
+        err = capsys.readouterr().err
+        for name, other in ((first, second), (second, first)):
+            assert f"{released / name} is damaged: it is {other}, under another name" in err
+
+    def test_early_names_are_those_of_the_folders(self):
+        """So that the table cannot rot: it names a folder of this key, or one that was released anew."""
+        for key, name in json.loads((RELEASED / "names.json").read_text()).items():
+            record = json.loads((RELEASED / name / "run.json").read_text())
+            assert record["key"] == key or record["name"] == name
 
 
 class TestReplacing:

@@ -213,6 +213,16 @@ class TestPage:
         text = "".join(page.text)
         assert NAMES[0] in text and NAMES[1] in text and NAMES[4] in text and "b" * 81 not in text
 
+    def test_names_turn_no_text_around_them(self, features, tmp_path):
+        """A name that overrides the direction of writing stands in an element that isolates it."""
+        turned = tmp_path / "f.npz"
+        nclib.save_features(turned, *features[:2], class_names=[f"\u202e{i}" for i in range(5)])
+        write_report(turned, tmp_path / "r.html")
+        text = (tmp_path / "r.html").read_text("utf-8")
+        shown = re.sub(r"<script.*?</script>|<[^<>]*>(?<!<bdi>)(?<!</bdi>)", "", text, flags=re.DOTALL)
+        assert shown.count("\u202e") > 6
+        assert "\u202e" not in re.sub(r"<bdi>.*?</bdi>", "", shown)
+
     def test_only_the_explorers_script_may_run_and_nothing_is_loaded(self, written):
         text = (written / "report.html").read_text("utf-8")
         script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -326,6 +336,32 @@ class TestPictures:
         (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
         assert pictures.image_source(tmp_path, ["a"])(0) is None
 
+    @pytest.mark.parametrize(
+        ("name", "dtype", "first", "last"),
+        [
+            ("x.png", np.uint16, 0, 65_535),
+            ("x.tif", np.uint16, 300, 4_395),  # of 12 bits
+            ("x.tif", np.int32, -(2**31), 2**31 - 1),
+            ("x.tif", np.float32, -0.25, 0.75),
+        ],
+    )
+    def test_more_than_eight_bits_are_shown_from_black_to_white(self, tmp_path, name, dtype, first, last):
+        ramp = np.linspace(first, last, 256).astype(dtype).reshape(16, 16)
+        Image.fromarray(ramp).save(tmp_path / name)
+        shown = np.asarray(pictures.image_source(tmp_path, ["x"])(0))
+        # a step of the ramp is one grey level; 16 bits round it by a 16th at most
+        np.testing.assert_allclose(shown[..., 0], np.arange(256).reshape(16, 16), atol=1)
+        assert (shown == shown[..., :1]).all()
+
+    def test_values_that_are_no_numbers_hide_no_others(self, tmp_path):
+        pixels = np.array([[np.nan, 1, 2, np.inf, -np.inf]], np.float32)
+        Image.fromarray(pixels).save(tmp_path / "x.tif")
+        Image.fromarray(np.full((2, 2), 3, np.float32)).save(tmp_path / "y.tif")
+        Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "z.tif")
+        x, y, z = (pictures.image_source(tmp_path, "xyz")(row) for row in range(3))
+        assert np.asarray(x)[0, :, 0].tolist() == [0, 0, 255, 255, 0]
+        assert not np.asarray(y).any() and z is None
+
     @pytest.mark.parametrize("shape", [(2, 4, 7), (2, 4, 7, 1), (2, 1, 1, 3), (2, 300, 2, 4)])
     @pytest.mark.parametrize("ending", [".npy", ".npz", ".safetensors"])
     def test_arrays_of_every_shape(self, tmp_path, shape, ending):
@@ -389,11 +425,20 @@ class TestCommand:
             (["y.npy", "--output", "x.json"], "ending .html"),
             (["y.npy", "--output", "y.npy", "--force"], "it is read here"),
             (["y.npy", "--output", "no/x.html"], "no folder"),
+            (["y.npy", "--output", "."], "it is a folder"),
+            (["y.npy", "--output", ""], "it is a folder"),
+            (["y.npy", "--output", "a" * 300], "File name too long"),
+            (["a" * 300 + ".npy"], "File name too long"),
+            (["h.npy", "--labels", "y.npy", "--images", "a" * 300], "File name too long. Choose a shorter"),
+            (["absent.npz", "--output", "there.html"], "there.html is there already"),
+            (["absent.npz", "--output", "there.html", "--force"], "No such file"),
         ],
     )
     def test_refusals(self, tmp_path, capsys, monkeypatch, arguments, said):
         monkeypatch.chdir(tmp_path)
         np.save("y.npy", np.zeros(45))
+        np.save("h.npy", np.eye(45))
+        Path("there.html").touch()
         assert main(["report", *arguments]) == 1
         assert said in capsys.readouterr().err
         assert not Path("report.html").exists()

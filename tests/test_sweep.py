@@ -14,7 +14,8 @@ from conftest import TINY
 from nclib import cli
 from nclib.chapters import sweeps
 from nclib.chapters.statistics import interval
-from nclib.config import recipe_config
+from nclib.config import parse_override, recipe_config
+from nclib.data.grouping import task
 from nclib.errors import ConfigError, NclibError, StoreError
 from nclib.paths import REPOSITORY
 from nclib.runs import queue, sweep, sweep_end, sweep_features, sweep_job
@@ -105,12 +106,22 @@ class TestReading:
                 "runs: [{recipe: digits}]\nfeatures: [{split: test, epoch: true}]",
                 "epoch=True: expected",
             ),
-            ("runs: [{recipe: digits}]\nchapters: [05]", "no chapter 5; chapters: 01_neural_collapse, 02"),
+            ("runs: [{recipe: digits}]\nchapters: [05]", "no chapter '05'; chapters: 01_neural_collapse, 02"),
             (
                 "runs: [{recipe: digits, seeds: [0, 2]}]\nchapters: [04_tsne]",
                 "chapters: the seeds of digits must follow each other: [0, 2]",
             ),
             ("runs: &a [{recipe: digits}]\nruns_a_job: *a", "*a: write the value out"),
+            ("runs: !!bool foo", "is no YAML table"),
+            ("runs: !!int ''", "runs: expected a list"),
+            ("runs: !!timestamp foo", "is no YAML table"),
+            ("runs: !!float foo", "is no YAML table"),
+            ("runs: [{recipe: digits, seeds: 0x" + "f" * 5000 + "}]", "entry 1: seeds='0xfff"),
+            ("runs: [{recipe: digits, seeds: " + "9" * 5000 + "}]", "entry 1: seeds='999"),
+            ("runs: [{recipe: digits, seeds: [010]}]", "entry 1: seeds=['010']"),
+            ("runs: [{recipe: digits, seeds: 1:30}]", "entry 1: seeds='1:30'"),
+            ("runs: [{recipe: digits, set: {lr: 0:0.1}}]", "entry 1: lr=0:0.1: expected a number"),
+            ("runs: [{recipe: digits, set: {epochs: 1:30}}]", "entry 1: epochs=1:30: expected a whole"),
             ("runs: !!python/object/apply:os.system ['false']", "is no YAML table"),
         ],
     )
@@ -119,6 +130,28 @@ class TestReading:
             read_sweep(write(text))
         assert reason in str(error.value)
         assert "table.yaml" in str(error.value)
+
+    @pytest.mark.parametrize("text", ["010", "+10", "1_0"])
+    def test_whole_numbers_are_decimal(self, write, text):
+        (_, config), *_ = read_sweep(write(f"runs: [{{recipe: digits, set: {{epochs: {text}}}}}]")).runs
+        assert config.epochs == 10
+
+    @pytest.mark.parametrize("grouping", ["mod5", "mod11", "superclass", "none", "0,1,0"])
+    @pytest.mark.parametrize("held_out", [[], [9], [100], [1, 2, 3, 4, 6, 7, 8, 9], list(range(10))])
+    def test_what_training_refuses_is_refused(self, write, grouping, held_out):
+        entry = {"recipe": "digits", "set": {"grouping": grouping, "held_out": held_out}}
+        file = write(json.dumps({"runs": [entry]}))
+        try:
+            task(recipe_config("digits", **dict([parse_override(f"grouping={grouping}")]), held_out=held_out))
+        except ConfigError:
+            with pytest.raises(ConfigError, match=r"entry 1: (grouping|held_out)"):
+                read_sweep(file)
+        else:
+            assert len(read_sweep(file).runs) == 1
+
+    def test_the_groups_of_cifar100_are_allowed(self, write):
+        table = read_sweep(write("runs: [{recipe: cifar100-laptop, set: {held_out: [99]}}]"))
+        assert table.runs[0][1].held_out == (99,)
 
     def test_no_such_file(self, tmp_path):
         with pytest.raises(ConfigError, match="No such file"):

@@ -52,8 +52,8 @@ def choose_k(
 
     "prediction-strength" (Tibshirani and Walther 2005): split the class in halves and cluster both. The
     strength is the share of pairs of one cluster of one half that the centres of the other half keep
-    together, in the cluster where it is lowest, and 0 for a cluster of one sample; the largest k with a
-    mean strength of 0.8.
+    together, in the cluster where it is lowest, and 0 for a cluster of one sample or none; the largest k
+    with a mean strength of 0.8.
 
     "silhouette" (Rousseeuw 1987): the largest mean silhouette. It is not defined for one cluster.
 
@@ -93,13 +93,13 @@ def prediction_strength(x: np.ndarray, most: int = MOST, seed: int = 0) -> np.nd
         for k in range(2, most + 1):
             fits = [_k_means(half, k, seed) for half in halves]
             for at, (own, other, half) in enumerate(zip(fits, fits[::-1], halves, strict=True)):
-                of_halving[at, k - 1] = _weakest(own.labels_, other.predict(half))
+                of_halving[at, k - 1] = _weakest(own.labels_, other.predict(half), k)
     return strengths.mean(axis=(0, 1))
 
 
-def _weakest(own: np.ndarray, other: np.ndarray) -> float:
-    """Share of pairs of a cluster of one labelling (n,) that the other joins, where it is lowest."""
-    table = np.zeros((own.max() + 1, other.max() + 1))
+def _weakest(own: np.ndarray, other: np.ndarray, k: int) -> float:
+    """Share of pairs of one of k clusters of one labelling (n,) that the other joins, where it is lowest."""
+    table = np.zeros((k, k))
     np.add.at(table, (own, other), 1)
     size = table.sum(axis=1)
     pairs = size * (size - 1)

@@ -8,8 +8,9 @@ therefore switches autocast and tf32 off, whatever the model was trained in.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,7 @@ def extract(
     ----------
     model : network that maps a batch of inputs to logits.
     loader : batches (inputs, labels), a tensor and (B,) integers.
-    layer : name of the linear layer in ``model.named_modules()``; by default the last one.
+    layer : name of the linear layer, any that the model has for it; by default the last one.
 
     Returns
     -------
@@ -83,6 +84,8 @@ def extract(
     Every module is in evaluation mode meanwhile, and afterwards in the mode that it was in. Modes are set
     directly: a module that acts on ``train()`` or ``eval()`` does not notice.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     head = _linear_layer(model, layer)
     device = next(model.parameters()).device
     inputs: list[Tensor] = []
@@ -100,7 +103,7 @@ def extract(
 
     hook = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        with evaluating(model), exact_float32():
+        with evaluating(model), exact_float32(), _as_written():
             for x, y in loader:
                 if not isinstance(x, Tensor):
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
@@ -152,9 +155,17 @@ def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
         raise ValueError("the model has no torch.nn.Linear layer")
     if layer is None:
         return list(linear.values())[-1]
-    if layer not in linear:
+    named = dict(model.named_modules(remove_duplicate=False)).get(layer)
+    if not isinstance(named, nn.Linear):
         raise ValueError(f"no linear layer {layer!r}; the model has: {', '.join(linear)}")
-    return linear[layer]
+    return named
+
+
+def _as_written() -> AbstractContextManager:
+    """Compiled models run as they were written: what was compiled before knows nothing of a new hook."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled; importing it takes seconds
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

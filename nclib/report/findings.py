@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,8 @@ def number_in_words(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
 
 
-def sentence(rows: list[dict[str, Any]], named: int = 5) -> str:
-    """What was found, in one sentence."""
+def sentence(rows: list[dict[str, Any]], named: int = 5, isolated: Callable[[str], str] = str) -> str:
+    """What was found, in one sentence; ``isolated`` keeps a name from turning the text around it."""
     split = [row for row in rows if row["count"] > 1]
     tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in rows)
     present = sum(row["n"] > 0 for row in rows)
@@ -99,7 +100,7 @@ def sentence(rows: list[dict[str, Any]], named: int = 5) -> str:
         return f"Nothing was tested: no class has {LEAST} samples that differ."
     if not split:
         return f"There is no evidence for sub-populations in {of}{_of_which(tested, present)}."
-    names = ", ".join(f"“{shortened(row['name'], 40)}” ({row['count']})" for row in split[:named])
+    names = ", ".join(f"“{isolated(shortened(row['name'], 40))}” ({row['count']})" for row in split[:named])
     more = f" and {len(split) - named:,} more" if len(split) > named else ""
     classes_hide = f"{'class' if present == 1 else 'classes'} {'hides' if len(split) == 1 else 'hide'}"
     found = f"{len(split):,} of {present:,} {classes_hide} sub-populations{_of_which(tested, present)}"

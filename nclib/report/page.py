@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import nclib
 from nclib.chapters.explorer import for_script, of_one_size
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations
 from nclib.paths import PACKAGE
 from nclib.report import drawings
-from nclib.report.findings import COVERAGE, DETAILED, class_name, findings, number_in_words, shortened
+from nclib.report.findings import (
+    COVERAGE,
+    DETAILED,
+    class_name,
+    findings,
+    number_in_words,
+    sentence,
+    shortened,
+)
 from nclib.report.geometry import CUT, REPEATS
 from nclib.report.pictures import Source, data_url, image_source
 from nclib.report.plane import CLASSES, chosen_rows, embedded, explorer_data
@@ -109,6 +117,7 @@ def page(
     environment.filters |= {"p": p_text, "short": shortened, "words": number_in_words}
     return environment.get_template("template.html").render(
         **numbers,
+        lead=Markup(sentence(numbers["classes"], isolated=lambda name: f"<bdi>{escape(name)}</bdi>")),
         explorer=explorer,
         samples=samples,
         with_images=image is not None,

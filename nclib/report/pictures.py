@@ -47,9 +47,9 @@ def image_source(path: Path, ids: Sequence[str]) -> Source:
     DataError : another kind of file or array, or of another length.
     StoreError : one that cannot be read.
     """
-    if path.is_dir():
-        return _of_folder(path, ids)
     with storage_errors(path, "read"):
+        if path.is_dir():
+            return _of_folder(path, ids)
         path.open("rb").close()
     if path.suffix.lower() not in ARRAYS:
         raise DataError(f"{path}: expected a folder of images, or an array in {', '.join(ARRAYS)}")
@@ -82,9 +82,19 @@ def _opened(path: Path) -> Image.Image | None:
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     return None
-                return image.convert("RGB")
+                return _of_eight_bits(image).convert("RGB")
     except Exception:  # whatever Pillow makes of a damaged file
         return None
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 or 32 bits a pixel from its darkest value to its brightest; others as they are."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    pixels = np.asarray(image, dtype=np.float64)
+    known = pixels[np.isfinite(pixels)]
+    shares = (pixels - known.min()) / (np.ptp(known) or 1)
+    return Image.fromarray(np.rint(255 * np.nan_to_num(shares, nan=0).clip(0, 1)).astype(np.uint8))
 
 
 def _array(path: Path) -> np.ndarray:

@@ -131,7 +131,7 @@ def _publish(name: str, arrays: dict[str, Tensor], record: dict[str, Any]) -> Pa
             shutil.rmtree(left, ignore_errors=True)
         partial.mkdir(parents=True)
         write_tensors(partial / "arrays.safetensors", arrays)
-        write_json(partial / "run.json", record)
+        write_json(partial / "run.json", record | {"name": name})
         store.write_manifest(partial)
         with in_place(change=True):
             if folder.exists():

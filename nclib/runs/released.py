@@ -4,6 +4,7 @@
     book/released/NAME/arrays.safetensors   moments and heads at the measured epochs; t-SNE of the
                                             test features; for one run a data set, features
     book/released/NAME/manifest.json        SHA-256 and length of both
+    book/released/names.json                names of early runs, whose records lack them, by key
 
 A released run answers the same questions as one in the store, except for weights. Where it has features,
 these are those of all test images and of ``TRAIN_IMAGES`` of train, at the end of training, and
@@ -17,6 +18,7 @@ largest error of each, in units of the root mean square residual; ``results["fea
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import time
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from nclib.runs.run import Run
 from nclib.storage import integrity, store
 from nclib.storage.files import Damaged, read_tensors
 
+EARLY_NAMES = RELEASED / "names.json"
 FEATURES = "features/"  # before the names of features among the arrays
 TRAIN_IMAGES = 5_000  # whose features are released; as REFERENCE_IMAGES those of ``stratified_rows``
 REFERENCE_IMAGES = 2_000
@@ -138,12 +141,15 @@ def find_released(config: RunConfig) -> ReleasedRun | None:
 
     Raises
     ------
-    StoreError : it is there, and damaged. Others that cannot be read are named on stderr.
+    StoreError : it is there, and damaged. Others that cannot be read are named on stderr, and if none is of
+        this configuration also those that say something else than they did.
     """
-    for name in _names():
-        run = _or_warning(_unverified, name)
-        if run and run.config == config:
+    read = {name: run for name in _names() if (run := _or_warning(_unverified, name))}
+    for name, run in read.items():
+        if run.config == config:
             return _patiently(_verified, name)
+    for name in read:  # one of these may have been it
+        _or_warning(_recorded, name)
     return None
 
 
@@ -223,13 +229,28 @@ def _patiently(read: Callable[[str], ReleasedRun], name: str) -> ReleasedRun:
 def _verified(name: str) -> ReleasedRun:
     """A run whose every file was checked."""
     folder = _folder(name)
-    problem = integrity.damage(folder, lambda record: FILES)
-    if problem is None:
-        run = _unverified(name)
-        problem = store.mislabelled(run.record)
-    if problem:
-        raise StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
+    if problem := integrity.damage(folder, lambda record: FILES):
+        raise _damaged(folder, problem)
+    run = _unverified(name)
+    released_as = run.record.get("name") or _early_names().get(run.key, name)
+    problem = None if released_as == name else f"it is {released_as}, under another name"
+    if problem := problem or store.mislabelled(run.record):
+        raise _damaged(folder, problem)
     return run
+
+
+@cache
+def _early_names() -> dict[str, str]:
+    """Names, by key, of runs that were released before their records held them."""
+    return json.loads(EARLY_NAMES.read_text("utf-8"))
+
+
+def _recorded(name: str) -> ReleasedRun:
+    """A run whose run.json was checked."""
+    folder = _folder(name)
+    if problem := integrity.record_damage(folder):
+        raise _damaged(folder, problem)
+    return _unverified(name)
 
 
 def _unverified(name: str) -> ReleasedRun:
@@ -238,9 +259,11 @@ def _unverified(name: str) -> ReleasedRun:
     try:
         return ReleasedRun(folder)
     except Damaged as error:
-        raise StoreError(
-            f"the released run {folder} is damaged: {error}. Restore it with git checkout."
-        ) from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, problem: object) -> StoreError:
+    return StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
 
 
 def _folder(name: str) -> Path:

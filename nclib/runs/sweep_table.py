@@ -7,13 +7,18 @@ sweep.jobs      # runs of each job, and their keys
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nclib.config import RunConfig, field_names, parse_override, recipe_config, unknown
+from nclib.data.datasets import ImageSet
+from nclib.data.grouping import make_grouping
 from nclib.errors import ConfigError, NclibError
 from nclib.paths import NOTEBOOKS
 from nclib.storage import store
@@ -21,6 +26,7 @@ from nclib.training.loop import measured_epochs
 
 INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
 MOST_RUNS = 10_000  # of one table
+DECIMAL = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters")
 ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
 
@@ -153,6 +159,15 @@ def _read_yaml(file: Path) -> Any:
         raise NclibError(INSTALL) from None
 
     class Loader(yaml.SafeLoader):
+        def construct_whole(self, node: Any) -> Any:
+            """A decimal number; what YAML 1.1 reads in another base, as 010 and 1:30, stays text."""
+            text = self.construct_scalar(node)
+            return int(text) if DECIMAL.fullmatch(text) else text
+
+        def construct_number(self, node: Any) -> Any:
+            text = self.construct_scalar(node)
+            return text if ":" in text else self.construct_yaml_float(node)
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for a billion values
                 raise ConfigError(f"{file}: *{self.peek_event().anchor}: write the value out")
@@ -165,13 +180,15 @@ def _read_yaml(file: Path) -> Any:
                     raise ConfigError(f"{file}: {name!r} stands twice, line {node.start_mark.line + 1}")
             return super().construct_mapping(node, deep)
 
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_whole)
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_number)
     try:
         return yaml.load(file.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except Exception as error:  # yaml's own, and whatever its tags make of what they cannot read
         raise ConfigError(f"{file} is no YAML table: {' '.join(str(error).split())}") from error
 
 
@@ -199,10 +216,26 @@ def _settings(entry: Any, place: str) -> Iterator[Setting]:
         fields = fixed | dict(zip(lists, values, strict=True))
         try:
             configs = tuple(recipe_config(recipe, **fields, seed=seed) for seed in seeds)
+            _refuse_misfit(configs[0])
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from None
         name = " ".join([recipe, *(f"{name}={value}" for name, value in fields.items())])
         yield Setting(name, {"recipe": recipe} | fields, configs)
+
+
+def _refuse_misfit(config: RunConfig) -> None:
+    """Raise ConfigError where grouping or held_out do not fit the data set, of which no image is read."""
+    classes, own = (range(100), 5) if config.dataset == "cifar100" else (range(10), None)
+    names = tuple(map(str, classes))
+    superclass = own and tuple(c // own for c in classes)  # CIFAR-100's are others, and as large
+    images = ImageSet(torch.empty(0), torch.empty(0), names, superclass, own and names[: len(names) // own])
+    labels = make_grouping(config.grouping, config.dataset, images).fine_to_coarse
+    kept = [c for c in classes if c not in config.held_out]
+    if any(c not in classes for c in config.held_out) or len(labels[kept].unique()) < 2:
+        raise ConfigError(
+            f"held_out={config.held_out}: {config.dataset} has classes 0 to {classes[-1]}, and two coarse "
+            "labels must stay"
+        )
 
 
 def _fields(value: Any, place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -173,10 +174,21 @@ def sha256(path: Path) -> str:
 REFUSED = {  # what can be done about the operating system's refusal to do it
     "read": "Make it readable for this user, or set NCLIB_HOME to another folder.",
     "write": (
-        "Free some space there, or set NCLIB_HOME to a folder that can be written; "
+        "Choose another place, or for the store set NCLIB_HOME to a folder that can be written; "
         "nothing that was stored before is lost."
     ),
     "delete": "Make it writable for this user, or leave it to its owner.",
+}
+FULL = (
+    "Free some space there, or for the store set NCLIB_HOME to a folder elsewhere; "
+    "nothing that was stored before is lost."
+)
+BECAUSE = {  # likewise, where the reason tells
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EISDIR: "It is a folder: name a file in it.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
 }
 
 
@@ -186,6 +198,7 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        not_there = action == "read" and isinstance(error, FileNotFoundError)
-        advice = "" if not_there else f" {REFUSED[action]}"
-        raise StoreError(f"cannot {action} {path}: {error.strerror or error}.{advice}") from error
+        reason, advice = error.strerror or error, BECAUSE.get(error.errno, REFUSED[action])
+        if isinstance(error, FileNotFoundError) and action != "write":
+            advice = ""
+        raise StoreError(f"cannot {action} {path}: {reason}. {advice}".rstrip()) from error

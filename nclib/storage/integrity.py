@@ -58,6 +58,18 @@ def damage(folder: Path, needed: Callable[[dict[str, Any]], set[str]]) -> str | 
     return None
 
 
+def record_damage(folder: Path) -> str | None:
+    """What is wrong with the run.json of a folder alone, which costs less than all of its files."""
+    try:
+        listed = _manifest(folder / MANIFEST)
+        if RECORD not in listed:
+            raise Damaged(f"{MANIFEST} does not list {RECORD}")
+        _compare(folder / RECORD, listed[RECORD])
+    except Damaged as problem:
+        return str(problem)
+    return None
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """Content of the run.json of a run, with all that a run's record has.
 
@@ -147,5 +159,5 @@ def _read_json(path: Path) -> Any:
         content = path.read_bytes()
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path.name} cannot be read ({error})") from error
