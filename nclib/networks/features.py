@@ -197,9 +197,7 @@ def exact_float32() -> Iterator[None]:
     finally:
         _set_older_precision(older)
         for op, precision in zip(operations, saved, strict=True):
-            op.fp32_precision = (
-                "none"  # as torch.backends.fp32_precision says, also when that is changed later
-            )
+            op.fp32_precision = "none"  # as torch.backends says, also when that is changed later
             if op.fp32_precision != precision:
                 op.fp32_precision = precision
 
