@@ -149,15 +149,13 @@ def record_fields(folder: Path) -> dict:
 
 
 class TestNames:
-    """A folder that has the name of another run is refused: pages choose runs by name."""
+    """A folder that has the name of another run is left out where pages choose runs by name."""
 
-    def test_of_what_is_released_now(self, released, tiny_run, tiny_config, monkeypatch, capsys):
+    def test_of_what_is_released_now(self, released, tiny_run, monkeypatch, capsys):
         monkeypatch.setattr(evaluation, "results", lambda run, methods: {"probe": 0.5})
         release(tiny_run, "tiny", with_tsne=False).rename(released / "other")
         assert released_runs() == []
         assert "other is damaged: it is tiny, under another name" in capsys.readouterr().err
-        with pytest.raises(StoreError, match="it is tiny, under another name"):
-            find_released(tiny_config)
 
     def test_of_early_runs(self, released, capsys):
         first, second = "fashion-narrow-mse-seed0", "fashion-narrow-nc-seed0"

@@ -133,7 +133,7 @@ def released_runs(*names: str) -> list[ReleasedRun]:
     names : patterns, one of which a name must match, for example "cifar10-laptop-*"; without any, all runs.
     """
     wanted = [name for name in _names() if any(fnmatchcase(name, pattern) for pattern in names or "*")]
-    return [run for run in (_or_warning(_verified, name) for name in wanted) if run]
+    return [run for run in (_or_warning(_named, name) for name in wanted) if run]
 
 
 def find_released(config: RunConfig) -> ReleasedRun | None:
@@ -232,10 +232,17 @@ def _verified(name: str) -> ReleasedRun:
     if problem := integrity.damage(folder, lambda record: FILES):
         raise _damaged(folder, problem)
     run = _unverified(name)
-    released_as = run.record.get("name") or _early_names().get(run.key, name)
-    problem = None if released_as == name else f"it is {released_as}, under another name"
-    if problem := problem or store.mislabelled(run.record):
+    if problem := store.mislabelled(run.record):
         raise _damaged(folder, problem)
+    return run
+
+
+def _named(name: str) -> ReleasedRun:
+    """A run whose every file was checked, and that it was released under this name."""
+    run = _verified(name)
+    released_as = run.record.get("name") or _early_names().get(run.key, name)
+    if released_as != name:
+        raise _damaged(run.folder, f"it is {released_as}, under another name")
     return run
 
 
