@@ -113,7 +113,7 @@ class TestDamageIsContained:
         assert get.find_run(tiny_config).folder == whole
         assert get.find_run(recipe_config("digits", seed=77)) is None
         assert cli.main(["ls"]) == 0
-        assert f"  {whole.name}  " in capsys.readouterr().out
+        assert f"  {whole.name}\n" in capsys.readouterr().out
         job = queue.Job(1, "tiny", tiny_config, False)
         assert queue.remaining([job], publish=True) == []
         assert "1 of" not in queue.listing([job], publish=True)[-1]
