@@ -243,11 +243,11 @@ def _ls(options: argparse.Namespace) -> None:
         if options.json:
             _say(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
             continue
+        name = f"  {run.folder.name}" if run.released else ""
         _say(
             f"{run.key[:12]}  {'released' if run.released else 'stored':8}  {c.dataset:8} {c.grouping!s:10} "
             f"{c.arch} width {c.width}, {c.loss}, augment {c.augment}, {c.epochs} epochs, lr {c.lr:g}, "
-            f"seed {c.seed}: coarse test accuracy {last['test_accuracy']:.3f}"
-            + f"  {run.folder.name}" * run.released
+            f"seed {c.seed}: coarse test accuracy {last['test_accuracy']:.3f}{name}"
         )
 
 

@@ -1,5 +1,10 @@
 """The errors that nclib raises on purpose. Each message names the value, the reason and what would work."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
 
 class NclibError(Exception):
     """Base of every error below; the command line prints it without a traceback."""
@@ -19,3 +24,13 @@ class TrainingError(NclibError):
 
 class StoreError(NclibError):
     """A store that cannot be written, or a run that is not what its manifest says."""
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Exit status of a process that does ``work``: 1 after an NclibError, whose message goes to stderr."""
+    try:
+        work()
+    except NclibError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

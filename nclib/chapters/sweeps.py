@@ -23,7 +23,7 @@ from nclib.chapters.figures import alt_text, svg
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import duration, short_commit
 from nclib.chapters.when_structure_appears import ENDS_PANELS, conditions_figure, ends, grid_figure
-from nclib.errors import NclibError
+from nclib.errors import status_of
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.files import write_bytes, write_json
@@ -126,16 +126,15 @@ def main() -> int:
     """What a job runs."""
     stage, source, target, *files = sys.argv[1:]
     content = json.loads(Path(source).read_text(encoding="utf-8"))
-    try:
+
+    def work() -> None:
         if stage == "measures":
             write_json(Path(target), measures(content))
         else:
             rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))]
             write_bytes(Path(target), report(content, rows).encode())
-    except NclibError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return status_of(work)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nclib.errors import NclibError
+from nclib.errors import status_of
 from nclib.runs.run import Run
 from nclib.storage import store
 from nclib.storage.feature_files import save_features
@@ -22,19 +22,13 @@ def write_features(run: Run, split: str, epoch: int, file: Path) -> None:
     StoreError : a file that cannot be written.
     """
     f = run.features(split, epoch)
-    logits = f.h.double() @ f.weight.double().T + f.bias.double()  # (N, C)
-    save_features(file, f.h, f.coarse, logits=logits, class_names=run.grouping.coarse_names)
+    save_features(file, f.h, f.coarse, logits=f.logits(), class_names=run.grouping.coarse_names)
 
 
 def main() -> int:
     """What the process does."""
     key, split, epoch, file = sys.argv[1:]
-    try:
-        write_features(Run(store.verified(key)), split, int(epoch), Path(file))
-    except NclibError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return status_of(lambda: write_features(Run(store.verified(key)), split, int(epoch), Path(file)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nclib.config import RunConfig
-from nclib.errors import NclibError, StoreError
+from nclib.errors import NclibError, StoreError, status_of
 from nclib.runs.get import train_run, train_share
 from nclib.storage import store
 from nclib.storage.files import write_json
@@ -61,13 +61,12 @@ def _train_settings(configs: list[RunConfig], names: list[str]) -> None:
 def main() -> int:
     """What the process does."""
     plan_file, job, target = sys.argv[1:]
-    try:
+
+    def work() -> None:
         with distributed.process_group():
             train_job(Path(plan_file), job, Path(target))
-    except NclibError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return status_of(work)
 
 
 if __name__ == "__main__":
