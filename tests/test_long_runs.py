@@ -87,7 +87,7 @@ def test_queue_says_what_has_not_run(monkeypatch):
     table = long_runs.queue_table()
     assert table.loc["a"].to_dict() == {
         "released": "2 of 2",
-        "hours": "3.0 (2.0 to 4.0)",
+        "hours": "3 (2 to 4)",
         "threads": "1",
         "device": "a machine",
         "commit": "abcabcabca",
@@ -102,7 +102,7 @@ def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
     short = run(0)
     for row in short.results["measures"]:
         del row["kmeans"]
-    monkeypatch.setattr(long_runs, "runs_of_queue", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
+    monkeypatch.setattr(long_runs, "runs_of_queues", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
     everything = long_runs.released_experiments()
     assert {name: len(runs) for name, runs in everything.items()} == {"x": 1, "y": 1}
     assert list(long_runs.with_trajectory(everything)) == ["x"]

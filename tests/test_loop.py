@@ -425,6 +425,9 @@ class TestCompiledStep:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+# of torch's own compiler
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+@pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled:UserWarning")
 class TestOnAGPU:
     def trained_epoch(self, **fields):
         config = recipe_config("digits", arch="resnet18", width=8, batch_size=64, augment="crop", **fields)

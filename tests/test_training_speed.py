@@ -49,6 +49,13 @@ def test_loops(record):
     assert "5 repeats" in training_speed.caption()
 
 
+def test_memory_stands_there_only_where_it_was_measured(monkeypatch):
+    rows = [{k: v for k, v in row.items() if k != "peak_memory"} for row in RECORD["rows"]]
+    monkeypatch.setattr(training_speed, "benchmark", lambda name: {"gpu": RECORD | {"rows": rows}}[name])
+    table = training_speed.loops(name="gpu")
+    assert table.loc["nclib"].tolist() == ["4,000 (3,900 to 4,100)", "4.00", "20.0%"]
+
+
 def test_variants(record):
     assert training_speed.variants().loc["in float32", "ratio"] == "2.00"
 

@@ -1,4 +1,4 @@
-"""The long runs: what the queue "evidence" has released, and how structure rises and falls in it.
+"""The long runs: what the queues have released, and how structure rises and falls in it.
 
 trajectory_figure(released_experiments()["cifar10-laptop"])
 """
@@ -33,7 +33,7 @@ from nclib.runs.queue import Job, read_queue
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
-QUEUE = "evidence"
+QUEUES = ("paper", "evidence")  # of the second all experiments are listed, of the first those released
 PANELS = {  # measure: title, scale of its axis
     "accuracy": ("accuracy on super-classes", "linear"),
     "explained_variance": ("variance that fine classes explain", "linear"),
@@ -48,13 +48,14 @@ STYLES = {"train": "-", "test": "--"}
 
 
 def released_jobs() -> list[tuple[Job, ReleasedRun | None]]:
-    """Every run of the queue, in its order, and what was released of it."""
+    """Every run of the queues, in their order, and what was released of it."""
     released = {run.config: run for run in released_runs()}
-    return [(job, released.get(job.config)) for job in read_queue(QUEUE)]
+    jobs = {job.config: job for queue in QUEUES for job in read_queue(queue)}
+    return [(job, released.get(config)) for config, job in jobs.items()]
 
 
-def runs_of_queue() -> dict[str, list[ReleasedRun | None]]:
-    """What was released of each experiment of the queue, None for a seed that was not."""
+def runs_of_queues() -> dict[str, list[ReleasedRun | None]]:
+    """What was released of each experiment of the queues, None for a seed that was not."""
     found: dict[str, list[ReleasedRun | None]] = {}
     for job, run in released_jobs():
         found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
@@ -63,7 +64,7 @@ def runs_of_queue() -> dict[str, list[ReleasedRun | None]]:
 
 def released_experiments() -> dict[str, list[ReleasedRun]]:
     """Released runs of the queue by experiment; several of one are seeds."""
-    return {name: [run for run in runs if run] for name, runs in runs_of_queue().items() if any(runs)}
+    return {name: [run for run in runs if run] for name, runs in runs_of_queues().items() if any(runs)}
 
 
 def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[ReleasedRun]]:
@@ -76,16 +77,16 @@ def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, l
 
 
 def queue_table() -> pd.DataFrame:
-    """A row for each experiment of the queue that was released: hours, and the machine that took them."""
-    rows = [_queue_row(name, runs) for name, runs in runs_of_queue().items() if any(runs)]
+    """A row for each experiment of the queues that was released: hours, and the machine that took them."""
+    rows = [_queue_row(name, runs) for name, runs in runs_of_queues().items() if any(runs)]
     return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
 
 
 def not_run_yet() -> str:
-    """The experiments of the queue of which nothing was released; of some, other seeds were before."""
+    """The experiments of the queues of which nothing was released; of some, other seeds were before."""
     names = [
         f"more seeds of {name}" if released_runs(f"{name}-seed*") else name
-        for name, runs in runs_of_queue().items()
+        for name, runs in runs_of_queues().items()
         if not any(runs)
     ]
     return fill(f"Not run yet: {', '.join(names)}", 72)
@@ -97,7 +98,7 @@ def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, st
     return {
         "experiment": name,
         "released": f"{len(runs)} of {len(of_name)}",
-        "hours": over_seeds((each["seconds"] / 3600 for each in made), "{:.1f}"),
+        "hours": over_seeds((each["seconds"] / 3600 for each in made), "{:.2g}"),
         "threads": ", ".join(sorted({str(each["threads"]) for each in made})),
         "device": ", ".join(sorted({each["device"] for each in made})),
         "commit": ", ".join(sorted({short_commit(each["commit"]) for each in made})),

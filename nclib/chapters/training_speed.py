@@ -32,9 +32,9 @@ LEARNT = {  # keys of same_learning.json: title, how a number is written
 }
 
 
-def caption() -> str:
-    """Where and how ``make bench`` was run."""
-    record = benchmark("training")
+def caption(name: str = "training") -> str:
+    """Where and how the loops were measured; ``name`` is that of a file under benchmarks/results."""
+    record = benchmark(name)
     made, repeats = record["provenance"], record["rows"][0]["repeats"]
     return (
         f"{made['device']}, {made['threads']} threads, torch {made['torch']}, "
@@ -43,12 +43,13 @@ def caption() -> str:
     )
 
 
-def loops(part: str = "rows") -> pd.DataFrame:
-    """Both loops: training, or with ``part="extraction"`` the features of a split."""
-    rows = benchmark("training")[part]
+def loops(part: str = "rows", name: str = "training") -> pd.DataFrame:
+    """Both loops: training, or with ``part="extraction"`` features; ``name`` as in ``caption``."""
+    rows = benchmark(name)[part]
     table = pd.DataFrame({"loop": row["loop"], **_speed(row)} for row in rows)
     if part == "rows":
         table["share of the bf16 matmul peak"] = [f"{row['share_of_peak']:.1%}" for row in rows]
+    if "peak_memory" in rows[0]:
         table["peak memory, GiB"] = [f"{row['peak_memory'] / 2**30:.2f}" for row in rows]
     return table.set_index("loop")
 

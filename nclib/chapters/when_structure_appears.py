@@ -230,6 +230,7 @@ CONTRAST = {  # data set: patterns of released runs, without augmentation first
         "cifar10-laptop-seed*",
         "cifar10-terminal*-seed*",
         "cifar10-full*-seed*",
+        "cifar10-paper-seed*",
     ),
     "FashionMNIST": ("fashion-unaugmented-seed*", "fashion-laptop-seed*", "fashion-terminal*-seed*"),
 }
