@@ -63,6 +63,21 @@ class TestExtract:
         assert torch.equal(extract(model, loader(), layer="fc").h, inputs())
         assert extract(model, loader()).weight.shape == (3, 5)  # the last one is the last that is new
 
+    def test_a_mean_of_two_heads_needs_a_name(self):
+        model = nn.Module()
+        model.first, model.second = nn.Linear(6, 3), nn.Linear(6, 3)
+        model.forward = lambda x: (model.first(x) + model.second(x)) / 2
+        with pytest.raises(ValueError, match="averages two heads: name"):
+            extract(model, loader())
+        assert torch.equal(extract(model, loader(), layer="first").weight, model.first.weight)
+
+    @pytest.mark.parametrize("after", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Identity()])
+    def test_what_keeps_the_order_of_logits_may_follow_the_last_layer(self, after):
+        model = nn.Sequential(nn.Linear(6, 3), after)
+        with torch.no_grad():
+            model[0].weight.mul_(1e3)  # saturated: several classes are equal
+        assert extract(model, loader()).weight.shape == (3, 6)
+
     def test_no_module(self):
         with pytest.raises(TypeError, match=r"torch\.nn\.Module; got function"):
             extract(lambda x: x, loader())

@@ -67,7 +67,8 @@ def extract(
     ----------
     model : network that maps a batch of inputs to logits.
     loader : batches (inputs, labels), a tensor and (B,) integers.
-    layer : name of the linear layer, any that the model has for it; by default the last one.
+    layer : name of the linear layer, any that the model has for it; by default the last one, which then has
+        to decide what the model says.
 
     Returns
     -------
@@ -76,8 +77,10 @@ def extract(
 
     Raises
     ------
-    ValueError : no such layer, a layer that is not linear, no batches, features that are not of rank 2 or
-        not finite or neither float32 nor float64, labels that are not one integer a sample in every batch.
+    ValueError : no such layer, a layer that is not linear, a model of which no layer was named and whose
+        output is for another class than the last layer's, as where two heads are averaged; no batches,
+        features that are not of rank 2 or not finite or neither float32 nor float64, labels that are not one
+        integer a sample in every batch.
 
     Notes
     -----
@@ -91,6 +94,7 @@ def extract(
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
     seen: list[int] = []  # inputs of the layer after each batch
+    outputs: list[Tensor] = []  # of the layer, for one batch
 
     def keep(_module: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
         (h,) = (*args, *named.values())  # a linear layer takes one, by place or by name
@@ -101,20 +105,26 @@ def extract(
             )
         inputs.append(_float32(h))
 
-    hook = head.register_forward_pre_hook(keep, with_kwargs=True)
+    hooks = [head.register_forward_pre_hook(keep, with_kwargs=True)]
+    if layer is None:
+        hooks.append(head.register_forward_hook(lambda _module, _args, output: outputs.append(output)))
     try:
         with evaluating(model), exact_float32(), _as_written():
             for x, y in loader:
                 if not isinstance(x, Tensor):
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
-                model(x.to(device))
+                outputs.clear()
+                output = model(x.to(device))
+                if len(outputs) == 1:
+                    _refuse_other_output(output, outputs[0])
                 labels.append(_batch_labels(y))
                 seen.append(len(inputs))
             # before modules are in their modes again: in training, a parametrisation may change what it gives
             weight = _float32(head.weight)
             bias = torch.zeros(head.out_features) if head.bias is None else _float32(head.bias)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     if not (inputs and labels):
         raise ValueError(f"the loader gave {len(labels)} batches and the layer saw {len(inputs)}")
     h, fine = torch.cat(inputs), torch.cat(labels)
@@ -126,6 +136,18 @@ def extract(
     if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
         raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
     return FeatureSet(h, fine, fine.clone(), weight, bias)
+
+
+def _refuse_other_output(output: object, logits: Tensor) -> None:
+    """Raise ValueError if a model's output is largest for another class than its last linear layer's."""
+    if not isinstance(output, Tensor) or output.shape != logits.shape or logits.ndim != 2:
+        return  # the model says something else than a number for each class
+    said = output.gather(1, logits.argmax(dim=1, keepdim=True))
+    if (said < output.amax(dim=1, keepdim=True)).any():
+        raise ValueError(
+            "the model's output is not that of its last linear layer, as where it averages two heads: name "
+            "the layer whose inputs are to be measured"
+        )
 
 
 def _float32(values: Tensor) -> Tensor:
