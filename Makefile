@@ -26,8 +26,8 @@ browser: .venv/.installed ## check the built pages in Chromium: errors, links, a
 pdf: .venv/.installed ## print the built book into one PDF, with Chromium
 	@$(python) book/pdf.py
 
-test: .venv/.installed ## run the whole test suite
-	@$(python) -m pytest
+test: .venv/.installed ## run the whole test suite, a process for each processor
+	@$(python) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 portable: .venv/.installed ## run numeric tests and chapters as other processors compute: about an hour
 	@$(python) tests/portable.py
