@@ -37,6 +37,7 @@ DPI = 192  # of what is drawn as pixels: two for each of the page
 MOST_POINTS = 2000  # in the scatters of a figure; more become pixels, as heatmaps do
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
+LONG = 50  # epochs beyond which their axis is logarithmic
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
 INK, LINE, SHADE = "#262627", "#cccccd", "#e0e0e1"  # writing, axes and grid, parts of a panel set off
 PAGE_COLOURS = {  # of a page; the ones above where it names none
@@ -60,6 +61,16 @@ def theme() -> Iterator[None]:
     with plt.rc_context():
         sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=FONT_SCALE, color_codes=False, rc=THEME)
         yield
+
+
+def epochs_axis(panel: Axes, last: int) -> None:
+    """An axis of epochs from initialisation, 0, to the last; logarithmic where there are many."""
+    if last > LONG:
+        panel.set_xscale("symlog", linthresh=1)
+        ticks = [0, *(10**power for power in range(4) if 10**power <= last)]
+        panel.set_xticks(ticks, ticks)
+    panel.set_xlim(0, 1.06 * last)
+    panel.minorticks_off()
 
 
 def show(axes: Axes, caption: str) -> None:

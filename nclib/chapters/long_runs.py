@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import SHADE, described, theme
+from nclib.chapters.figures import SHADE, described, epochs_axis, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
 from nclib.measures.moments import Moments
@@ -332,9 +332,10 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
                 at, value = ([row[key] for row in rows] for key in ("epoch", name))
                 panel.plot(at, value, line, color=f"C{colour}", marker=".", label=label)
         if begin is not None:
-            panel.axvspan(begin, 1.02 * last, color=SHADE, lw=0, zorder=0)
+            panel.axvspan(begin, 2 * last, color=SHADE, lw=0, zorder=0)
         panel.set_title(heading, fontsize="medium")
-        panel.set(xlabel="epoch (0: at initialisation)", xlim=(0, 1.02 * last), yscale=scale)
+        panel.set(xlabel="epoch (0: at initialisation)", yscale=scale)
+        epochs_axis(panel, last)
         if scale == "linear":
             panel.set_ylim(min(0, panel.get_ylim()[0]), 1.02)
     panels[0].legend(fontsize="small")

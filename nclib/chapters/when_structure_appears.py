@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import MARKERS, OFF_SCALE, described, theme
+from nclib.chapters.figures import MARKERS, OFF_SCALE, described, epochs_axis, theme
 from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.config import RunConfig
@@ -255,7 +255,6 @@ CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before,
     "a tenth of the labels wrong": ("noise", "0", "0.1"),
     "squared error": ("loss", "cross entropy", "squared error"),
 }
-LONG = 50  # epochs beyond which the axis of a trajectory is logarithmic
 
 
 def contrast_runs(patterns: Mapping[str, Sequence[str]] = CONTRAST) -> dict[str, list[ReleasedRun]]:
@@ -517,13 +516,7 @@ def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
                 _draw_runs(panel, of_kind, measure, splits, f"C{number}", experiment)
             panel.set_title(name, fontsize="medium")
             panel.set_yscale(scale)
-            last = of_data["epoch"].max()
-            if last > LONG:
-                panel.set_xscale("symlog", linthresh=1)
-                ticks = [0, *(10**power for power in range(4) if 10**power <= last)]
-                panel.set_xticks(ticks, ticks)
-            panel.set_xlim(0, 1.06 * last)
-            panel.minorticks_off()
+            epochs_axis(panel, of_data["epoch"].max())
         row[0].set_ylabel(data)
         handles = dict(zip(*reversed(row[0].get_legend_handles_labels()), strict=True))
         row[-1].legend(
