@@ -26,6 +26,7 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
     group = torch.tensor([0, 1, 0, 1]) if joined else torch.arange(4)
     found = {"train": 0.9, "test": 0.8, "probe": 0.7 + seed / 10}
     return SimpleNamespace(
+        folder=SimpleNamespace(name=f"x-seed{seed}"),
         config=SimpleNamespace(epochs=4, seed=seed, schedule="step", width=4, augment="none"),
         grouping=Grouping(group, names, names[: int(group.max()) + 1]),
         history=[
@@ -61,6 +62,31 @@ def test_end_has_a_row_for_each_method_that_was_released():
     assert list(table.index) == [("x", "k-means"), ("ten", "none: trained on fine labels")]
     assert list(table["probe on pseudo-labels"]) == ["0.750 (0.700 to 0.800)", "-"]
     assert list(table["accuracy of the network, test"]) == ["0.900", "0.900"]
+
+
+def clustered(seed: int):
+    """``run`` that was clustered after t-SNE too, with the neighbours of its test images."""
+    made = run(seed)
+    made.results["reconstruction"]["tsne-kmeans"] = {"train": 0.95, "test": 0.9 + seed / 100, "probe": 0.8}
+    made.results["neighbours"] = {"test": {"all": {"features": 0.93, "untrained": 0.6, "pixels": 0.7}}}
+    return made
+
+
+def test_near_and_far_goes_from_the_cloud_to_the_neighbours():
+    runs = {"x": [clustered(0), clustered(1)], "ten": [run(0, joined=False)], "without t-SNE": [run(0)]}
+    table = long_runs.near_and_far_table(runs)
+    assert list(table.index) == ["x"]
+    assert table.loc["x"].tolist() == [
+        "2", "0.300", "0.800", "0.905 (0.900 to 0.910)", "0.930", "0.600", "0.500",
+    ]  # fmt: skip
+
+
+def test_a_run_is_told_from_its_start_over_its_peak_to_its_end():
+    told = long_runs.told(clustered(0))
+    assert told.startswith("x-seed0: ResNet-18 of width 4, 4 epochs")
+    assert "10% of the variance inside super-classes at initialisation, 50% at epoch 2 and 30% at" in told
+    assert "k-means finds 80% of the fine labels, t-SNE and k-means 90%, guessing 50%" in told
+    assert "right, from epoch 4 on (3 epochs were measured)" in told
 
 
 @pytest.mark.parametrize(("joined", "panels"), [(True, 4), (False, 3)])
@@ -114,9 +140,10 @@ def test_statements_change_with_the_runs():
         runs = {"x": [run(0)], "x-ten-labels": [run(0, joined=False)]}
         of_x = runs["x"][0]
         of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
-        of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo}
+        of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo, "test": 0.85}  # k-means has 0.80
         runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
-        rows = conclusions.show(*long_runs.statements(runs)).rows
+        *rows, more = conclusions.show(*long_runs.statements(runs)).rows
+        assert (more["data"], more["verdict"]) == ("x", "observed")
         assert [row["data"] for row in rows] == ["x, k-means", "x, t-SNE + k-means"] * 2
         assert {row["verdict"] for row in rows[::2]} == {"not observed"}  # 0.70
         return [row["verdict"] for row in rows[1::2]]

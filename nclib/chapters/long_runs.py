@@ -89,7 +89,7 @@ def not_run_yet() -> str:
         for name, runs in runs_of_queues().items()
         if not any(runs)
     ]
-    return fill(f"Not run yet: {', '.join(names)}", 72)
+    return fill(f"Not run yet: {', '.join(names)}", 72, break_on_hyphens=False)
 
 
 def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
@@ -267,8 +267,57 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
     return table.set_index(["experiment", "method"]).fillna("-")
 
 
+def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
+    """Fine structure of test features at the end, from what the whole cloud shows to what neighbours show.
+
+    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    """
+    rows = []
+    for name, runs in runs_of.items():
+        methods = ("kmeans", "tsne-kmeans")
+        if max(fine_per_coarse(runs[0])) == 1 or any(
+            method not in run.results["reconstruction"] for run in runs for method in methods
+        ):
+            continue
+        row = {"experiment": name}
+        ends = {split: [_last(run, split) for run in runs] for split in STYLES}
+        row["NC1, train"] = over_seeds((end["nc1"] for end in ends["train"]), "{:.2g}")
+        row["explained variance"] = over_seeds(end["explained_variance"] for end in ends["test"])
+        for method in methods:
+            found = (run.results["reconstruction"][method]["test"] for run in runs)
+            row[METHOD_NAMES[method]] = over_seeds(found)
+        near = [run.results["neighbours"]["test"]["all"] for run in runs]
+        for space, title in (("features", "neighbours agree"), ("untrained", "the same at initialisation")):
+            row[title] = over_seeds(each[space] for each in near)
+        rows.append(row | {"chance": over_seeds(run.results["chance"] for run in runs)})
+    return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
+
+
+def _last(run: ReleasedRun, split: str) -> dict[str, float]:
+    """Measures of a split at the end of training."""
+    return next(row for row in reversed(run.results["measures"]) if row["split"] == split)
+
+
+def told(run: ReleasedRun) -> str:
+    """What happens to fine structure in a run, in words."""
+    c, results = run.config, run.results
+    explained = {r["epoch"]: r["explained_variance"] for r in results["measures"] if r["split"] == "test"}
+    (start, *_, end), peak = explained.values(), max(explained, key=explained.__getitem__)
+    kmeans, embedded = (results["reconstruction"][m]["test"] for m in ("kmeans", "tsne-kmeans"))
+    begin = terminal_epoch([run])
+    fits = "never" if begin is None else f"from epoch {begin} on"
+    return (
+        f"{run.folder.name}: ResNet-18 of width {c.width}, {c.epochs} epochs, one seed. On test images, fine "
+        f"classes explain {start:.0%} of the variance inside super-classes at initialisation, "
+        f"{explained[peak]:.0%} at epoch {peak} and {end:.0%} at the end. At the end k-means finds "
+        f"{kmeans:.0%} of the fine labels, t-SNE and k-means {embedded:.0%}, guessing "
+        f"{results['chance']:.0%}. Shaded: at least {TERMINAL_ACCURACY:.1%} of train are right, {fits} "
+        f"({len(explained)} epochs were measured)."
+    )
+
+
 def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
-    """Whether pseudo-labels replace the true ones, after training and for training, by method."""
+    """Whether pseudo-labels replace the true ones, by method, and whether t-SNE finds more of them."""
     joined = {name: runs for name, runs in runs_of.items() if max(fine_per_coarse(runs[0])) > 1}
     normal = {
         name: {
@@ -292,6 +341,13 @@ def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
             _below(normal, joined),
             -CLOSE,
         ),
+        Statement(
+            "At the end of training t-SNE and k-means find more fine labels than k-means alone, by more than"
+            f" {CLOSE:g}",
+            "reconstruction accuracy on test, the former minus the latter",
+            _more_by_tsne(joined),
+            CLOSE,
+        ),
     ]
     return [statement for statement in made if statement.cases]
 
@@ -311,6 +367,20 @@ def _below(
             if gaps:
                 cases.append(Case(f"{name}, {title}", gaps, int(runs[0].moments("test").counts.sum())))
     return cases
+
+
+def _more_by_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Case]:
+    """Reconstruction accuracy on test with t-SNE minus that without, by experiment."""
+    found = {name: [run.results["reconstruction"] for run in runs] for name, runs in runs_of.items()}
+    return [
+        Case(
+            name,
+            [r["tsne-kmeans"]["test"] - r["kmeans"]["test"] for r in found[name] if "tsne-kmeans" in r],
+            int(runs[0].moments("test").counts.sum()),
+        )
+        for name, runs in runs_of.items()
+        if any("tsne-kmeans" in r for r in found[name])
+    ]
 
 
 @theme()
