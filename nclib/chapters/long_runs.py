@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import SHADE, described, epochs_axis, theme
+from nclib.chapters.figures import SHADE, WIDTH, described, epochs_axis, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
 from nclib.measures.moments import Moments
@@ -35,10 +35,10 @@ from nclib.runs.run import Run
 
 QUEUES = ("paper", "evidence")  # of the second all experiments are listed, of the first those released
 PANELS = {  # measure: title, scale of its axis
-    "accuracy": ("accuracy on super-classes", "linear"),
-    "explained_variance": ("variance that fine classes explain", "linear"),
-    "kmeans": ("k-means inside super-classes", "linear"),
-    "nc1": ("NC1 of super-classes", "log"),
+    "accuracy": ("coarse accuracy", "linear"),
+    "explained_variance": ("explained variance", "linear"),
+    "kmeans": ("found by k-means", "linear"),
+    "nc1": ("NC1", "log"),
 }
 TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
 DRAWS = 40  # of features without structure
@@ -391,7 +391,8 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
     augmentation.
     """
     names = [name for name in PANELS if name in runs[0].results["measures"][0]]
-    figure, panels = plt.subplots(1, len(names), figsize=(3.1 * len(names), 3.1), layout="constrained")
+    size = WIDTH * len(names) / len(PANELS), 2.6
+    figure, panels = plt.subplots(1, len(names), figsize=size, layout="constrained")
     last, begin = runs[0].config.epochs, terminal_epoch(runs)
     for panel, name in zip(panels, names, strict=True):
         heading, scale = PANELS[name]
@@ -404,12 +405,13 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
         if begin is not None:
             panel.axvspan(begin, 2 * last, color=SHADE, lw=0, zorder=0)
         panel.set_title(heading, fontsize="medium")
-        panel.set(xlabel="epoch (0: at initialisation)", yscale=scale)
+        panel.set_yscale(scale)
         epochs_axis(panel, last)
         if scale == "linear":
             panel.set_ylim(min(0, panel.get_ylim()[0]), 1.02)
     panels[0].legend(fontsize="small")
     figure.suptitle(title)
+    figure.supxlabel("epoch (0: at initialisation)", fontsize="medium")
     return described(panels[0], _words(runs[0], begin))
 
 
