@@ -29,6 +29,7 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
         folder=SimpleNamespace(name=f"x-seed{seed}"),
         config=SimpleNamespace(epochs=4, seed=seed, schedule="step", width=4, augment="none"),
         grouping=Grouping(group, names, names[: int(group.max()) + 1]),
+        record={"released": {"device": "another machine"}},
         history=[
             {"epoch": e, "train_accuracy": 1.0 if e == terminal else 0.5, "test_accuracy": 0.9}
             for e in (0, 2, 4)
@@ -68,25 +69,25 @@ def clustered(seed: int):
     """``run`` that was clustered after t-SNE too, with the neighbours of its test images."""
     made = run(seed)
     made.results["reconstruction"]["tsne-kmeans"] = {"train": 0.95, "test": 0.9 + seed / 100, "probe": 0.8}
-    made.results["neighbours"] = {"test": {"all": {"features": 0.93, "untrained": 0.6, "pixels": 0.7}}}
+    near = {"features": 0.93, "untrained": 0.6, "pixels": 0.7}
+    made.results["neighbours"] = {split: {"all": near} for split in ("train", "test")}
     return made
 
 
 def test_near_and_far_goes_from_the_cloud_to_the_neighbours():
     runs = {"x": [clustered(0), clustered(1)], "ten": [run(0, joined=False)], "without t-SNE": [run(0)]}
     table = long_runs.near_and_far_table(runs)
-    assert list(table.index) == ["x"]
-    assert table.loc["x"].tolist() == [
-        "2", "0.300", "0.800", "0.905 (0.900 to 0.910)", "0.930", "0.600", "0.500",
+    assert list(table.index) == [("x", "train"), ("x", "test")]
+    assert table.loc[("x", "test")].tolist() == [
+        "1.000", "2", "0.300", "0.800", "0.905 (0.900 to 0.910)", "0.930", "0.600", "0.500",
     ]  # fmt: skip
 
 
 def test_a_run_is_told_from_its_start_over_its_peak_to_its_end():
     told = long_runs.told(clustered(0))
     assert told.startswith("x-seed0: ResNet-18 of width 4, 4 epochs")
-    assert "10% of the variance inside super-classes at initialisation, 50% at epoch 2 and 30% at" in told
-    assert "k-means finds 80% of the fine labels, t-SNE and k-means 90%, guessing 50%" in told
-    assert "right, from epoch 4 on (3 epochs were measured)" in told
+    assert "explain 10% and 10% at initialisation, 50% and 50% at epoch 2, 30% and 30% at epoch 4" in told
+    assert "k-means finds 90% and 80% at the end, t-SNE and k-means 95% and 90%, guessing 50%" in told
 
 
 @pytest.mark.parametrize(("joined", "panels"), [(True, 4), (False, 3)])
@@ -116,6 +117,7 @@ def test_queue_says_what_has_not_run(monkeypatch):
         "hours": "3 (2 to 4)",
         "threads": "1",
         "device": "a machine",
+        "clustered on": "another machine",
         "commit": "abcabcabca",
     }
     assert list(table.index) == ["a"]
@@ -140,10 +142,11 @@ def test_statements_change_with_the_runs():
         runs = {"x": [run(0)], "x-ten-labels": [run(0, joined=False)]}
         of_x = runs["x"][0]
         of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
-        of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo, "test": 0.85}  # k-means has 0.80
+        of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo, "train": 0.95, "test": 0.81}
         runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
-        *rows, more = conclusions.show(*long_runs.statements(runs)).rows
-        assert (more["data"], more["verdict"]) == ("x", "observed")
+        *rows, train, test = conclusions.show(*long_runs.statements(runs)).rows  # k-means has 0.9 and 0.8
+        assert (train["data"], train["verdict"]) == ("x, train", "observed")
+        assert (test["data"], test["verdict"]) == ("x, test", "not observed")
         assert [row["data"] for row in rows] == ["x, k-means", "x, t-SNE + k-means"] * 2
         assert {row["verdict"] for row in rows[::2]} == {"not observed"}  # 0.70
         return [row["verdict"] for row in rows[1::2]]

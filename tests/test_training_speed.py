@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from nclib.chapters import benchmarks, figures, training_speed
@@ -54,6 +56,17 @@ def test_memory_stands_there_only_where_it_was_measured(monkeypatch):
     monkeypatch.setattr(training_speed, "benchmark", lambda name: {"gpu": RECORD | {"rows": rows}}[name])
     table = training_speed.loops(name="gpu")
     assert table.loc["nclib"].tolist() == ["4,000 (3,900 to 4,100)", "4.00", "20.0%"]
+
+
+def test_speed_of_released_runs_counts_all_of_their_time(monkeypatch):
+    run = SimpleNamespace(
+        folder=SimpleNamespace(name="x-seed0"),
+        config=SimpleNamespace(epochs=30, batch_size=128),
+        provenance={"seconds": 60.0, "device": "a toaster"},
+        moments=lambda split: SimpleNamespace(counts=np.array([400, 600])),
+    )
+    monkeypatch.setattr(training_speed, "released_runs", lambda *names: [run])
+    assert training_speed.of_released("x-*").loc["x-seed0"].tolist() == [128, 30, "500", "a toaster"]
 
 
 def test_variants(record):

@@ -95,12 +95,14 @@ def not_run_yet() -> str:
 def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
     runs = [run for run in of_name if run]
     made = [run.provenance for run in runs]
+    clustered = [run.record.get("released", {}) for run in runs]  # early ones do not say
     return {
         "experiment": name,
         "released": f"{len(runs)} of {len(of_name)}",
         "hours": over_seeds((each["seconds"] / 3600 for each in made), "{:.2g}"),
         "threads": ", ".join(sorted({str(each["threads"]) for each in made})),
         "device": ", ".join(sorted({each["device"] for each in made})),
+        "clustered on": ", ".join(sorted({each.get("device", "-") for each in clustered})),
         "commit": ", ".join(sorted({short_commit(each["commit"]) for each in made})),
     }
 
@@ -268,9 +270,10 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
 
 
 def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
-    """Fine structure of test features at the end, from what the whole cloud shows to what neighbours show.
+    """Fine structure at the end, from what the whole cloud shows to what neighbours show.
 
-    A cell is the mean over seeds, with the lowest and the highest in brackets.
+    A row for each experiment and split; a cell is the mean over seeds, with the lowest and the highest in
+    brackets.
     """
     rows = []
     for name, runs in runs_of.items():
@@ -279,18 +282,21 @@ def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataF
             method not in run.results["reconstruction"] for run in runs for method in methods
         ):
             continue
-        row = {"experiment": name}
-        ends = {split: [_last(run, split) for run in runs] for split in STYLES}
-        row["NC1, train"] = over_seeds((end["nc1"] for end in ends["train"]), "{:.2g}")
-        row["explained variance"] = over_seeds(end["explained_variance"] for end in ends["test"])
-        for method in methods:
-            found = (run.results["reconstruction"][method]["test"] for run in runs)
-            row[METHOD_NAMES[method]] = over_seeds(found)
-        near = [run.results["neighbours"]["test"]["all"] for run in runs]
-        for space, title in (("features", "neighbours agree"), ("untrained", "the same at initialisation")):
-            row[title] = over_seeds(each[space] for each in near)
-        rows.append(row | {"chance": over_seeds(run.results["chance"] for run in runs)})
-    return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
+        for split in STYLES:
+            ends = [_last(run, split) for run in runs]
+            row = {"experiment": name, "split": split}
+            row["coarse accuracy"] = over_seeds(end["accuracy"] for end in ends)
+            row["NC1"] = over_seeds((end["nc1"] for end in ends), "{:.2g}")
+            row["explained variance"] = over_seeds(end["explained_variance"] for end in ends)
+            for method in methods:
+                found = (run.results["reconstruction"][method][split] for run in runs)
+                row[METHOD_NAMES[method]] = over_seeds(found)
+            near = [run.results["neighbours"][split]["all"] for run in runs]
+            row["neighbours agree"] = over_seeds(each["features"] for each in near)
+            row["the same at initialisation"] = over_seeds(each["untrained"] for each in near)
+            rows.append(row | {"chance": over_seeds(run.results["chance"] for run in runs)})
+    table = pd.DataFrame(rows, columns=None if rows else ["experiment", "split"])
+    return table.set_index(["experiment", "split"])
 
 
 def _last(run: ReleasedRun, split: str) -> dict[str, float]:
@@ -301,18 +307,26 @@ def _last(run: ReleasedRun, split: str) -> dict[str, float]:
 def told(run: ReleasedRun) -> str:
     """What happens to fine structure in a run, in words."""
     c, results = run.config, run.results
-    explained = {r["epoch"]: r["explained_variance"] for r in results["measures"] if r["split"] == "test"}
-    (start, *_, end), peak = explained.values(), max(explained, key=explained.__getitem__)
-    kmeans, embedded = (results["reconstruction"][m]["test"] for m in ("kmeans", "tsne-kmeans"))
-    begin = terminal_epoch([run])
-    fits = "never" if begin is None else f"from epoch {begin} on"
+    explained = {
+        split: {r["epoch"]: r["explained_variance"] for r in results["measures"] if r["split"] == split}
+        for split in STYLES
+    }
+    peak, begin = max(explained["test"], key=explained["test"].__getitem__), terminal_epoch([run])
+    when = {"at initialisation": 0, f"at epoch {peak}": peak}
+    if begin is not None:
+        when[f"at epoch {begin}, the first measured one with {TERMINAL_ACCURACY:.1%} of train right,"] = begin
+    when["at the end"] = c.epochs
+    shares = [f"{' and '.join(f'{explained[s][e]:.0%}' for s in STYLES)} {w}" for w, e in when.items()]
+    found = [
+        " and ".join(f"{results['reconstruction'][method][split]:.0%}" for split in STYLES)
+        for method in ("kmeans", "tsne-kmeans")
+    ]
     return (
-        f"{run.folder.name}: ResNet-18 of width {c.width}, {c.epochs} epochs, one seed. On test images, fine "
-        f"classes explain {start:.0%} of the variance inside super-classes at initialisation, "
-        f"{explained[peak]:.0%} at epoch {peak} and {end:.0%} at the end. At the end k-means finds "
-        f"{kmeans:.0%} of the fine labels, t-SNE and k-means {embedded:.0%}, guessing "
-        f"{results['chance']:.0%}. Shaded: at least {TERMINAL_ACCURACY:.1%} of train are right, {fits} "
-        f"({len(explained)} epochs were measured)."
+        f"{run.folder.name}: ResNet-18 of width {c.width}, {c.epochs} epochs, one seed. Of the variance "
+        f"inside super-classes of train and test, fine classes explain {', '.join(shares[:-1])} and "
+        f"{shares[-1]}. Of their labels, k-means finds {found[0]} at the end, t-SNE and k-means {found[1]}, "
+        f"guessing {results['chance']:.0%}. Before the end, train is 10,000 of its images. Shaded: from "
+        f"{TERMINAL_ACCURACY:.1%} on."
     )
 
 
@@ -344,7 +358,7 @@ def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
         Statement(
             "At the end of training t-SNE and k-means find more fine labels than k-means alone, by more than"
             f" {CLOSE:g}",
-            "reconstruction accuracy on test, the former minus the latter",
+            "reconstruction accuracy, the former minus the latter",
             _more_by_tsne(joined),
             CLOSE,
         ),
@@ -370,16 +384,17 @@ def _below(
 
 
 def _more_by_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Case]:
-    """Reconstruction accuracy on test with t-SNE minus that without, by experiment."""
+    """Reconstruction accuracy with t-SNE minus that without, by experiment, of runs that have both."""
     found = {name: [run.results["reconstruction"] for run in runs] for name, runs in runs_of.items()}
     return [
         Case(
-            name,
-            [r["tsne-kmeans"]["test"] - r["kmeans"]["test"] for r in found[name] if "tsne-kmeans" in r],
-            int(runs[0].moments("test").counts.sum()),
+            f"{name}, {split}",
+            [r["tsne-kmeans"][split] - r["kmeans"][split] for r in found[name] if "tsne-kmeans" in r],
+            int(runs[0].moments(split).counts.sum()),
         )
         for name, runs in runs_of.items()
         if any("tsne-kmeans" in r for r in found[name])
+        for split in STYLES
     ]
 
 

@@ -44,6 +44,7 @@ SOURCES = {  # key in the bibliography: name
 GRID = [(lr, decay) for lr in (1e-1, 1e-2, 1e-3) for decay in (5e-3, 5e-4, 5e-5)]  # of Yang et al.
 SIGNIFICANT = 0.05
 MARGIN = 0.05  # of explained variance: what counts as nothing
+PLACES = ("above", "within the margin", "below")  # of a number without an interval
 VERDICTS = (
     "same",
     "same direction",
@@ -51,12 +52,8 @@ VERDICTS = (
     "weaker",
     "not seen",
     "opposite",
-    "one seed: above",
-    "one seed: below",
-    "two seeds: above",
-    "two seeds: below",
-    "no interval: above",
-    "no interval: below",
+    *(f"{seeds}: {where}" for seeds in ("one seed", "two seeds", "no interval") for where in PLACES),
+    "run in part",
     "not run yet",
     "not tested",
 )
@@ -69,6 +66,7 @@ COLUMNS = (  # of ``compare``
     "p (Holm)",
     "verdict",
     "seeds",
+    "published",
     "nothing",
     "reference",
     "setting",
@@ -136,24 +134,25 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
 
     Returns
     -------
-    "not run yet" without a run; a count is "same" or "weaker". "not seen" if ``p`` is not below 5 % or the
-    interval reaches null. Then, of one seed, "one seed: above" the bound less its margin, or above null and
-    reference where there is no bound, or "one seed: below"; "two seeds: above" if both are; "no interval:
-    ..." likewise. "opposite" if the value lies below null. Without a bound "same direction" if the interval
-    lies above the reference too, else "above chance only"; with one "same" if it lies above the bound less
-    its margin, else "weaker".
+    "not run yet" without a run; a count is "same" or "run in part". "not seen" if ``p`` is not below 5 % or
+    the interval reaches null. Then, of one seed, "one seed: above" the bound, "one seed: within the margin"
+    below it, or "one seed: below" both; where there is no bound, above null and reference, or below; "two
+    seeds: above" if both are; "no interval: ..." likewise. "opposite" if the value lies below null. Without a
+    bound "same direction" if the interval lies above the reference too, else "above chance only"; with one
+    "same" if it lies above the bound less its margin, else "weaker".
     """
     if found is None:
         return "not run yet"
     beyond = found.null if found.reference is None else max(found.null, found.reference)
     needed = beyond if bound is None else bound - margin
     if found.count:
-        return "same" if found.value > needed else "weaker"
+        return "same" if found.value > needed else "run in part"
     if found.p is not None and (found.p >= SIGNIFICANT or found.low <= found.null <= found.high):
         return "not seen"
     if found.p is None or found.seeds < statistics.FEWEST:
         start = {1: "one seed", 2: "two seeds"}.get(found.seeds, "no interval")
-        return f"{start}: {'above' if found.low > needed else 'below'}"
+        above = found.low > (needed if bound is None else bound)
+        return f"{start}: {PLACES[0 if above else 1 if found.low > needed else 2]}"
     if found.value < found.null:
         return "opposite"
     if bound is None:
@@ -185,10 +184,10 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     Returns
     -------
     DataFrame of text, a row for each claim and experiment: "source", "claim", "data", "ours" with its
-    interval (of two seeds the range), "effect size", "p (Holm)", "verdict", "seeds", "nothing" (the value if
-    there were nothing), "reference" (the most of pixels and of networks at initialisation), "setting"
-    ("source's" for the experiment that repeats it as far as we know it), "tier", "n train / test" and
-    "commit".
+    interval (of two seeds the range), "effect size", "p (Holm)", "verdict", "seeds", "published" (the
+    number, less its margin), "nothing" (the value if there were nothing), "reference" (the most of pixels
+    and of networks at initialisation), "setting" ("source's" for the experiment that repeats it as far as
+    we know it), "tier", "n train / test" and "commit".
 
     Notes
     -----
@@ -212,6 +211,8 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
                 rows[-1] |= _provenance(runs) if found else {}
     for row, (claim, found) in zip(rows, adjusted(measured), strict=True):
         row["verdict"] = verdict(found, claim.bound, claim.margin) if claim.measure else "not tested"
+        if claim.bound is not None:
+            row["published"] = f"{claim.bound:g}" + (f" - {claim.margin:g}" if claim.margin else "")
         row |= _described(found) if found else {}
     return pd.DataFrame([dict.fromkeys(COLUMNS, "-") | row for row in rows])
 
@@ -361,15 +362,15 @@ def seeds(runs: Sequence[Run], _: str) -> Found:
     return _counted(number, seeds=number)
 
 
-def explained(runs: Sequence[Run], _: str) -> Found | None:
-    """Share of the variance inside super-classes that the fine classes explain, on train.
+def explained(runs: Sequence[Run], split: str) -> Found | None:
+    """Share of the variance inside super-classes that the fine classes explain.
 
     The reference is the most that they explain at initialisation and in pixels.
     """
-    found = _mean([evaluation.mean_explained_variance(run) for run in runs], null=MARGIN)
+    found = _mean([evaluation.mean_explained_variance(run, split) for run in runs], null=MARGIN)
     group = runs[0].grouping.fine_to_coarse
-    others = [evaluation.mean_explained_variance(run, epoch=0) for run in runs]
-    others.append(distance_heatmaps.explained_by(pixel_distances(runs[0], "train"), group))
+    others = [evaluation.mean_explained_variance(run, split, epoch=0) for run in runs]
+    others.append(distance_heatmaps.explained_by(pixel_distances(runs[0], split), group))
     return found and found._replace(reference=max(others))
 
 

@@ -22,6 +22,7 @@ from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.figures import INK, described, theme
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import short_commit
+from nclib.runs.released import released_runs
 
 LEARNT = {  # keys of same_learning.json: title, how a number is written
     "train_accuracy": ("coarse accuracy, train", "{:.4f}"),
@@ -52,6 +53,18 @@ def loops(part: str = "rows", name: str = "training") -> pd.DataFrame:
     if "peak_memory" in rows[0]:
         table["peak memory, GiB"] = [f"{row['peak_memory'] / 2**30:.2f}" for row in rows]
     return table.set_index("loop")
+
+
+def of_released(*names: str) -> pd.DataFrame:
+    """Training images per second of released runs, all of their time counted."""
+    rows = []
+    for run in released_runs(*names):
+        c, made = run.config, run.provenance
+        seen = c.epochs * int(run.moments("train").counts.sum())
+        row = {"run": run.folder.name, "batch size": c.batch_size, "epochs": c.epochs}
+        row |= {"images/s": f"{seen / made['seconds']:,.0f}", "device": made["device"]}
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("run")
 
 
 def variants(part: str = "variants") -> pd.DataFrame:
