@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from nclib import cli
+from nclib.chapters.tables import LARGER, OPENING
 from nclib.config import recipe_config
 from nclib.errors import StoreError
 from nclib.paths import RELEASED, REPOSITORY
@@ -321,6 +322,12 @@ class TestBytes:
         git("clone", "-c", "core.autocrlf=true", "origin", "clone", cwd=".")
         for name in files:
             assert (tmp_path / "clone" / name).read_bytes() == (REPOSITORY / name).read_bytes(), name
+
+
+def test_chapters_show_runs_on_super_classes():
+    shown = released_runs(*LARGER)
+    assert OPENING in {run.folder.name for run in shown}
+    assert all(max(evaluation.fine_per_coarse(run)) > 1 for run in shown)
 
 
 @pytest.mark.parametrize("name", ["digits-tiny-seed0", "digits-tiny-1-seed0"])
