@@ -17,8 +17,10 @@ from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import SHADE, WIDTH, described, epochs_axis, theme
+from nclib.chapters.neural_collapse import of_split
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
+from nclib.data.datasets import FOLLOWED
 from nclib.measures.moments import Moments
 from nclib.measures.significance import explained_variance_null, holm
 from nclib.runs.evaluation import (
@@ -33,7 +35,7 @@ from nclib.runs.queue import Job, read_queue
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
-QUEUES = ("paper", "evidence")  # of the second all experiments are listed, of the first those released
+QUEUES = ("paper", "evidence")  # whose runs are shown, in this order
 PANELS = {  # measure: title, scale of its axis
     "accuracy": ("coarse accuracy", "linear"),
     "explained_variance": ("explained variance", "linear"),
@@ -63,7 +65,7 @@ def runs_of_queues() -> dict[str, list[ReleasedRun | None]]:
 
 
 def released_experiments() -> dict[str, list[ReleasedRun]]:
-    """Released runs of the queue by experiment; several of one are seeds."""
+    """Released runs of the queues by experiment; several of one are seeds."""
     return {name: [run for run in runs if run] for name, runs in runs_of_queues().items() if any(runs)}
 
 
@@ -72,6 +74,16 @@ def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, l
     found = {
         name: [run for run in runs if "kmeans" in run.results["measures"][0]]
         for name, runs in runs_of.items()
+    }
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def with_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[ReleasedRun]]:
+    """Those of the runs on super-classes that were clustered after t-SNE too."""
+    joined = {name: runs for name, runs in runs_of.items() if max(fine_per_coarse(runs[0])) > 1}
+    found = {
+        name: [run for run in runs if "tsne-kmeans" in run.results["reconstruction"]]
+        for name, runs in joined.items()
     }
     return {name: runs for name, runs in found.items() if runs}
 
@@ -116,7 +128,7 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
     for name, runs in runs_of.items():
         if "explained_variance" not in runs[0].results["measures"][0]:
             continue  # trained on its fine classes: nothing is inside them
-        of_runs = [[row for row in run.results["measures"] if row["split"] == split] for run in runs]
+        of_runs = [of_split(run.results["measures"], split) for run in runs]
         peaks = [max(rows, key=lambda row: row["explained_variance"]) for rows in of_runs]
         config = runs[0].config
         row = {"experiment": name, "seeds": str(len(runs)), "schedule": config.schedule}
@@ -179,9 +191,9 @@ def _milestone(runs: Sequence[Run], epochs: Sequence[int | None]) -> dict[str, s
         ]
         for split in STYLES
     }
-    for split, of_split in tests.items():
-        row[f"explained, {split}"] = over_seeds((float(t.share.nanmean()) for t in of_split), "{:.2f}")
-    everything = [test for of_split in tests.values() for test in of_split]
+    for split, found in tests.items():
+        row[f"explained, {split}"] = over_seeds((float(t.share.nanmean()) for t in found), "{:.2f}")
+    everything = [test for found in tests.values() for test in found]
     row["by chance"] = f"< {max(float(test.null.nanmean()) for test in everything):.1g}"
     p = max(p for test in everything for p in holm(test.p[test.p.isfinite()].tolist()))
     row["p"] = f"{p:.1g}" if p >= SMALLEST_P else f"< {SMALLEST_P:g}"
@@ -276,19 +288,14 @@ def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataF
     brackets.
     """
     rows = []
-    for name, runs in runs_of.items():
-        methods = ("kmeans", "tsne-kmeans")
-        if max(fine_per_coarse(runs[0])) == 1 or any(
-            method not in run.results["reconstruction"] for run in runs for method in methods
-        ):
-            continue
+    for name, runs in with_tsne(runs_of).items():
         for split in STYLES:
-            ends = [_last(run, split) for run in runs]
+            ends = [of_split(run.results["measures"], split)[-1] for run in runs]
             row = {"experiment": name, "split": split}
             row["coarse accuracy"] = over_seeds(end["accuracy"] for end in ends)
             row["NC1"] = over_seeds((end["nc1"] for end in ends), "{:.2g}")
             row["explained variance"] = over_seeds(end["explained_variance"] for end in ends)
-            for method in methods:
+            for method in ("kmeans", "tsne-kmeans"):
                 found = (run.results["reconstruction"][method][split] for run in runs)
                 row[METHOD_NAMES[method]] = over_seeds(found)
             near = [run.results["neighbours"][split]["all"] for run in runs]
@@ -299,16 +306,11 @@ def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataF
     return table.set_index(["experiment", "split"])
 
 
-def _last(run: ReleasedRun, split: str) -> dict[str, float]:
-    """Measures of a split at the end of training."""
-    return next(row for row in reversed(run.results["measures"]) if row["split"] == split)
-
-
 def told(run: ReleasedRun) -> str:
     """What happens to fine structure in a run, in words."""
     c, results = run.config, run.results
     explained = {
-        split: {r["epoch"]: r["explained_variance"] for r in results["measures"] if r["split"] == split}
+        split: {row["epoch"]: row["explained_variance"] for row in of_split(results["measures"], split)}
         for split in STYLES
     }
     peak, begin = max(explained["test"], key=explained["test"].__getitem__), terminal_epoch([run])
@@ -325,8 +327,8 @@ def told(run: ReleasedRun) -> str:
         f"{run.folder.name}: ResNet-18 of width {c.width}, {c.epochs} epochs, one seed. Of the variance "
         f"inside super-classes of train and test, fine classes explain {', '.join(shares[:-1])} and "
         f"{shares[-1]}. Of their labels, k-means finds {found[0]} at the end, t-SNE and k-means {found[1]}, "
-        f"guessing {results['chance']:.0%}. Before the end, train is 10,000 of its images. Shaded: from "
-        f"{TERMINAL_ACCURACY:.1%} on."
+        f"guessing {results['chance']:.0%}. Before the end, train is {FOLLOWED:,} of its images. Shaded: "
+        f"from {TERMINAL_ACCURACY:.1%} on."
     )
 
 
@@ -359,7 +361,7 @@ def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
             "At the end of training t-SNE and k-means find more fine labels than k-means alone, by more than"
             f" {CLOSE:g}",
             "reconstruction accuracy, the former minus the latter",
-            _more_by_tsne(joined),
+            _more_by_tsne(runs_of),
             CLOSE,
         ),
     ]
@@ -384,18 +386,14 @@ def _below(
 
 
 def _more_by_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Case]:
-    """Reconstruction accuracy with t-SNE minus that without, by experiment, of runs that have both."""
-    found = {name: [run.results["reconstruction"] for run in runs] for name, runs in runs_of.items()}
-    return [
-        Case(
-            f"{name}, {split}",
-            [r["tsne-kmeans"][split] - r["kmeans"][split] for r in found[name] if "tsne-kmeans" in r],
-            int(runs[0].moments(split).counts.sum()),
-        )
-        for name, runs in runs_of.items()
-        if any("tsne-kmeans" in r for r in found[name])
-        for split in STYLES
-    ]
+    """Reconstruction accuracy with t-SNE minus that without, by experiment and split."""
+    cases = []
+    for name, runs in with_tsne(runs_of).items():
+        found = [run.results["reconstruction"] for run in runs]
+        for split in STYLES:
+            gains = [r["tsne-kmeans"][split] - r["kmeans"][split] for r in found]
+            cases.append(Case(f"{name}, {split}", gains, int(runs[0].moments(split).counts.sum())))
+    return cases
 
 
 @theme()
@@ -413,7 +411,7 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
         heading, scale = PANELS[name]
         for colour, (split, line) in enumerate(STYLES.items()):
             for number, run in enumerate(runs):
-                rows = [row for row in run.results["measures"] if row["split"] == split]
+                rows = of_split(run.results["measures"], split)
                 label = split if number == 0 else None
                 at, value = ([row[key] for row in rows] for key in ("epoch", name))
                 panel.plot(at, value, line, color=f"C{colour}", marker=".", label=label)
@@ -431,7 +429,7 @@ def trajectory_figure(runs: Sequence[ReleasedRun], title: str = "") -> Axes:
 
 
 def _words(run: ReleasedRun, begin: int | None) -> str:
-    rows = [row for row in run.results["measures"] if row["split"] == "test"]
+    rows = of_split(run.results["measures"], "test")
     parts = [
         f"{PANELS[name][0]} starts at {rows[0][name]:.3g}, is at most {max(r[name] for r in rows):.3g} and "
         f"ends at {rows[-1][name]:.3g}"

@@ -151,13 +151,20 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
         return "not seen"
     if found.p is None or found.seeds < statistics.FEWEST:
         start = {1: "one seed", 2: "two seeds"}.get(found.seeds, "no interval")
-        above = found.low > (needed if bound is None else bound)
-        return f"{start}: {PLACES[0 if above else 1 if found.low > needed else 2]}"
+        return f"{start}: {_place(found.low, needed, needed if bound is None else bound)}"
     if found.value < found.null:
         return "opposite"
     if bound is None:
         return "same direction" if found.low > needed else "above chance only"
     return "same" if found.low > needed else "weaker"
+
+
+def _place(value: float, needed: float, claimed: float) -> str:
+    """Of ``PLACES``: above what is claimed, above what is needed only, or neither."""
+    above, within, below = PLACES
+    if value > claimed:
+        return above
+    return within if value > needed else below
 
 
 def read_claims() -> list[Claim]:
