@@ -1,8 +1,8 @@
 """Do tests and chapters pass where another processor rounds differently? ``make portable``
 
-    python tests/portable.py                              numeric tests and chapters, everywhere: an hour
+    python tests/portable.py                              numeric tests and chapters, everywhere: half an hour
     python tests/portable.py --quick                      fast numeric tests in the plainest, in a minute
-    python tests/portable.py --tests                      no chapters: about 20 minutes
+    python tests/portable.py --tests                      no chapters: about 10 minutes
     python tests/portable.py --chapters 04 10 -p seed 3   these chapters, with another parameter; no tests
     python tests/portable.py --in native plain            in these environments
 
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -91,14 +92,25 @@ def run(arguments: argparse.Namespace, environment: dict[str, str], folder: Path
     failed = []
     if arguments.chapters is None:
         marked = "numeric and not slow" if arguments.quick else "numeric"
-        command = ["-m", "pytest", "-q", "-p", "margins", "-p", "no:cacheprovider", "-m", marked, str(TESTS)]
-        failed += ["tests"] * (subprocess.call([sys.executable, *command], env=everything) != 0)
-    for path in [] if arguments.quick or arguments.tests else chapters(arguments.chapters):
-        start = time.perf_counter()
-        command = ["-c", f"import portable; portable.execute({str(path)!r}, {arguments.parameters!r})"]
-        failed += [path.stem] * (subprocess.call([sys.executable, *command], env=everything) != 0)
-        print(f"{path.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+        options = ["-q", "-n", "auto", "--maxprocesses", "8", "-p", "margins", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, "-m", marked, str(TESTS)]
+        status = subprocess.call(command, env=everything)
+        failed += ["tests"] * (status != 0)
+    if not arguments.quick and not arguments.tests:
+        of_chapters = chapters(arguments.chapters)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            passed = pool.map(lambda path: passes(path, arguments.parameters, everything), of_chapters)
+            failed += [path.stem for path, ok in zip(of_chapters, passed, strict=True) if not ok]
     return failed
+
+
+def passes(chapter: Path, parameters: list[list[str]], environment: dict[str, str]) -> bool:
+    """Execute a chapter in a process of its own, and print its seconds."""
+    start = time.perf_counter()
+    command = ["-c", f"import portable; portable.execute({str(chapter)!r}, {parameters!r})"]
+    status = subprocess.call([sys.executable, *command], env=environment)
+    print(f"{chapter.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+    return status == 0
 
 
 def chapters(numbers: list[str] | None) -> list[Path]:
