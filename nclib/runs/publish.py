@@ -28,6 +28,7 @@ from nclib.runs.released import (
     TRAIN_IMAGES,
     ReleasedRun,
     encode_features,
+    encode_moments,
     in_place,
 )
 from nclib.runs.rows import of_rows, stratified_rows
@@ -68,7 +69,7 @@ def release(
         with_tsne = find_spec("openTSNE") is not None
         if not with_tsne:
             print(f"openTSNE is not installed: {name} is released without t-SNE", file=sys.stderr)
-    arrays = dict(run.snapshots)
+    arrays = encode_moments(run.snapshots)
     if with_tsne:
         arrays[EMBEDDING] = torch.as_tensor(evaluation.embedding(run)).float()
     methods = [method for method in evaluation.METHODS if with_tsne or "tsne" not in method]
