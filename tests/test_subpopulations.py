@@ -127,7 +127,40 @@ def test_features_that_are_not_finite_are_refused():
         nclib.subpopulations([[0.0], [np.nan]], [0, 0])
 
 
-def test_duplicate_rows_are_no_sub_populations():
-    """Each sample twice: halves share rows, so that the test is no longer independent; one mode stays one."""
-    h = np.repeat(np.random.default_rng(0).normal(size=(150, 16)) * DECAY, 2, axis=0)
-    assert nclib.subpopulations(h, np.zeros(300, dtype=int)).count.tolist() == [1]
+@pytest.mark.parametrize("sizes", [(150,), (200, 100)])
+def test_equal_rows_count_as_one_sample(sizes):
+    """Else halves share rows, and what one half chooses the other confirms."""
+    h, _ = planted(sizes)
+    h[0, 0] = 0.0
+    rows = np.concatenate([np.arange(len(h)), np.random.default_rng(0).integers(len(h), size=300)])
+    copies = h[rows]
+    copies[rows == 0, 0] = -0.0
+    once = nclib.subpopulations(h, np.zeros(len(h), dtype=int))
+    found = nclib.subpopulations(copies, np.zeros(len(rows), dtype=int))
+    assert found.count.tolist() == once.count.tolist() == [len(sizes)]
+    assert found.p.tolist() == once.p.tolist()
+    assert found.labels.tolist() == once.labels[rows].tolist()
+
+
+def test_features_of_two_values_are_two_populations():
+    h = np.repeat(np.eye(3)[:2], [150, 50], axis=0)
+    found = nclib.subpopulations(h, np.zeros(200, dtype=int))
+    assert found.count.tolist() == [2] and found.labels.tolist() == [0] * 150 + [1] * 50
+
+
+def test_heavy_tails_along_other_directions_hide_nothing():
+    """The two means are 6 widths apart; along eight other axes the variance is up to 30 times larger."""
+    rng, numbers = np.random.default_rng(0), np.repeat([0, 1], 400)
+    h = np.column_stack([6.0 * numbers + rng.normal(size=800), 6 * rng.standard_t(2, size=(800, 8))])
+    found = nclib.subpopulations(h @ np.linalg.qr(rng.normal(size=(9, 9)))[0], np.zeros(800, dtype=int))
+    assert found.count.tolist() == [2]
+    assert adjusted_rand_score(numbers, found.labels) > 0.9
+
+
+def test_features_that_are_seldom_active_have_an_answer():
+    """Without the farthest samples some axes are empty."""
+    rng = np.random.default_rng(0)
+    active = rng.random((400, 6)) < 0.02
+    h = np.column_stack([rng.normal(size=(400, 2)), active * rng.exponential(size=(400, 6))])
+    found = nclib.subpopulations(h, np.zeros(400, dtype=int))
+    assert 0 < found.p[0] <= 1

@@ -11,12 +11,14 @@ it has two modes, and the other half, which had no part in the choice, says whet
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.stats import kurtosis
 from sklearn.cluster import KMeans
+from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -32,6 +34,8 @@ CLEAR = 1e-8  # p-value from which on no further halving is made
 LEAST = 40  # samples below which a class is not tested: a half of 20 shows two modes hardly ever
 MOST = 8  # sub-populations of a class
 RANK = 1e-6  # singular value, in units of the first, below which an axis is rounding
+INNER = 0.9  # of the samples, by Mahalanobis's distance, in which independent components are sought
+STEPS = 50  # of FastICA, at most
 RIDGE = 1e-3  # of variances, in units of the first axis's
 
 
@@ -73,13 +77,16 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     Notes
     -----
     H0 for a class: its samples are independent draws from one distribution that has one mode along every
-    direction. Halve the class at random. Cluster one half in two on its first principal components, by
-    k-means and by a Gaussian mixture, and take the two directions that separate the clusters best (Fisher's
-    discriminants). Along each, find three windows in which the density of this half is lowest in the middle,
-    compared with either side; keep the direction for which that is least likely with one mode. Given all
-    that, the other half is an independent sample, and its counts in the three windows have an exact binomial
-    test for any dimension, covariance, skew or tail (``nclib.measures.valley``). The halves then change
-    roles, so that halving j has two p-values, each with P(p <= a / 2) <= a / 2.
+    direction. Rows that are equal count as one sample, unless fewer than 40 differ. Halve the class at
+    random. Divide one half in two on its first principal components in three ways: k-means; a Gaussian
+    mixture; and the independent component (Hyvarinen, 1999) of least kurtosis, which a balanced division into
+    two has (Pena and Prieto, 2001) and which heavy tails do not hide. For each take the direction that
+    separates both sides best (Fisher's discriminant), and find there three windows in which the density of
+    this half is lowest in the middle, compared with either side; do so once more with the two sides of that
+    valley. Keep the direction for which the valley is least likely with one mode. Given all that, the other
+    half is an independent sample, and its counts in the three windows have an exact binomial test for any
+    dimension, covariance, skew or tail (``nclib.measures.valley``). The halves then change roles, so that
+    halving j has two p-values, each with P(p <= a / 2) <= a / 2.
 
     Up to three halvings are made, until the answer is clear. The p-value is the least, over l = 1, 2, 3, of
     twice the l-th smallest of the 2 l p-values of the first l halvings. It is valid: let F_j be 1 / a times
@@ -107,15 +114,34 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     labels = as_labels(y, len(h)).cpu().numpy()
     members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
     rng = np.random.default_rng(seed)
-    features = [h[rows].double().cpu().numpy() for rows in members]
-    p = np.array(holm([_p_value(x, rng) for x in features]))
-    count, found = np.array([min(len(x), 1) for x in features]), np.zeros(len(labels), dtype=np.int64)
+    features = [_distinct(h[rows].double().cpu().numpy()) for rows in members]
+    p = np.array(holm([_p_value(x, rng) for x, _ in features]))
+    count, found = np.array([min(len(x), 1) for x, _ in features]), np.zeros(len(labels), dtype=np.int64)
     for c in np.flatnonzero(p <= level):
-        parts = sorted(_parts(features[c], level, rng), key=len, reverse=True)
+        x, row = features[c]
+        parts = _parts(x, level, rng)
         count[c] = len(parts)
-        for number, part in enumerate(parts):
-            found[members[c][part]] = number
+        part = np.empty(len(x), dtype=np.int64)
+        for number, rows in enumerate(parts):
+            part[rows] = number
+        largest_first = np.argsort(-np.bincount(part[row]), kind="stable")
+        found[members[c]] = np.argsort(largest_first)[part[row]]
     return Subpopulations(count, p, found)
+
+
+def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows (k, D) of (n, D) features that differ, in their order, and (n,) which of them each row is.
+
+    All rows where so few differ that the features take a few values only: equal rows need not be copies.
+    """
+    if x.size:
+        x = np.ascontiguousarray(x) + 0.0  # -0.0 is 0.0
+        as_bytes = x.view(np.dtype((np.void, x.itemsize * x.shape[1]))).ravel()
+        _, first, row = np.unique(as_bytes, return_index=True, return_inverse=True)
+        if len(first) >= LEAST:
+            order = np.argsort(first)
+            return x[first[order]], np.argsort(order)[row]
+    return x, np.arange(len(x))
 
 
 def _parts(x: np.ndarray, level: float, rng: np.random.Generator) -> list[np.ndarray]:
@@ -165,21 +191,57 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     if len(x) > FITTED:
         x = x[rng.choice(len(x), FITTED, replace=False)]
     centred = x - x.mean(axis=0)
-    spread, axes = principal_axes(centred, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
-    kept = spread > RANK * spread[0]
-    if not kept.any():
+    spread, axes = _principal_axes(centred, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
+    if not len(axes):
         return np.zeros(x.shape[1]), None
-    axes = axes[kept] / (spread[0] / len(x) ** 0.5)  # (r, D)
-    z = centred @ axes.T  # (n, r)
+    axes = axes / (spread[0] / len(x) ** 0.5)  # (r, D)
+    found = _candidates(x, axes, centred @ axes.T, rng)
+    return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
+
+
+def _candidates(
+    x: np.ndarray, axes: np.ndarray, z: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, Valley | None]]:
+    """Directions (D,) and valleys there of features (n, D), whose coordinates on (r, D) axes are (n, r)."""
     models = (
         KMeans(2, n_init=10, random_state=_seed(rng)),
         GaussianMixture(2, reg_covar=RIDGE, random_state=_seed(rng)),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # duplicates; an early stop is a worse direction
-        directions = [_discriminant(z, model.fit_predict(z)) @ axes for model in models]
-    found = [(axis, deepest_valley(x @ axis)) for axis in directions]
-    return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
+        divisions = [model.fit_predict(z) for model in models] + [_least_kurtosis(z, _seed(rng))]
+    for clusters in divisions:
+        for _ in range(2):  # along a valley the clusters are known better, and so is their discriminant
+            axis = _discriminant(z, clusters) @ axes
+            valley = deepest_valley(x @ axis)
+            yield axis, valley
+            clusters = x @ axis > (valley.bottom if valley else np.inf)
+
+
+def _least_kurtosis(z: np.ndarray, seed: int) -> np.ndarray:
+    """Both sides (n,) of the valley along the independent component of least kurtosis: two modes have little.
+
+    Of (n, r) features. Tails would rule components and kurtosis, so that the farthest tenth is left out.
+    """
+    distance = np.square(z / z.std(axis=0)).sum(axis=1)
+    inner = z[distance <= np.quantile(distance, INNER)]
+    centred = inner - inner.mean(axis=0)
+    spread, axes = _principal_axes(centred, z.shape[1])
+    if not len(axes):
+        return np.zeros(len(z), dtype=bool)
+    whitening = axes / (spread[:, None] / len(inner) ** 0.5)
+    ica = FastICA(whiten=False, max_iter=STEPS, random_state=seed).fit(centred @ whitening.T)
+    components = ica.components_ @ whitening
+    axis = components[kurtosis(centred @ components.T).argmin()]
+    valley = deepest_valley(z @ axis)
+    return z @ axis > (valley.bottom if valley else np.inf)
+
+
+def _principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """``principal_axes`` without those that are rounding; none where all features are equal."""
+    spread, axes = principal_axes(x, most)
+    kept = spread > RANK * spread[0]
+    return spread[kept], axes[kept]
 
 
 def principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -206,9 +268,11 @@ def unseen_half(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Valley | None
 
     Returns
     -------
-    (n - n // 2,) coordinates, and the valley, None where all features of the other half are equal.
+    (k - k // 2,) coordinates of half of the k rows that differ, and the valley, None where all features of
+    the other half are equal.
     """
     rng = np.random.default_rng(seed)
+    x, _ = _distinct(x)
     order = rng.permutation(len(x))
     axis, valley = _direction(x[order[: len(x) // 2]], rng)
     return x[order[len(x) // 2 :]] @ axis, valley
