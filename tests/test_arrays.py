@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nclib.measures import arrays
 from nclib.measures.arrays import as_features, as_labels, as_samples, as_whole, float64_rows, of_parts
@@ -162,3 +164,11 @@ class TestParts:
         with pytest.raises(ZeroDivisionError):
             of_parts(lambda h: 1 / 0, torch.ones(4, 2))
         assert torch.get_num_threads() == 3
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
+def test_rows_by_class_are_those_that_a_comparison_finds(labels):
+    found = arrays.rows_by_class(np.array(labels), 8)
+    assert [rows.tolist() for rows in found] == [
+        np.flatnonzero(np.equal(labels, c)).tolist() for c in range(8)
+    ]

@@ -193,6 +193,12 @@ def of_parts(function: Callable[..., T], h: Tensor, *labels: Tensor, least: int 
         torch.set_num_threads(threads)  # the threads above set what new threads start with
 
 
+def rows_by_class(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """Ascending rows of every class, of (N,) labels in [0, num_classes); the labels are read once."""
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    return np.split(np.argsort(labels, kind="stable"), ends[:-1])
+
+
 def _forbid(bad: Tensor, y: Tensor, rule: str) -> None:
     if bad.any():
         position = int(bad.nonzero()[0])

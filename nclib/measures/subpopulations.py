@@ -22,7 +22,7 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole, rows_by_class
 from nclib.measures.significance import check_level, holm
 from nclib.measures.valley import Valley, deepest_valley, valley_p_value
 
@@ -112,7 +112,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     labels = as_labels(y, len(h)).cpu().numpy()
-    members = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+    members = rows_by_class(labels, labels.max() + 1)
     rng = np.random.default_rng(seed)
     features = [_distinct(h[rows].double().cpu().numpy()) for rows in members]
     p = np.array(holm([_p_value(x, rng) for x, _ in features]))

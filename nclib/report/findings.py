@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from nclib.measures.arrays import rows_by_class
 from nclib.measures.collapse import variability
 from nclib.measures.gaussians import like_gaussians
 from nclib.measures.moments import Moments
@@ -39,7 +40,8 @@ def findings(features: LabelledFeatures, found: Subpopulations, level: float, se
     in their sub-populations, worst first, None without logits; "collapse". Rows of samples are those of the
     file, from 0 on.
     """
-    classes = [_class(features, found, c) for c in range(len(found.count))]
+    rows = rows_by_class(features.y, len(found.count))
+    classes = [_class(features, found, c, rows[c]) for c in range(len(found.count))]
     classes.sort(key=lambda row: (row["count"] < 2, row["p"] if row["count"] > 1 else 0, row["label"]))
     split = [row["label"] for row in classes if row["count"] > 1]
     return {
@@ -49,14 +51,13 @@ def findings(features: LabelledFeatures, found: Subpopulations, level: float, se
         "level": level,
         "seed": seed,
         "classes": classes,
-        "details": [_details(features, found, c, level, seed) for c in split[:DETAILED]],
+        "details": [_details(features, found, c, rows[c], level, seed) for c in split[:DETAILED]],
         "accuracy": None if features.logits is None else accuracies(features, found),
         "collapse": collapse(features),
     }
 
 
-def _class(features: LabelledFeatures, found: Subpopulations, c: int) -> dict[str, Any]:
-    rows = np.flatnonzero(features.y == c)
+def _class(features: LabelledFeatures, found: Subpopulations, c: int, rows: np.ndarray) -> dict[str, Any]:
     count = int(found.count[c])
     x, labels = features.h[rows].astype(np.float64), found.labels[rows]
     return {
@@ -117,10 +118,9 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def _details(
-    features: LabelledFeatures, found: Subpopulations, c: int, level: float, seed: int
+    features: LabelledFeatures, found: Subpopulations, c: int, rows: np.ndarray, level: float, seed: int
 ) -> dict[str, Any]:
     """What is shown of a class that has sub-populations."""
-    rows = np.flatnonzero(features.y == c)
     x, labels = features.h[rows].astype(np.float64), found.labels[rows]
     rng = np.random.default_rng([seed, c])
     near = closeness(x, labels)
@@ -187,11 +187,12 @@ def accuracies(features: LabelledFeatures, found: Subpopulations) -> dict[str, A
     ``COVERAGE`` (Bonferroni): the worst is chosen by looking.
     """
     right = features.logits.argmax(axis=1) == features.y
+    of_class = rows_by_class(features.y, len(found.count))
     parts = [(c, k) for c in np.flatnonzero(found.count > 1) for k in range(found.count[c])]
     rows = []
     for c, k in parts:
-        members = (features.y == c) & (found.labels == k)
-        n, correct = int(members.sum()), int(right[members].sum())
+        members = of_class[c][found.labels[of_class[c]] == k]
+        n, correct = len(members), int(right[members].sum())
         interval = binomtest(correct, n).proportion_ci(1 - (1 - COVERAGE) / len(parts), "exact")
         rows.append(
             {
@@ -202,7 +203,7 @@ def accuracies(features: LabelledFeatures, found: Subpopulations) -> dict[str, A
                 "accuracy": correct / n,
                 "low": float(interval.low),
                 "high": float(interval.high),
-                "of_class": float(right[features.y == c].mean()),
+                "of_class": float(right[of_class[c]].mean()),
             }
         )
     rows.sort(key=lambda row: row["accuracy"])
