@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,6 +277,14 @@ class TestTables:
     def test_settings_table(self, tiny_run):
         column = tables.settings_table({"digits": [tiny_run]})["digits"]
         assert (column["width"], column["super-classes"]) == (tiny_run.config.width, "mod5, 5")
+
+    def test_provenance_of_seeds_from_several_machines(self, tiny_run):
+        other = copy.copy(tiny_run)
+        other.provenance = tiny_run.provenance | {"device": "another", "torch": "2.0", "seconds": 0.0}
+        column = tables.provenance_table({"digits": [tiny_run, other, tiny_run]})["digits"]
+        assert column["device"] == f"{tiny_run.provenance['device']}; another"
+        assert column["torch"] == f"{tiny_run.provenance['torch']}, 2.0"
+        assert column["commit"] == tables.short_commit(tiny_run.provenance["commit"])
 
     def test_provenance_table(self, tiny_run):
         column = tables.provenance_table({"digits": [tiny_run]})["digits"]

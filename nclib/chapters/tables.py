@@ -95,7 +95,7 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Where the numbers of a chapter come from."""
     rows = []
     for name, runs in runs_of.items():
-        c, made = runs[0].config, runs[0].provenance
+        c, made = runs[0].config, [run.provenance for run in runs]
         n_train, n_test = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
         rows.append(
             {
@@ -105,10 +105,10 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "epochs": c.epochs,
                 "augmentation": c.augment,
                 "seeds": ", ".join(str(run.config.seed) for run in runs),
-                "time a run": duration(float(np.mean([run.provenance["seconds"] for run in runs]))),
-                "device": made["device"],
-                "torch": made["torch"],
-                "commit": ", ".join(dict.fromkeys(short_commit(run.provenance["commit"]) for run in runs)),
+                "time a run": duration(float(np.mean([each["seconds"] for each in made]))),
+                "device": "; ".join(dict.fromkeys(each["device"] for each in made)),
+                "torch": ", ".join(dict.fromkeys(each["torch"] for each in made)),
+                "commit": ", ".join(dict.fromkeys(short_commit(each["commit"]) for each in made)),
             }
         )
     return pd.DataFrame(rows).set_index("data").T
