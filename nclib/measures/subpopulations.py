@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -134,13 +135,11 @@ def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     All rows where so few differ that the features take a few values only: equal rows need not be copies.
     """
-    if x.size:
-        x = np.ascontiguousarray(x) + 0.0  # -0.0 is 0.0
-        as_bytes = x.view(np.dtype((np.void, x.itemsize * x.shape[1]))).ravel()
-        _, first, row = np.unique(as_bytes, return_index=True, return_inverse=True)
-        if len(first) >= LEAST:
-            order = np.argsort(first)
-            return x[first[order]], np.argsort(order)[row]
+    seen: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(x) + 0.0  # -0.0 is 0.0
+    row = np.array([seen.setdefault(blake2b(each, digest_size=16).digest(), len(seen)) for each in rows])
+    if LEAST <= len(seen) < len(x):
+        return rows[np.unique(row, return_index=True)[1]], row
     return x, np.arange(len(x))
 
 
