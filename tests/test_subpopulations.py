@@ -157,10 +157,11 @@ def test_heavy_tails_along_other_directions_hide_nothing():
     assert adjusted_rand_score(numbers, found.labels) > 0.9
 
 
-def test_features_that_are_seldom_active_have_an_answer():
-    """Without the farthest samples some axes are empty."""
+@pytest.mark.parametrize("always", [0, 2])
+def test_features_that_are_seldom_active_have_an_answer(always):
+    """Without the farthest samples some axes are empty, or all."""
     rng = np.random.default_rng(0)
     active = rng.random((400, 6)) < 0.02
-    h = np.column_stack([rng.normal(size=(400, 2)), active * rng.exponential(size=(400, 6))])
+    h = np.column_stack([rng.normal(size=(400, always)), active * rng.exponential(size=(400, 6))])
     found = nclib.subpopulations(h, np.zeros(400, dtype=int))
     assert 0 < found.p[0] <= 1
