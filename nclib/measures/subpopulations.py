@@ -28,7 +28,7 @@ from nclib.measures.valley import Valley, deepest_valley, valley_p_value
 
 COMPONENTS = 10  # principal components, at most, in which a half is clustered
 PER_COMPONENT = 10  # samples of a half for each of them
-FITTED = 5000  # samples that a direction is fitted to, at most
+FITTED = 2500  # samples that a direction is fitted to, at most
 SPLITS = 3  # random halvings at most, each used both ways
 CLEAR = 1e-8  # p-value from which on no further halving is made
 LEAST = 40  # samples below which a class is not tested: a half of 20 shows two modes hardly ever
