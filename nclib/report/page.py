@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from threadpoolctl import threadpool_limits
 
 import nclib
 from nclib.chapters.explorer import for_script, of_one_size
@@ -67,10 +68,13 @@ def write_report(
     features = load_features(path, labels)
     ids = features.ids or tuple(map(str, range(len(features.y))))
     image = image_source(images, ids) if images else None
-    found = subpopulations(features.h, features.y, level, seed)
-    shown = shown_classes(found.count, features.y)
-    rows = chosen_rows(features.y, shown, seed)
-    with ThreadPoolExecutor(1) as pool:
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(1) as pool,
+    ):  # small problems
+        found = subpopulations(features.h, features.y, level, seed)
+        shown = shown_classes(found.count, features.y)
+        rows = chosen_rows(features.y, shown, seed)
         plane = pool.submit(embedded, features.h[rows], seed)  # it takes as long as the rest
         numbers = findings(features, found, level, seed)
     about = {
