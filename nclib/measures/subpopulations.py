@@ -119,13 +119,13 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     count, found = np.array([min(len(x), 1) for x, _ in features]), np.zeros(len(labels), dtype=np.int64)
     for c in np.flatnonzero(p <= level):
         x, row = features[c]
-        parts = _parts(x, level, rng)
+        copies = np.bincount(row)  # (k,) of every row of x
+        parts = sorted(_parts(x, level, rng), key=lambda rows: copies[rows].sum(), reverse=True)
         count[c] = len(parts)
         part = np.empty(len(x), dtype=np.int64)
         for number, rows in enumerate(parts):
             part[rows] = number
-        largest_first = np.argsort(-np.bincount(part[row]), kind="stable")
-        found[members[c]] = np.argsort(largest_first)[part[row]]
+        found[members[c]] = part[row]
     return Subpopulations(count, p, found)
 
 
@@ -158,7 +158,7 @@ def _parts(x: np.ndarray, level: float, rng: np.random.Generator) -> list[np.nda
 def _halves_of(x: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     """Some rows of (n, D) features on both sides of their valley."""
     axis, valley = _direction(x[rows], rng)
-    beyond = x[rows] @ axis > valley.bottom
+    beyond = _beyond(valley, x[rows] @ axis)
     return [rows[~beyond], rows[beyond]]
 
 
@@ -193,14 +193,15 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     if not len(axes):
         return np.zeros(x.shape[1]), None
     axes = axes / (spread[0] / len(x) ** 0.5)  # (r, D)
-    found = _candidates(x, axes, centred @ axes.T, rng)
-    return min(found, key=lambda each: valley_p_value(each[1], x @ each[0]))
+    candidates = _candidates(x, axes, centred @ axes.T, rng)
+    _, axis, valley = min(candidates, key=lambda each: each[0])
+    return axis, valley
 
 
 def _candidates(
     x: np.ndarray, axes: np.ndarray, z: np.ndarray, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, Valley | None]]:
-    """Directions (D,) and valleys there of features (n, D), whose coordinates on (r, D) axes are (n, r)."""
+) -> Iterator[tuple[float, np.ndarray, Valley | None]]:
+    """p-values, directions (D,) and valleys of (n, D) features, which on (r, D) axes have coordinates (n, r)."""
     models = (
         KMeans(2, n_init=10, random_state=_seed(rng)),
         GaussianMixture(2, reg_covar=RIDGE, random_state=_seed(rng)),
@@ -211,9 +212,10 @@ def _candidates(
     for clusters in divisions:
         for _ in range(2):  # along a valley the clusters are known better, and so is their discriminant
             axis = _discriminant(z, clusters) @ axes
-            valley = deepest_valley(x @ axis)
-            yield axis, valley
-            clusters = x @ axis > (valley.bottom if valley else np.inf)
+            along = x @ axis
+            valley = deepest_valley(along)
+            yield valley_p_value(valley, along), axis, valley
+            clusters = _beyond(valley, along)
 
 
 def _least_kurtosis(z: np.ndarray, seed: int) -> np.ndarray:
@@ -231,9 +233,13 @@ def _least_kurtosis(z: np.ndarray, seed: int) -> np.ndarray:
     ica = FastICA(whiten=False, max_iter=STEPS, random_state=seed).fit(centred @ whitening.T)
     components = ica.components_ @ whitening
     fourth = np.mean((centred @ components.T) ** 4, axis=0)  # of unit variance
-    axis = components[fourth.argmin()]
-    valley = deepest_valley(z @ axis)
-    return z @ axis > (valley.bottom if valley else np.inf)
+    along = z @ components[fourth.argmin()]
+    return _beyond(deepest_valley(along), along)
+
+
+def _beyond(valley: Valley | None, along: np.ndarray) -> np.ndarray:
+    """Which of (n,) coordinates lie beyond a valley; none without one."""
+    return along > (valley.bottom if valley else np.inf)
 
 
 def _principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

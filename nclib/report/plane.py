@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nclib.chapters.explorer import COLUMNS, EACH, encoded, of_one_size, quantised, sheets, webp_url
+from nclib.measures.arrays import rows_by_class
 from nclib.measures.embedding import FEWEST, tsne
 from nclib.report.findings import shortened
 from nclib.report.pictures import TILE, tile
@@ -59,7 +60,7 @@ def explorer_data(
     """
     first = np.concatenate([[0], np.cumsum(counts)])  # of each class's sub-populations
     rows = {"All classes shown here" if len(counts) > 1 else class_names[0]: np.arange(len(points))}
-    of_class = [np.flatnonzero(classes == c) for c in range(len(counts))]
+    of_class = rows_by_class(classes, len(counts))
     several = [c for c, count in enumerate(counts) if count > 1 and len(counts) > 1]
     views = [*rows.items(), *((shortened(class_names[c]), of_class[c]) for c in several if len(of_class[c]))]
     short = [shortened(name) for name in class_names]
