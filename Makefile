@@ -29,7 +29,7 @@ pdf: .venv/.installed ## print the built book into one PDF, with Chromium
 test: .venv/.installed ## run the whole test suite, a process for each processor
 	@$(python) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-portable: .venv/.installed ## run numeric tests and chapters as other processors compute: half an hour
+portable: .venv/.installed ## run numeric tests and chapters as other processors compute: about an hour
 	@$(python) tests/portable.py
 
 faults: .venv/.installed ## kill processes, fill disks, flip bytes, pass hostile values: what is lost? Half an hour

@@ -8,7 +8,7 @@ An ordinary run does not load this. Where it is loaded, two kinds of checks writ
 * a comparison within a tolerance (``pytest.approx``, ``assert_close``, ``allclose``, ...) its "ratio",
   bound / gap; where the two have to differ, gap / bound;
 * a strict inequality between real numbers in an ``assert`` its "slack": the distance to where it would fail.
-  Others, such as ``0 <= share <= 1``, may be attained.
+  Others, such as ``0 <= share <= 1``, may be attained. What is called "seconds" is of a clock, and left out.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ def ordered(line: int, names: Iterable[str], *values: Any) -> Any:
     return functools.reduce(operator.and_, holds)
 
 
+def is_time(node: ast.AST) -> bool:
+    """Whether a part of an expression is named "seconds": a variable, an attribute or a key."""
+    return "seconds" in (getattr(node, name, None) for name in ("id", "attr", "value"))
+
+
 class Asserts(ast.NodeTransformer):
     """Lets ``ordered`` evaluate the inequalities inside every ``assert``."""
 
@@ -86,7 +91,7 @@ class Asserts(ast.NodeTransformer):
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
         names = [type(order).__name__ for order in node.ops]
-        if not self.inside or not set(names) <= set(ORDERS):
+        if not self.inside or not set(names) <= set(ORDERS) or any(map(is_time, ast.walk(node))):
             return node
         call = ast.parse(f"__import__('margins').ordered({node.lineno}, {names})", mode="eval").body
         call.args += [node.left, *node.comparators]

@@ -1,8 +1,8 @@
 """Do tests and chapters pass where another processor rounds differently? ``make portable``
 
-    python tests/portable.py                              numeric tests and chapters, everywhere: half an hour
+    python tests/portable.py                              numeric tests and chapters, everywhere: an hour
     python tests/portable.py --quick                      fast numeric tests in the plainest, in a minute
-    python tests/portable.py --tests                      no chapters: about 10 minutes
+    python tests/portable.py --tests                      no chapters: about 20 minutes
     python tests/portable.py --chapters 04 10 -p seed 3   these chapters, with another parameter; no tests
     python tests/portable.py --in native plain            in these environments
 
@@ -94,8 +94,7 @@ def run(arguments: argparse.Namespace, environment: dict[str, str], folder: Path
         marked = "numeric and not slow" if arguments.quick else "numeric"
         options = ["-q", "-n", "auto", "--maxprocesses", "8", "-p", "margins", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", *options, "-m", marked, str(TESTS)]
-        status = subprocess.call(command, env=everything)
-        failed += ["tests"] * (status != 0)
+        failed += ["tests"] * (subprocess.call(command, env=everything) != 0)
     if not arguments.quick and not arguments.tests:
         of_chapters = chapters(arguments.chapters)
         with ThreadPoolExecutor(os.cpu_count()) as pool:

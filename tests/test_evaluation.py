@@ -53,7 +53,7 @@ class TestResults:
         method = found["reconstruction"]["kmeans"]
         accuracies = [method["train"], method["test"], found["pixels"]["kmeans"], found["probe"]]
         assert all(found["chance"] < a <= 1 for a in accuracies)
-        assert found["seconds"]
+        assert found["seconds"] > 0
 
     def test_probe_per_class_averages_to_the_probe(self, found, tiny_run):
         counts = torch.bincount(tiny_run.features("test").fine).double()

@@ -34,6 +34,12 @@ def test_inequalities_of_an_assert_are_seen_and_stay_what_they_are(rows):
     assert [row["slack"] for row in rows()] == [2.5, 1.0, 1.0]
 
 
+def test_times_of_a_clock_have_no_margin(rows):
+    lines = "assert seconds < 9.0", "assert {'seconds': 1.0}['seconds'] > 0", "assert 1 < 3.0"
+    exec(compile(margins.Asserts().visit(ast.parse("\n".join(lines))), "checks", "exec"), {"seconds": 1.0})
+    assert [(row["line"], row["slack"]) for row in rows()] == [(3, 2.0)]
+
+
 def test_slack_counts_by_how_much_it_varies():
     found = portable.margins(
         {

@@ -127,6 +127,12 @@ def test_features_that_are_not_finite_are_refused():
         nclib.subpopulations([[0.0], [np.nan]], [0, 0])
 
 
+def test_duplicate_rows_are_no_sub_populations():
+    """Each sample twice: one mode stays one."""
+    h = np.repeat(np.random.default_rng(0).normal(size=(150, 16)) * DECAY, 2, axis=0)
+    assert nclib.subpopulations(h, np.zeros(300, dtype=int)).count.tolist() == [1]
+
+
 @pytest.mark.parametrize("sizes", [(150,), (200, 100)])
 def test_equal_rows_count_as_one_sample(sizes):
     """Else halves share rows, and what one half chooses the other confirms."""
