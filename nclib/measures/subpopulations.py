@@ -201,7 +201,7 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
 def _candidates(
     x: np.ndarray, axes: np.ndarray, z: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[float, np.ndarray, Valley | None]]:
-    """p-values, directions (D,) and valleys of (n, D) features, which on (r, D) axes have coordinates (n, r)."""
+    """p-values, directions (D,) and valleys of (n, D) features; ``z`` (n, r) are these on (r, D) ``axes``."""
     models = (
         KMeans(2, n_init=10, random_state=_seed(rng)),
         GaussianMixture(2, reg_covar=RIDGE, random_state=_seed(rng)),
