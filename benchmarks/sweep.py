@@ -84,8 +84,8 @@ class Sweep:
     def measures_job(self) -> Times:
         """A job that measures one run, for which the store remembers nothing."""
         shutil.rmtree(self.folder / "store" / "results", ignore_errors=True)
-        marker = self.output / "trained" / f"{self.job}.json"
-        return self.timed("nclib.chapters.sweeps", "measures", marker, self.folder / "measures.json")
+        plan, target = self.output / "plan.json", self.folder / "measures.json"
+        return self.timed("nclib.chapters.sweeps", "measures", plan, self.job, target)
 
     def report_job(self) -> Times:
         """The job that writes the report."""

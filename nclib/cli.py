@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = _add(commands, name, function, text)
         recipes = ", ".join(config.recipe_names())
-        command.add_argument("recipe", nargs="?" if name == "train" else None, metavar="RECIPE", help=recipes)
+        command.add_argument("recipe", metavar="RECIPE", help=recipes)
         command.add_argument(
             "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override fields"
         )
@@ -85,10 +85,6 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.choices["train"]
     train.add_argument("--seeds", type=int, default=1, metavar="N", help="so many seeds, from seed on")
-    train.add_argument("--queue", metavar="QUEUE", help="train what is missing of a queue in queues.toml")
-    train.add_argument("--release", action="store_true", help="with --queue: publish each run as it is done")
-    train.add_argument("--hours", type=float, metavar="H", help="with --queue: begin what ends in H hours")
-    train.add_argument("--dry-run", action="store_true", help="with --queue: only list it")
     train.set_defaults(refuse=train.error)
 
     ls = _add(commands, "ls", _ls, "list the runs in the store and the released ones")
@@ -146,54 +142,20 @@ def _config(options: argparse.Namespace) -> config.RunConfig:
     return config.recipe_config(options.recipe, **_overrides(options))
 
 
-def _train(options: argparse.Namespace) -> int:
-    if (options.recipe is None) == (options.queue is None):
-        options.refuse("give either a RECIPE or --queue")
-    if options.queue and (options.set or options.seeds != 1):
-        options.refuse("--set and --seeds go with a RECIPE; a queue has its own")
-    if options.recipe and (options.release or options.dry_run or options.hours is not None):
-        options.refuse("--release, --hours and --dry-run go with --queue")
-    if options.hours is not None and not options.hours > 0:
-        options.refuse(f"--hours {options.hours}: expected more than 0")
+def _train(options: argparse.Namespace) -> None:
     if not 1 <= options.seeds <= MOST_SEEDS:
         options.refuse(f"--seeds {options.seeds}: expected 1 to {MOST_SEEDS}")
-    if options.recipe:
-        _config(options)  # refuses before torch is loaded
+    first = _config(options).seed  # refuses before torch is loaded
+    from nclib.runs.get import get_runs
     from nclib.training import distributed
 
     with distributed.process_group():
-        if distributed.processes() > 1 and (options.queue or options.seeds > 1):
-            options.refuse("under torchrun one run is trained: give a RECIPE, without --seeds")
-        return _train_queue(options) if options.queue else _train_recipe(options)
-
-
-def _train_recipe(options: argparse.Namespace) -> int:
-    first = _config(options).seed
-    from nclib.runs.get import get_runs
-    from nclib.training.distributed import leads
-
-    seeds = range(first, first + options.seeds)
-    for run in get_runs(options.recipe, seeds, released=False, **_overrides(options)):
-        if leads():
-            _say_where(run, options)
-    return 0
-
-
-def _train_queue(options: argparse.Namespace) -> int:
-    from nclib.runs import queue
-
-    jobs = queue.read_queue(options.queue)
-    if options.dry_run:
-        _say("\n".join(queue.listing(jobs, options.release)))
-        return 0
-    with queue.alone(options.queue):
-        if queue.remaining(jobs, options.release):
-            _say("\n".join(queue.listing(jobs, options.release)), file=sys.stderr)
-        hours = float("inf") if options.hours is None else options.hours
-        failures = queue.work(jobs, options.release, hours, done=lambda run: _say_where(run, options))
-    there = len(jobs) - len(queue.remaining(jobs, options.release))
-    _say("\n".join([f"{there} of {len(jobs)} runs are there", *failures]), file=sys.stderr)
-    return 1 if failures else 0
+        if distributed.processes() > 1 and options.seeds > 1:
+            options.refuse("under torchrun one run is trained: leave out --seeds")
+        seeds = range(first, first + options.seeds)
+        for run in get_runs(options.recipe, seeds, released=False, **_overrides(options)):
+            if distributed.leads():
+                _say_where(run, options)
 
 
 def _get(options: argparse.Namespace) -> None:

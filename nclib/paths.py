@@ -10,6 +10,7 @@ from nclib.errors import StoreError
 PACKAGE = Path(__file__).parent
 REPOSITORY = PACKAGE.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
+WORKFLOW = REPOSITORY / "workflow"
 RELEASED = REPOSITORY / "book" / "released"
 BENCHMARKS = REPOSITORY / "benchmarks" / "results"
 

@@ -39,7 +39,7 @@ def test_refuses(images, labels, message):
 
 
 def test_shows_no_bars(start):
-    """Dozens of bars of a few steps each would hide what a queue lists. tqdm reads its setting at import."""
+    """Dozens of bars of a few steps each would hide what a sweep lists. tqdm reads its setting at import."""
     measure = "import torch; from nclib import bench; bench.training_throughput("
     measure += "torch.zeros(64, 1, 8, 8, dtype=torch.uint8), torch.arange(64) % 2, 'mlp', 4, 32)"
     process = start("-c", measure, TQDM_DISABLE="")

@@ -66,8 +66,8 @@ def test_a_run_under_torchrun(home, tmp_path):
         assert {k: two[k] for k in one} == pytest.approx(one, rel=1e-3)
 
 
-def test_a_queue_is_refused_under_torchrun():
-    done = torchrun(2, "-m", "nclib.cli", "train", "--queue", "paper")
+def test_several_runs_are_refused_under_torchrun():
+    done = torchrun(2, "-m", "nclib.cli", "train", "digits", "--seeds", "2")
     assert done.returncode != 0
     assert "under torchrun one run is trained" in done.stderr
 

@@ -106,12 +106,10 @@ def test_without_runs_tables_are_empty(runs):
     assert len(long_runs.end_of_training_table(runs)) == len(runs)
 
 
-def test_queue_says_what_has_not_run(monkeypatch):
-    jobs = [SimpleNamespace(name=f"{name}-seed{seed}") for name in "ab" for seed in (0, 1)]
-    monkeypatch.setattr(
-        long_runs, "released_jobs", lambda: list(zip(jobs, [run(0), run(1), None, None], strict=True))
-    )
-    table = long_runs.queue_table()
+def test_table_says_what_has_not_run(monkeypatch):
+    of_sweeps = {"a": [run(0), run(1)], "b": [None, None]}
+    monkeypatch.setattr(long_runs, "runs_of_sweeps", lambda: of_sweeps)
+    table = long_runs.sweeps_table()
     assert table.loc["a"].to_dict() == {
         "released": "2 of 2",
         "hours": "3 (2 to 4)",
@@ -130,7 +128,7 @@ def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
     short = run(0)
     for row in short.results["measures"]:
         del row["kmeans"]
-    monkeypatch.setattr(long_runs, "runs_of_queues", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
+    monkeypatch.setattr(long_runs, "runs_of_sweeps", lambda: {"x": [run(0), None], "y": [short], "z": [None]})
     everything = long_runs.released_experiments()
     assert {name: len(runs) for name, runs in everything.items()} == {"x": 1, "y": 1}
     assert list(long_runs.with_trajectory(everything)) == ["x"]

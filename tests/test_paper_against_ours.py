@@ -12,12 +12,14 @@ from scipy.stats import t, ttest_1samp
 
 import nclib
 from nclib.chapters import paper_against_ours
+from nclib.chapters.long_runs import planned_runs
 from nclib.chapters.paper_against_ours import Found, verdict
 from nclib.config import recipe_config
 from nclib.errors import ConfigError
+from nclib.paths import WORKFLOW
 from nclib.runs import detection
 from nclib.runs.evaluation import measures
-from nclib.runs.queue import read_queue
+from nclib.runs.sweep_table import folder_name, read_sweep
 
 pytestmark = pytest.mark.numeric
 
@@ -111,15 +113,14 @@ class TestFile:
             else:
                 assert claim.measure in {*paper_against_ours.MEASURES, ""}
 
-    def test_own_settings_are_queued(self):
-        queued = {job.name.rpartition("-seed")[0] for job in read_queue("paper")}
+    def test_own_settings_are_planned(self):
+        runs = read_sweep(WORKFLOW / "paper.yaml").runs
+        planned = {folder_name(name).rpartition("-seed")[0] for name, _ in runs}
         for claim in ALL.values():
-            assert not claim.own or claim.own.rstrip("*") in queued, claim.title
+            assert not claim.own or claim.own.rstrip("*") in planned, claim.title
 
-    def test_others_are_released_or_queued_or_live_or_recipes(self):
-        names = {run.folder.name for run in nclib.released_runs()} | {
-            job.name for job in read_queue("evidence")
-        }
+    def test_others_are_released_or_planned_or_live_or_recipes(self):
+        names = {run.folder.name for run in nclib.released_runs()} | set(planned_runs().values())
         known = {name.rpartition("-seed")[0] for name in names}
         for name in {name for claim in ALL.values() for name in claim.others}:
             if name not in known and not name.startswith("digits"):

@@ -19,11 +19,12 @@ from nclib.chapters.tables import LARGER, OPENING
 from nclib.config import recipe_config
 from nclib.errors import StoreError
 from nclib.paths import RELEASED, REPOSITORY
-from nclib.runs import evaluation, get, publish, queue
+from nclib.runs import evaluation, get, publish, sweep
 from nclib.runs import released as released_module
 from nclib.runs.publish import release
 from nclib.runs.released import find_released, released_runs
 from nclib.runs.run import Run
+from nclib.runs.sweep_table import Setting, Sweep
 from nclib.storage import store
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -115,9 +116,8 @@ class TestDamageIsContained:
         assert get.find_run(recipe_config("digits", seed=77)) is None
         assert cli.main(["ls"]) == 0
         assert f"  {whole.name}\n" in capsys.readouterr().out
-        job = queue.Job(1, "tiny", tiny_config, False)
-        assert queue.remaining([job], publish=True) == []
-        assert "1 of" not in queue.listing([job], publish=True)[-1]
+        table = Sweep(Path("t.yaml"), (Setting("tiny", {}, (tiny_config,)),), 1, release=True)
+        assert sweep.listing(table) == ["tiny: 1 of 1 trained", "all 1 runs are trained"]
 
     def test_the_run_that_is_asked_for_is_not_silently_another(self, two, tiny_config, capsys):
         """A run whose seed is no longer what it was is not found, and would be trained again."""

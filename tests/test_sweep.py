@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import asdict, replace
 from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,13 +20,14 @@ from nclib.chapters.statistics import interval
 from nclib.config import parse_override, recipe_config
 from nclib.data.grouping import task
 from nclib.errors import ConfigError, NclibError, StoreError
-from nclib.paths import REPOSITORY
-from nclib.runs import queue, sweep, sweep_end, sweep_features, sweep_job
-from nclib.runs.sweep_table import read_sweep
+from nclib.paths import WORKFLOW
+from nclib.runs import cost, sweep, sweep_end, sweep_features, sweep_job, sweep_release
+from nclib.runs.sweep_table import folder_name, read_sweep
 from nclib.storage import store
 from nclib.storage.feature_files import load_features
+from nclib.storage.files import write_tensors
 
-GRID = REPOSITORY / "workflow" / "grid-digits.yaml"
+GRID = WORKFLOW / "grid-digits.yaml"
 TABLE = f"""
 runs:
   - recipe: digits
@@ -71,7 +75,7 @@ class TestReading:
             ("runs: [{recipe: digits}]\nruns: [{recipe: digits}]", "'runs' stands twice"),
             ("runs: [{recipe: digits}]\nruns_a_job: 0", "runs_a_job=0: expected a whole number from 1"),
             ("runs: [{recipe: digits}]\nruns_a_job: true", "runs_a_job=True"),
-            ("runs: [7]", "entry 1: expected recipe, seeds, set, vary; got 7"),
+            ("runs: [7]", "entry 1: expected recipe, name, seeds, set, vary; got 7"),
             ("runs: [{seeds: 2}]", "entry 1: unknown recipe None"),
             ("runs: [{recipe: digit}]", "entry 1: unknown recipe 'digit' (did you mean 'digits'?)"),
             ("runs: [{recipe: digits}, {recipe: digits, sed: 1}]", "entry 2: unknown key 'sed'"),
@@ -110,6 +114,14 @@ class TestReading:
             (
                 "runs: [{recipe: digits, seeds: [0, 2]}]\nchapters: [04_tsne]",
                 "chapters: the seeds of digits must follow each other: [0, 2]",
+            ),
+            ("runs: [{recipe: digits}]\nrelease: 1", "release=1: expected true or false"),
+            ("runs: [{recipe: digits}]\nrelease: true\nfeatures: []", "features with release"),
+            ("runs: [{recipe: digits, name: a/b}]", "entry 1: name='a/b': expected letters"),
+            ("runs: [{recipe: digits, name: }]", "entry 1: name=None"),
+            (
+                "runs: [{recipe: digits, name: a, set: {lr: 1}}, {recipe: digits, name: a}]",
+                "entry 2: a is the name of other runs already",
             ),
             ("runs: &a [{recipe: digits}]\nruns_a_job: *a", "*a: write the value out"),
             ("runs: !!bool foo", "is no YAML table"),
@@ -156,6 +168,66 @@ class TestReading:
     def test_no_such_file(self, tmp_path):
         with pytest.raises(ConfigError, match="No such file"):
             read_sweep(tmp_path / "none.yaml")
+
+
+class TestNames:
+    def test_of_settings_and_of_released_folders(self, write):
+        more = "set: {epochs: 4}, vary: {lr: [0.1, 1e-5]}"
+        file = write(
+            f"runs: [{{recipe: digits, {more}}}, {{recipe: digits, name: a.b-c, seeds: [7], {more}}}]"
+        )
+        assert [(name, folder_name(name)) for name, _ in read_sweep(file).runs] == [
+            ("digits epochs=4 lr=0.1, seed 0", "digits-epochs-4-lr-0.1-seed0"),
+            ("digits epochs=4 lr=1e-05, seed 0", "digits-epochs-4-lr-1e-05-seed0"),
+            ("a.b-c lr=0.1, seed 7", "a.b-c-lr-0.1-seed7"),
+            ("a.b-c lr=1e-05, seed 7", "a.b-c-lr-1e-05-seed7"),
+        ]
+
+    @pytest.mark.parametrize("held_out", [[7, 8], [9]])
+    def test_of_lists_are_folders_too(self, write, held_out):
+        file = write(f"runs: [{{recipe: digits, set: {{held_out: {held_out}}}}}]")
+        ((name, _),) = read_sweep(file).runs
+        assert folder_name(name) == "-".join(["digits-held_out", *map(str, held_out), "seed0"])
+
+
+class TestOfTheBook:
+    """The tables of long runs: what they hold and in which order."""
+
+    runs = read_sweep(WORKFLOW / "paper.yaml").runs
+
+    def position(self, recipe: str, **fields) -> int:
+        return [config for _, config in self.runs].index(recipe_config(recipe, **fields))
+
+    def test_the_most_important_come_first(self):
+        rates = [(lr, decay) for lr in (0.1, 0.01, 0.001) for decay in (5e-3, 5e-4, 5e-5)]
+        rates.remove((0.1, 5e-4))
+        stages = [
+            [("cifar10-paper", {})], [("fashion-paper", {})], [("cifar100-paper", {})],
+            [("cifar10-paper", {"lr": lr, "weight_decay": decay}) for lr, decay in rates],
+            [("cifar10-paper", {"seed": seed}) for seed in (1, 2, 3, 4)],
+            [("cifar10-paper", {"grouping": grouping}) for grouping in ("semantic", "random5", "none")],
+            [("svhn-paper", {}), ("mnist-paper", {})],
+            [("cifar10-resnet50-paper", {})],
+        ]  # fmt: skip
+        places = [sorted(self.position(recipe, **fields) for recipe, fields in stage) for stage in stages]
+        assert [place for stage in places for place in stage] == list(range(21))
+
+    @pytest.mark.parametrize("recipe", ["cifar10-paper", "cifar10-resnet50-paper"])
+    @pytest.mark.parametrize("loss", ["cross-entropy", "mse", "nc"])
+    def test_fifteen_seeds(self, recipe, loss):
+        places = [self.position(recipe, loss=loss, seed=seed) for seed in range(15)]
+        assert places == sorted(places)
+        assert places[-1] < self.position("cifar10-paper", held_out=(7, 8, 9))
+
+    @pytest.mark.parametrize(
+        "name, sets",
+        [("paper", ["cifar10", "fashion", "cifar100", "svhn", "mnist"]),
+         ("evidence", ["cifar10", "fashion", "cifar100"])],
+    )  # fmt: skip
+    def test_each_is_released_features_once_for_every_data_set(self, name, sets):
+        runs = [run for job in read_sweep(WORKFLOW / f"{name}.yaml").jobs.values() for run in job]
+        assert [run["config"]["dataset"] for run in runs if run["with_features"]] == sets
+        assert len({run["folder"] for run in runs}) == len(runs) > 90
 
 
 class TestPlan:
@@ -214,6 +286,112 @@ class TestPlan:
         assert not (tmp_path / "marker.json").exists()
 
 
+class TestRelease:
+    """Sweeps with ``release: true``; ``tiny_run`` is seed 0 of the table."""
+
+    @pytest.fixture
+    def table(self, write, home, released):
+        return read_sweep(
+            write(f"release: true\nruns: [{{recipe: digits, seeds: 2, set: {json.dumps(TINY)}}}]")
+        )
+
+    @pytest.fixture
+    def first_is_released(self, tiny_run, monkeypatch):
+        """Wherever a sweep asks."""
+        run = SimpleNamespace(config=tiny_run.config, folder=Path("digits-tiny-seed0"))
+        for module in (sweep, sweep_job, sweep_release):
+            monkeypatch.setattr(module, "released_runs", lambda: [run])
+
+    @pytest.fixture
+    def published(self, monkeypatch):
+        """What is published, instead of measuring it: key, name and whether with features."""
+        calls = []
+
+        def release(run, name, with_features):
+            if name == "fails":
+                raise StoreError("no room\nis left")
+            calls.append((run.key, name, with_features))
+
+        monkeypatch.setattr(sweep_release, "release", release)
+        return calls
+
+    def test_what_is_released_is_not_trained_again(self, table, first_is_released, tmp_path, monkeypatch):
+        trained = []
+        monkeypatch.setattr(sweep_job, "train_share", trained.extend)
+        file, jobs = sweep.plan(table, tmp_path), list(table.jobs)
+        for job in jobs:
+            sweep_job.train_job(file, job, sweep.marker(tmp_path, job))
+        assert trained == [config for _, config in table.runs[1:]]
+        assert sweep._untrained(table) == table.runs[1:]
+
+    def test_what_is_released_counts_only_where_the_table_says_so(self, table, first_is_released):
+        assert sweep._untrained(replace(table, release=False)) == table.runs
+
+    def test_markers_of_runs_that_are_gone_are_removed(self, table, first_is_released, tmp_path):
+        markers = [make(tmp_path, job) for make in (sweep.marker, sweep.release_marker) for job in table.jobs]
+        for file in markers:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("[]")
+        sweep.plan(table, tmp_path)
+        assert [file.exists() for file in markers] == [True, False] * 2
+
+    def test_a_job_publishes_what_the_store_has(self, table, stored, no_training, published, tmp_path):
+        file, (job, _) = sweep.plan(table, tmp_path), table.jobs
+        marker = sweep.release_marker(tmp_path, job)
+        sweep_release.release_job(file, job, marker)
+        (run,) = table.jobs[job]
+        assert published == [(stored.key, run["folder"], True)]
+        assert json.loads(marker.read_text()) == [run["folder"]]
+
+    def test_nothing_is_published_twice(self, table, first_is_released, published, tmp_path):
+        file, (job, _) = sweep.plan(table, tmp_path), table.jobs
+        sweep_release.release_job(file, job, sweep.release_marker(tmp_path, job))
+        assert published == []
+
+    def test_failures_are_named_and_the_others_published(self, table, stored, published, tmp_path):
+        absent = {"name": "absent", "config": asdict(table.runs[1][1]), "folder": "absent"}
+        there = {"name": "there", "config": asdict(stored.config), "with_features": False}
+        runs = [there | {"folder": "fails"}, absent | {"with_features": True}, there | {"folder": "there"}]
+        file, marker = tmp_path / "plan.json", tmp_path / "marker.json"
+        file.write_text(json.dumps({"jobs": {"a": runs}}))
+        with pytest.raises(NclibError) as error:
+            sweep_release.release_job(file, "a", marker)
+        first, second = str(error.value).splitlines()
+        assert first == "there: no room is left"
+        assert second == "absent: the store has no such run any more; start the sweep again"
+        assert published == [(stored.key, "there", False)]
+        assert not marker.exists()
+
+    def test_the_end_names_released_folders(self, table, first_is_released, tmp_path, monkeypatch):
+        (second,) = [store.run_key(config) for _, config in table.runs[1:]]
+        assert sweep._places(table) == ([second], ["digits-tiny-seed0"])
+        monkeypatch.setattr(sweep_end, "RELEASED", tmp_path / "book")
+        (store.run_folder(second)).mkdir(parents=True)
+        (tmp_path / sweep_end.REPORT).write_text("")
+        sweep_end.write_end(table.file, tmp_path, *sweep._places(table), [sweep_end.REPORT])
+        assert sweep_end.nothing_missing(table.file, tmp_path) is None
+        (tmp_path / "book" / "digits-tiny-seed0").mkdir(parents=True)
+        assert sweep_end.nothing_missing(table.file, tmp_path) == 2
+
+    def test_measures_are_those_of_the_released_run(self, table, tiny_run, tmp_path, monkeypatch):
+        (job, other) = table.jobs
+        plan = json.loads(sweep.plan(table, tmp_path).read_text())
+        monkeypatch.setattr(sweeps, "find_run", lambda config, released: tiny_run if released else None)
+        (row,) = sweeps.measures(plan, job)
+        assert row["key"] == table.jobs[job][0]["key"]
+        assert row["seconds"] == tiny_run.provenance["seconds"]
+        with pytest.raises(StoreError, match="seed 1: the store has no such run"):
+            sweeps.measures(plan | {"release": False}, other)
+
+    def test_two_runs_under_one_name_are_refused(self, write):
+        two = "{recipe: digits, name: a-b}, {recipe: digits, name: a, set: {lr: 1}, vary: {loss: [mse]}}"
+        read_sweep(write(f"release: true\nruns: [{two}]"))
+        two = "{recipe: digits, name: a-lr-1.0}, {recipe: digits, name: a, vary: {lr: [1]}}"
+        with pytest.raises(ConfigError, match="released under one name"):
+            read_sweep(write(f"release: true\nruns: [{two}]"))
+        assert len(read_sweep(write(f"runs: [{two}]")).runs) == 2
+
+
 @pytest.mark.parametrize("split, epoch", [("train", -1), ("test", 0)])
 def test_feature_files_hold_what_the_run_has(tiny_run, tmp_path, split, epoch):
     file, f = tmp_path / "a.safetensors", tiny_run.features(split, epoch)
@@ -242,7 +420,7 @@ def ended(write, home, tmp_path, stored):
     table, output = write(f"runs: [{{recipe: digits, set: {json.dumps(TINY)}}}]"), tmp_path / "out"
     output.mkdir()
     (output / sweep_end.REPORT).write_text("")
-    sweep_end.write_end(table, output, [stored.key], [sweep_end.REPORT])
+    sweep_end.write_end(table, output, [stored.key], [], [sweep_end.REPORT])
     return table, output
 
 
@@ -309,14 +487,16 @@ def test_each_failure_is_named_with_what_the_scheduler_and_its_log_say(write, tm
 
 
 def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch):
-    monkeypatch.setattr(queue, "seconds", lambda config: 100 * config.lr)
+    monkeypatch.setattr(cost, "seconds", lambda config: 100 * config.lr)
     both = TABLE.replace("[0.1, 1e-2]", f"[{stored.config.lr}, 1e-2]")
     table = read_sweep(write(both))
     first, second = table.jobs
+    unfinished = store.unfinished_folder(store.run_key(table.runs[3][1]))
+    write_tensors(unfinished / "state.safetensors", {}, {"epoch": "1"})
     name = "digits arch=mlp width=32 epochs=3 deterministic=True"
     assert sweep.listing(table) == [
-        f"{name} lr=0.1: 1 of 2 trained; about 10.0 s for each of the others",
-        f"{name} lr=0.01: 0 of 2 trained; about 1.0 s for each of the others",
+        f"{name} lr=0.1: 1 of 2 trained; about 10 s for the other",
+        f"{name} lr=0.01: 0 of 2 trained, seed 1 at epoch 1 of 3; about 1 s for each of the others",
         f"job {first}: 2 to train, about 11 s",
         f"job {second}: 1 to train, about 1 s",
         "jobs: 2 to train 3 of 4 runs, 2 to measure, 1 to report; "

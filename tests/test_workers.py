@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -69,23 +68,6 @@ def test_modules_of_the_working_folder_are_not_executed(tmp_path, monkeypatch):
     worker = Worker("builtins:len", "x")
     assert worker.failure() is None
     worker.stop()
-
-
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/autogroup"), reason="this kernel does not group by session"
-)
-def test_lowest_priority_is_that_of_its_session_too():
-    mine = Path("/proc/self/autogroup").read_text()
-    worker = Worker("time:sleep", 60, niceness=19)
-    with stopping([worker]):
-        end = time.monotonic() + 20
-        said = ""
-        while "nice 19" not in said and time.monotonic() < end:
-            said = Path(f"/proc/{worker.process.pid}/autogroup").read_text()
-            time.sleep(0.05)
-        assert said.endswith("nice 19\n")
-        assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) == 19
-    assert Path("/proc/self/autogroup").read_text() == mine
 
 
 def test_none_outlives_the_block():

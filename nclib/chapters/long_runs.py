@@ -1,4 +1,4 @@
-"""The long runs: what the queues have released, and how structure rises and falls in it.
+"""The long runs: what was released of their sweeps, and how structure rises and falls in it.
 
 trajectory_figure(released_experiments()["cifar10-laptop"])
 """
@@ -6,6 +6,7 @@ trajectory_figure(released_experiments()["cifar10-laptop"])
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -20,9 +21,11 @@ from nclib.chapters.figures import SHADE, WIDTH, described, epochs_axis, theme
 from nclib.chapters.neural_collapse import of_split
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.tables import short_commit
+from nclib.config import RunConfig
 from nclib.data.datasets import FOLLOWED
 from nclib.measures.moments import Moments
 from nclib.measures.significance import explained_variance_null, holm
+from nclib.paths import WORKFLOW
 from nclib.runs.evaluation import (
     METHOD_NAMES,
     TERMINAL_ACCURACY,
@@ -31,11 +34,11 @@ from nclib.runs.evaluation import (
     mean_explained_variance,
     terminal_epoch,
 )
-from nclib.runs.queue import Job, read_queue
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
+from nclib.runs.sweep_table import folder_name, read_sweep
 
-QUEUES = ("paper", "evidence")  # whose runs are shown, in this order
+SWEEPS = ("paper", "evidence")  # in ``workflow``; whose runs are shown, in this order
 PANELS = {  # measure: title, scale of its axis
     "accuracy": ("coarse accuracy", "linear"),
     "explained_variance": ("explained variance", "linear"),
@@ -49,24 +52,25 @@ SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
 STYLES = {"train": "-", "test": "--"}
 
 
-def released_jobs() -> list[tuple[Job, ReleasedRun | None]]:
-    """Every run of the queues, in their order, and what was released of it."""
+@cache
+def planned_runs() -> dict[RunConfig, str]:
+    """Name of the released folder of every run of the sweeps, in their order."""
+    sweeps = [read_sweep(WORKFLOW / f"{name}.yaml") for name in SWEEPS]
+    return {config: folder_name(run) for sweep in sweeps for run, config in sweep.runs}
+
+
+def runs_of_sweeps() -> dict[str, list[ReleasedRun | None]]:
+    """What was released of each experiment of the sweeps, None for a seed that was not."""
     released = {run.config: run for run in released_runs()}
-    jobs = {job.config: job for queue in QUEUES for job in read_queue(queue)}
-    return [(job, released.get(config)) for config, job in jobs.items()]
-
-
-def runs_of_queues() -> dict[str, list[ReleasedRun | None]]:
-    """What was released of each experiment of the queues, None for a seed that was not."""
     found: dict[str, list[ReleasedRun | None]] = {}
-    for job, run in released_jobs():
-        found.setdefault(job.name.rpartition("-seed")[0], []).append(run)
+    for config, name in planned_runs().items():
+        found.setdefault(name.rpartition("-seed")[0], []).append(released.get(config))
     return found
 
 
 def released_experiments() -> dict[str, list[ReleasedRun]]:
-    """Released runs of the queues by experiment; several of one are seeds."""
-    return {name: [run for run in runs if run] for name, runs in runs_of_queues().items() if any(runs)}
+    """Released runs of the sweeps by experiment; several of one are seeds."""
+    return {name: [run for run in runs if run] for name, runs in runs_of_sweeps().items() if any(runs)}
 
 
 def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[ReleasedRun]]:
@@ -88,23 +92,23 @@ def with_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[Re
     return {name: runs for name, runs in found.items() if runs}
 
 
-def queue_table() -> pd.DataFrame:
-    """A row for each experiment of the queues that was released: hours, and the machine that took them."""
-    rows = [_queue_row(name, runs) for name, runs in runs_of_queues().items() if any(runs)]
+def sweeps_table() -> pd.DataFrame:
+    """A row for each experiment of the sweeps that was released: hours, and the machine that took them."""
+    rows = [_sweeps_row(name, runs) for name, runs in runs_of_sweeps().items() if any(runs)]
     return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
 
 
 def not_run_yet() -> str:
-    """The experiments of the queues of which nothing was released; of some, other seeds were before."""
+    """The experiments of the sweeps of which nothing was released; of some, other seeds were before."""
     names = [
         f"more seeds of {name}" if released_runs(f"{name}-seed*") else name
-        for name, runs in runs_of_queues().items()
+        for name, runs in runs_of_sweeps().items()
         if not any(runs)
     ]
     return fill(f"Not run yet: {', '.join(names)}", 72, break_on_hyphens=False)
 
 
-def _queue_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
+def _sweeps_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, str]:
     runs = [run for run in of_name if run]
     made = [run.provenance for run in runs]
     clustered = [run.record.get("released", {}) for run in runs]  # early ones do not say

@@ -1,6 +1,6 @@
 """Measures and report of a sweep, as jobs of ``workflow/Snakefile`` compute them.
 
-python -m nclib.chapters.sweeps measures MARKER OUTPUT
+python -m nclib.chapters.sweeps measures PLAN JOB OUTPUT
 python -m nclib.chapters.sweeps report PLAN OUTPUT MEASURES ...
 """
 
@@ -23,27 +23,34 @@ from nclib.chapters.figures import alt_text, svg
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import duration, short_commit
 from nclib.chapters.when_structure_appears import ENDS_PANELS, conditions_figure, ends, grid_figure
-from nclib.errors import status_of
-from nclib.runs.run import Run
-from nclib.storage import store
+from nclib.config import RunConfig
+from nclib.errors import StoreError, status_of
+from nclib.runs.get import find_run
 from nclib.storage.files import write_bytes, write_json
 
 GRID = {"lr", "weight_decay"}  # fields whose combinations are shown as heatmaps
 
 
-def measures(keys: Sequence[str]) -> list[dict[str, Any]]:
-    """What is left of fine structure in runs of the store, and what they cost.
+def measures(plan: dict[str, Any], job: str) -> list[dict[str, Any]]:
+    """What is left of fine structure in the runs of a job, and what they cost.
 
     Returns
     -------
     a row for each run: "key", the columns of ``when_structure_appears.ends``, "seconds", "device", "commit".
+
+    Raises
+    ------
+    StoreError : a run that is gone, or damaged.
     """
     rows = []
-    for key in keys:
-        run = Run(store.verified(key))
+    for of_job in plan["jobs"][job]:
+        run = find_run(RunConfig(**of_job["config"]), released=plan["release"])
+        if run is None:
+            raise StoreError(f"{of_job['name']}: the store has no such run any more; start the sweep again")
         made = run.provenance
         row = ends({"": [run]}).drop(columns="case").to_dict("records")[0]
-        rows.append({"key": key, **row} | {name: made[name] for name in ("seconds", "device", "commit")})
+        row |= {name: made[name] for name in ("seconds", "device", "commit")}
+        rows.append({"key": of_job["key"], **row})
     return rows
 
 
@@ -124,15 +131,17 @@ def report(plan: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> int:
     """What a job runs."""
-    stage, source, target, *files = sys.argv[1:]
-    content = json.loads(Path(source).read_text(encoding="utf-8"))
+    stage, plan_file, *rest = sys.argv[1:]
+    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
 
     def work() -> None:
         if stage == "measures":
-            write_json(Path(target), measures(content))
+            job, target = rest
+            write_json(Path(target), measures(plan, job))
         else:
+            target, *files = rest
             rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))]
-            write_bytes(Path(target), report(content, rows).encode())
+            write_bytes(Path(target), report(plan, rows).encode())
 
     return status_of(work)
 

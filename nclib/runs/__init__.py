@@ -1,1 +1,1 @@
-"""Getting, measuring, publishing and queueing runs."""
+"""Getting, measuring, publishing and sweeping runs."""

@@ -3,8 +3,9 @@
     sweep = read_sweep(Path("workflow/grid-digits.yaml"))
     plan(sweep, Path("sweeps/grid-digits"))     # what Snakemake reads: jobs, runs and their keys
 
-Runs lie in the store. What Snakemake looks at are markers in the output folder, small files that list the
-keys of a job's runs; a marker is named after these keys, so that it can never stand for other runs.
+Runs lie in the store, or were released. What Snakemake looks at are markers in the output folder, small files
+that list the keys of a job's runs; a marker is named after these keys, so that it can never stand for other
+runs.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from filelock import FileLock, Timeout
 
 from nclib.config import RunConfig
 from nclib.errors import NclibError, StoreError
-from nclib.paths import REPOSITORY
+from nclib.paths import REPOSITORY, WORKFLOW
 from nclib.runs.get import processes_at_once
+from nclib.runs.priority import go_last
+from nclib.runs.released import released_runs
 from nclib.runs.sources import fingerprint
 from nclib.runs.sweep_end import REPORT, write_end
 from nclib.runs.sweep_table import INSTALL, Sweep, run_name
@@ -32,7 +35,6 @@ from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
 from nclib.training.loop import default_device
 
-WORKFLOW = REPOSITORY / "workflow"
 PATIENCE = 30  # seconds in which Snakemake must have cancelled its jobs
 ERROR = re.compile(  # as Snakemake reports a job that failed
     r"Error in rule (\w+):\n +message: (.*)\n +jobid: .*\n(?: +input: .*\n)? +output: (\S+)\n +log: (.*)"
@@ -42,49 +44,74 @@ LOOK_EVERY = 1  # seconds between two looks at the progress
 
 
 def listing(sweep: Sweep) -> list[str]:
-    """A line for each setting and each job: what the store has of it, and what the rest costs here."""
-    from nclib.runs.queue import seconds  # loads what measures and publishes runs; a sweep needs none of it
+    """A line for each setting and each job of several runs: what is there, and what the rest costs here."""
+    from nclib.runs.cost import epoch_reached, seconds  # loads what trains
 
+    untrained = {config for _, config in _untrained(sweep)}
     costs: dict[str, float] = {}  # seconds of the runs that remain, by name
-    lines, remaining = [], []
+    lines = []
     for setting in sweep.settings:
-        missing = [config for config in setting.configs if not store.contains(store.run_key(config))]
+        missing = [config for config in setting.configs if config in untrained]
         said = f"{len(setting.configs) - len(missing)} of {len(setting.configs)} trained"
         if missing:
             each = seconds(missing[0])
-            costs |= {run_name(setting, config): each for config in missing}
-            said += f"; about {each:.1f} s for each of the others"
-        remaining += missing
+            reached = {config: epoch for config in missing if (epoch := epoch_reached(config))}
+            said += "".join(f", seed {c.seed} at epoch {epoch} of {c.epochs}" for c, epoch in reached.items())
+            said += f"; about {_time(each)} for {'each of the others' if len(missing) > 1 else 'the other'}"
+            left = {config: each * (1 - reached.get(config, 0) / config.epochs) for config in missing}
+            costs |= {run_name(setting, config): cost for config, cost in left.items()}
         lines.append(f"{setting.name}: {said}")
     jobs = {job: [run["name"] for run in runs if run["name"] in costs] for job, runs in sweep.jobs.items()}
     jobs = {job: names for job, names in jobs.items() if names}
-    for job, names in jobs.items():
-        lines.append(f"job {job}: {len(names)} to train, about {sum(costs[name] for name in names):.0f} s")
+    for job, names in jobs.items() if sweep.runs_a_job > 1 else ():
+        lines.append(f"job {job}: {len(names)} to train, about {_time(sum(costs[name] for name in names))}")
     total = len(sweep.runs)
-    if not remaining:
+    if not costs:
         return [*lines, f"all {total} runs are trained"]
-    at_once, left = processes_at_once(remaining, default_device()), sum(costs.values())
-    cost = f"on this device about {left:.0f} s of training, {left / at_once:.0f} s with {at_once} at once"
-    made = f"jobs: {len(jobs)} to train {len(remaining)} of {total} runs, {len(jobs)} to measure, 1 to report"
-    return [*lines, f"{made}; {cost}"]
+    at_once, left = processes_at_once(list(untrained), default_device()), sum(costs.values())
+    cost = f"on this device about {_time(left)} of training, {_time(left / at_once)} with {at_once} at once"
+    made = f"jobs: {len(jobs)} to train {len(costs)} of {total} runs, {len(jobs)} to measure, "
+    made += f"{len(jobs)} to release, " * sweep.release
+    return [*lines, f"{made}1 to report; {cost}"]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
+
+
+def _untrained(sweep: Sweep) -> list[tuple[str, RunConfig]]:
+    """The runs that must be trained: that the store lacks and, to be released, ``book/released`` too."""
+    released = _released() if sweep.release else set()
+    return [
+        (name, config)
+        for name, config in sweep.runs
+        if config not in released and not store.contains(store.run_key(config))
+    ]
+
+
+def _released() -> set[RunConfig]:
+    return {run.config for run in released_runs()}
 
 
 def plan(sweep: Sweep, output: Path) -> Path:
-    """Write the file that Snakemake reads, and remove markers of which the store lacks a run by now.
+    """Write the file that Snakemake reads, and remove markers of jobs of which a run is gone by now.
 
     Returns
     -------
     ``plan.json`` in the output folder.
     """
-    jobs = sweep.jobs
+    jobs, untrained = sweep.jobs, {store.run_key(config) for _, config in _untrained(sweep)}
+    released = _released() if sweep.release else set()
     for job, runs in jobs.items():
-        if not all(store.contains(run["key"]) for run in runs):
+        if any(run["key"] in untrained for run in runs):
             marker(output, job).unlink(missing_ok=True)
+        if any(RunConfig(**run["config"]) not in released for run in runs):
+            release_marker(output, job).unlink(missing_ok=True)
     file = output / "plan.json"
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     # the sources are part of the names of measures: another version measures anew
-    content = {"table": str(sweep.file), "code": fingerprint()[:12], "jobs": jobs}
+    content = {"table": str(sweep.file), "code": fingerprint()[:12], "release": sweep.release, "jobs": jobs}
     write_json(file, content | {"features": sweep.feature_files, "pages": sweep.pages})
     return file
 
@@ -92,6 +119,11 @@ def plan(sweep: Sweep, output: Path) -> Path:
 def marker(output: Path, job: str) -> Path:
     """What says that the runs of a job were trained."""
     return output / "trained" / f"{job}.json"
+
+
+def release_marker(output: Path, job: str) -> Path:
+    """What says that the runs of a job were released."""
+    return output / "released" / f"{job}.json"
 
 
 def measures(output: Path, job: str) -> Path:
@@ -137,17 +169,17 @@ def run_sweep(
                 env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group of its own, see _stop
+                start_new_session=True,  # a group of its own, see _stop and go_last
             )
+            go_last(process)
             try:
                 _follow(process, sweep, output, tell)
             finally:
                 _stop(process)
         if process.returncode == 0:
             with storage_errors(output):
-                keys = [store.run_key(config) for _, config in sweep.runs]
                 pages = [f"chapters/{page}.html" for page in sweep.pages]
-                write_end(sweep.file, output, keys, [REPORT, *sweep.feature_files, *pages])
+                write_end(sweep.file, output, *_places(sweep), [REPORT, *sweep.feature_files, *pages])
         return _failures(sweep, output, process.returncode)
 
 
@@ -180,16 +212,27 @@ def _alone(output: Path) -> Iterator[None]:
         lock.release()
 
 
+def _places(sweep: Sweep) -> tuple[list[str], list[str]]:
+    """Keys of the runs that lie in the store, and released folders of the others."""
+    released = {run.config: run.folder.name for run in released_runs()} if sweep.release else {}
+    keys = [store.run_key(config) for _, config in sweep.runs if config not in released]
+    return keys, [released[config] for _, config in sweep.runs if config in released]
+
+
 def _follow(process: subprocess.Popen, sweep: Sweep, output: Path, tell: Callable[[str], None]) -> None:
     """Say how far the sweep is, until Snakemake has ended."""
-    keys, jobs = [store.run_key(config) for _, config in sweep.runs], list(sweep.jobs)
-    untrained, unmeasured, before, running = keys, [measures(output, job) for job in jobs], None, True
+    jobs, total, before, running = list(sweep.jobs), len(sweep.runs), None, True
+    untrained = [store.run_key(config) for _, config in _untrained(sweep)]
+    parts = {"measured": [measures(output, job) for job in jobs]}
+    if sweep.release:
+        parts["released"] = [release_marker(output, job) for job in jobs]
     while running:
         running = process.poll() is None
         untrained = [key for key in untrained if not store.contains(key)]
-        unmeasured = [file for file in unmeasured if not file.is_file()]
-        said = f"{len(keys) - len(untrained)} of {len(keys)} runs are trained"
-        said += f", {len(jobs) - len(unmeasured)} of {len(jobs)} jobs measured"
+        said = f"{total - len(untrained)} of {total} runs are trained"
+        for part, files in parts.items():
+            parts[part] = [file for file in files if not file.is_file()]
+            said += f", {len(jobs) - len(parts[part])} of {len(jobs)} jobs {part}"
         if said != before:
             before = said
             tell(said)
@@ -215,7 +258,7 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
     ended = f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"
     errors = ERROR.finditer(_read(output / "snakemake.log"))
     failures = [_failure(sweep, output, *error.groups()) for error in errors]
-    missing = [name for name, config in sweep.runs if not store.contains(store.run_key(config))]
+    missing = _untrained(sweep)
     counted = f"{len(missing)} of {len(sweep.runs)} runs are missing. " if missing else ""
     return [*failures, counted + ended]
 

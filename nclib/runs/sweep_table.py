@@ -27,8 +27,9 @@ from nclib.training.loop import measured_epochs
 INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
 MOST_RUNS = 10_000  # of one table
 DECIMAL = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
-SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters")
-ENTRY_KEYS = ("recipe", "seeds", "set", "vary")
+SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters", "release")
+ENTRY_KEYS = ("recipe", "name", "seeds", "set", "vary")
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*", flags=re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Setting:
 
     Attributes
     ----------
-    name : the recipe, and what was changed of it.
+    name : the entry's name or its recipe, and what was changed of it.
     parameters : the same, as those of a chapter.
     configs : what to train, a configuration for each seed.
     """
@@ -58,6 +59,7 @@ class Sweep:
     runs_a_job : how many runs one job trains, one after another.
     features : split and epoch of the features of which each run gets a file; -1 is the last epoch.
     chapters : chapters that are executed for each setting, by name.
+    release : whether each run is published under ``book/released``; one that lies there is not trained again.
     """
 
     file: Path
@@ -65,6 +67,7 @@ class Sweep:
     runs_a_job: int
     features: tuple[tuple[str, int], ...] = ()
     chapters: tuple[str, ...] = ()
+    release: bool = False
 
     @property
     def runs(self) -> list[tuple[str, RunConfig]]:
@@ -75,11 +78,20 @@ class Sweep:
 
     @property
     def jobs(self) -> dict[str, list[dict[str, Any]]]:
-        """Runs of each job: name, key and configuration. A job is named after the keys of its runs."""
+        """Runs of each job: name, key and configuration. A job is named after the keys of its runs.
+
+        To be released, each has a "folder" too, and "with_features": the first run of every data set.
+        """
         runs = [
             {"name": name, "key": store.run_key(config), "config": asdict(config)}
             for name, config in self.runs
         ]
+        if self.release:
+            seen: set[str] = set()
+            for run in runs:
+                dataset = run["config"]["dataset"]
+                run |= {"folder": folder_name(run["name"]), "with_features": dataset not in seen}
+                seen.add(dataset)
         jobs = [runs[i : i + self.runs_a_job] for i in range(0, len(runs), self.runs_a_job)]
         return {job_name([run["key"] for run in job]): job for job in jobs}
 
@@ -114,6 +126,12 @@ def run_name(setting: Setting, config: RunConfig) -> str:
     return f"{setting.name}, seed {config.seed}"
 
 
+def folder_name(run: str) -> str:
+    """Name under ``book/released`` of the run that is called so."""
+    setting, _, seed = run.rpartition(", seed ")
+    return "-".join([*re.findall(r"[\w.]+", setting), f"seed{seed}"])
+
+
 def job_name(keys: list[str]) -> str:
     """Name of the job that makes these runs: 12 hexadecimal digits."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
@@ -134,10 +152,17 @@ def read_sweep(file: Path) -> Sweep:
     at_once = content.get("runs_a_job", 1)
     if type(at_once) is not int or not 1 <= at_once <= MOST_RUNS:
         raise ConfigError(f"{file}: runs_a_job={at_once!r}: expected a whole number from 1 to {MOST_RUNS}")
-    settings, seen, total = [], {}, 0
+    release = content.get("release", False)
+    if type(release) is not bool:
+        raise ConfigError(f"{file}: release={release!r}: expected true or false")
+    if release and "features" in content:
+        raise ConfigError(f"{file}: features with release: what was released before is not trained again")
+    settings, seen, names, total = [], {}, {}, 0
     for number, entry in enumerate(entries, start=1):
         place = f"{file}: entry {number}"
         for setting in _settings(entry, place):
+            if names.setdefault(setting.name, setting.parameters) != setting.parameters:
+                raise ConfigError(f"{place}: {setting.name} is the name of other runs already")
             for config in setting.configs:
                 if config in seen:
                     raise ConfigError(f"{place}: {setting.name}, seed {config.seed} is in {seen[config]} too")
@@ -148,7 +173,19 @@ def read_sweep(file: Path) -> Sweep:
                 raise ConfigError(f"{place}: more than {MOST_RUNS} runs in one table")
     features = tuple(_features(content.get("features", []), settings, f"{file}: features"))
     chapters = _chapters(content.get("chapters", []), settings, f"{file}: chapters")
-    return Sweep(file, tuple(settings), at_once, features, chapters)
+    sweep = Sweep(file, tuple(settings), at_once, features, chapters, release)
+    if release:
+        _refuse_same_folders(sweep)
+    return sweep
+
+
+def _refuse_same_folders(sweep: Sweep) -> None:
+    """Raise ConfigError where two runs would be released under one name."""
+    names: dict[str, str] = {}
+    for run, _ in sweep.runs:
+        other = names.setdefault(folder_name(run), run)
+        if other != run:
+            raise ConfigError(f"{sweep.file}: {other} and {run} would be released under one name; name one")
 
 
 def _read_yaml(file: Path) -> Any:
@@ -206,6 +243,7 @@ def _settings(entry: Any, place: str) -> Iterator[Setting]:
     """The settings of an entry: its recipe with ``set``, and all combinations of the values of ``vary``."""
     entry = _mapping(entry, place, ENTRY_KEYS)
     recipe, seeds = entry.get("recipe"), _seeds(entry.get("seeds", 1), place)
+    start = _name(entry["name"], place) if "name" in entry else recipe
     fixed, lists = (_fields(entry.get(part, {}), f"{place}, {part}") for part in ("set", "vary"))
     fixed = {name: _value(name, value, place) for name, value in fixed.items()}
     lists = {name: _values(name, values, place) for name, values in lists.items()}
@@ -219,8 +257,16 @@ def _settings(entry: Any, place: str) -> Iterator[Setting]:
             _refuse_misfit(configs[0])
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from None
-        name = " ".join([recipe, *(f"{name}={value}" for name, value in fields.items())])
+        told = fields if start == recipe else {name: fields[name] for name in lists}  # a name says the rest
+        name = " ".join([start, *(f"{name}={value}" for name, value in told.items())])
         yield Setting(name, {"recipe": recipe} | fields, configs)
+
+
+def _name(value: Any, place: str) -> str:
+    """What an entry calls its runs."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ConfigError(f"{place}: name={value!r:.60}: expected letters, digits, '.', '-' and '_'")
+    return value
 
 
 def _refuse_misfit(config: RunConfig) -> None:

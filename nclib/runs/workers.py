@@ -12,45 +12,37 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 from nclib.errors import NclibError
 from nclib.paths import REPOSITORY
 
-AUTOGROUP_TRIES = 20
-
 
 class Worker:
-    """A process that calls one function.
+    """A process that calls one function, with one thread.
 
     Parameters
     ----------
     function : "module:name" of a function of one argument.
     argument : what it gets; anything that JSON can carry.
-    threads : of torch and OpenMP.
-    niceness : 0, or up to 19 for one that lets others go first.
     """
 
-    def __init__(self, function: str, argument: Any, threads: int = 1, niceness: int = 0) -> None:
+    def __init__(self, function: str, argument: Any) -> None:
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe could fill and block
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             # -P: a torch.py in the working folder is not torch
-            [sys.executable, "-P", "-m", "nclib.runs.workers", function, str(niceness)],
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "PYTHONPATH": path},
+            [sys.executable, "-P", "-m", "nclib.runs.workers", function],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            start_new_session=niceness > 0,  # see _let_others_go_first
         )
         try:
             self.process.stdin.write(json.dumps(argument) + "\n")
@@ -96,7 +88,6 @@ def main() -> int:
         if not part:
             return 1
         content += part
-    _let_others_go_first(int(sys.argv[2]))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, name = sys.argv[1].partition(":")
     try:
@@ -105,21 +96,6 @@ def main() -> int:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
-
-
-def _let_others_go_first(niceness: int) -> None:
-    """Lower the priority of this process and of its session, between which Linux shares the processor first.
-
-    Without the latter, workers of lowest priority take as much as everything in another terminal together.
-    """
-    os.nice(niceness)
-    group = Path("/proc/self/autogroup")  # only where the kernel groups by session
-    for _ in range(AUTOGROUP_TRIES if niceness and group.exists() else 0):
-        try:
-            group.write_text(str(niceness))
-            return
-        except BlockingIOError:  # the kernel lets users other than root write one every tenth of a second
-            time.sleep(random.uniform(0.1, 0.5))
 
 
 def _leave_with_parent() -> None:

@@ -8,4 +8,4 @@ rule measures:
         "logs/measures-{job}.log",
     threads: 1
     shell:
-        "{PYTHON} nclib.chapters.sweeps measures {input} {output} 2> {log}"
+        "{PYTHON} nclib.chapters.sweeps measures '{PLAN}' {wildcards.job} {output} 2> {log}"

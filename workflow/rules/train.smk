@@ -1,4 +1,4 @@
-# Trains the runs of a job into the store, those that it lacks. GPUs and time limits are set in a profile.
+# Trains the runs of a job into the store, those that are not there yet. GPUs and time limits are set in a profile.
 def several_gpus(wildcards, resources):
     """torchrun, where a profile gives a job more than one GPU of a node."""
     gpus = resources.get("gpu", 0)
@@ -13,5 +13,6 @@ rule train:
     params:
         several_gpus=several_gpus,
     threads: 1
+    priority: lambda wildcards: PRIORITY[wildcards.job]
     shell:
         "{PYTHON} {params.several_gpus}nclib.runs.sweep_job '{PLAN}' {wildcards.job} {output} 2> {log}"
