@@ -56,3 +56,20 @@ class TestFaults:
     def test_what_was_tried_lost_nothing(self):
         assert set(page.faults_table()["keys and numbers of a local run"]) == {"yes"}
         assert "Slurm" in page.faults_caption()
+
+
+class TestSharded:
+    def test_a_process_stays_within_its_memory(self):
+        limit = page.benchmark("sharded")["limit_bytes"] / 1e9
+        table = page.sharded_table()
+        assert (table["largest memory of a process, GB"].astype(float) < limit).all()
+        assert table.loc["merge the moments", "processes"] == 1
+
+    def test_caption_names_the_largest_gap(self, monkeypatch):
+        record = page.benchmark("sharded") | {
+            "gaps": {"a": {"means": 1e-16, "scatter": 3e-15}, "b": {"means": 0}}
+        }
+        monkeypatch.setattr(page, "benchmark", lambda name: record)
+        said = page.sharded_caption()
+        assert said.startswith("10,000,000 x 512 features of 1,000 classes in 100 files, 20 GB; at most 2 GB")
+        assert "by at most 3e-15 of the largest" in said

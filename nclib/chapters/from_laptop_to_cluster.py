@@ -1,6 +1,7 @@
-"""What sweeps survive, and what one would cost on ImageNet-1k: arithmetic, its assumptions and sources.
+"""What sweeps survive, features larger than memory, and what ImageNet-1k would cost: arithmetic and sources.
 
 faults_table()   # of benchmarks/results/sweep_faults.json, which tests/slurm/faults.py writes
+sharded_table()  # of benchmarks/results/sharded.json
 arithmetic()     # a row for each quantity
 """
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nclib.chapters.benchmarks import benchmark
+from nclib.chapters.benchmarks import benchmark, machine
 from nclib.chapters.tables import short_commit
 from nclib.data.torchvision_import import import_torchvision
 from nclib.training.loop import measured_epochs
@@ -23,6 +24,14 @@ EPOCHS, GROUPINGS, SEEDS = 90, 8, 3  # four cuts of WordNet, each with random gr
 SPEED = 2_470  # training images/s, one A100 of 80 GB, mixed precision
 PEAK = {"mixed": 312e12, "float32": 19.5e12}  # FLOP/s of an A100 without sparsity
 SHARE = 0.5  # of the float32 peak that extraction is assumed to reach
+SHARDED = {  # steps of benchmarks/sharded.py
+    "draw": "draw features and write them",
+    "moments": "read them and write moments",
+    "merge": "merge the moments",
+    "one_pass": "moments in one pass instead",
+    "sample": "a sample and its principal components",
+    "exact": "exact sums, to compare with",
+}
 SOURCES = {
     "torch": "counted by torch for torchvision's ResNet-50",
     "speed": "measured by NVIDIA, DeepLearningExamples, ResNet-50 v1.5, DGX A100 80 GB, one GPU",
@@ -61,6 +70,34 @@ def faults_caption() -> str:
         f"Two nodes of Slurm {made['slurm']} on one machine, Snakemake {made['snakemake']}, its Slurm plugin "
         f"{made['snakemake-executor-plugin-slurm']}, torch {made['torch']}; {made['device']}; "
         f"commit {', '.join(commits)}."
+    )
+
+
+def sharded_table() -> pd.DataFrame:
+    """A row for each step on features larger than memory: its processes, their time and largest memory."""
+    rows = [
+        {
+            "step": SHARDED[row["step"]],
+            "processes": row["processes"],
+            "of the processor, s": f"{row['cpu_seconds']:.0f}",
+            "waiting for the disk included, s": f"{row['seconds']:.0f}",
+            "largest memory of a process, GB": f"{row['peak_bytes'] / 1e9:.2f}",
+        }
+        for row in benchmark("sharded")["rows"]
+    ]
+    return pd.DataFrame(rows).set_index("step")
+
+
+def sharded_caption() -> str:
+    """How many features, what a process may use, how much results differ from exact ones, and where."""
+    record = benchmark("sharded")
+    gap = max(gap for gaps in record["gaps"].values() for gap in gaps.values())
+    size, limit = 4 * record["samples"] * record["dimension"], record["limit_bytes"]
+    return (
+        f"{record['samples']:,} x {record['dimension']} features of {record['classes']:,} classes in "
+        f"{record['shards']} files, {size / 1e9:.0f} GB; at most {limit / 1e9:g} GB a process. "
+        f"Counts, means, scatter and distances differ from exact ones by at most {gap:.0e} of the largest. "
+        f"{machine('sharded')}"
     )
 
 
