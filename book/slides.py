@@ -1,8 +1,9 @@
 """Slides of a chapter: a selection from its notebook, shown by reveal.js from the folder beside them.
 
-A slide each for the title and the question, the prediction, the first small table, every figure with its
-caption, the result that the prediction asks for, what it means (the statements, as far as the data decide
-them), and the first exercise. The first t-SNE is grey, without names of classes, until the next key.
+A slide each for the title and the question, the prediction, the first small table (without one, the first
+that fits at all), every figure with its caption, the result that the prediction asks for, what it means (the
+statements, as far as the data decide them), and the first exercise. The first t-SNE is grey, without names of
+classes, until the next key.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nbformat import NotebookNode
 
 FIGURE = re.compile(r'<figure class="nclib">.*?</figure>', re.DOTALL)
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
-MOST_ROWS, MOST_COLUMNS = 10, 8  # of a table that can be read from a screen, with its header
+SMALL, LARGE = (10, 8), (13, 13)  # rows and columns of a table that is easily read from a screen, or just
 ANSWER = re.compile(r'<div class="answer"[^>]*>(.*?)</div>', re.DOTALL)  # of nclib.notebook.answer
 CONCLUSIONS = re.compile(r'<ul class="conclusions">.*</ul>', re.DOTALL)
 PREDICTION = re.compile(
@@ -75,16 +76,15 @@ def page(notebook: NotebookNode, plain: Callable[[str], str]) -> str:
 
 def from_outputs(cells: list[NotebookNode]) -> Iterator[str]:
     """Figures, a table, the answer and statements, each with the heading above it on the page."""
-    table_shown = embedding_shown = False
-    for heading, text, tags in outputs(cells):
+    embedding_shown, table = False, shown_table(cells)
+    for heading, text, _ in outputs(cells):
         for figure in FIGURE.findall(text):
             first = is_embedding(figure) and not embedding_shown
             embedding_shown |= first
             yield figure_slide(heading, hidden_colours(figure) if first else figure)
-        small = [table for table in TABLE.findall(text) if is_small(table)]
-        if small and not table_shown and "provenance" not in tags:
-            table_shown = True
-            yield f"{heading}{small[0]}"
+        if table and table in text:
+            yield f"{heading}{table}"
+            table = None
         for answer in ANSWER.findall(text):
             yield f'<h2>Your prediction, and the result</h2><div class="answer">{answer}</div>'
         for listed in CONCLUSIONS.findall(text):
@@ -121,9 +121,17 @@ def hidden_colours(figure: str) -> str:
     return figure.replace('class="nclib"', 'class="nclib fragment custom colours"', 1)
 
 
-def is_small(table: str) -> bool:
+def shown_table(cells: list[NotebookNode]) -> str | None:
+    """The first small table of results, or else the first that fits on a slide; None without one."""
+    tables = [
+        table for _, text, tags in outputs(cells) if "provenance" not in tags for table in TABLE.findall(text)
+    ]
+    return next((table for most in (SMALL, LARGE) for table in tables if fits(table, *most)), None)
+
+
+def fits(table: str, most_rows: int, most_columns: int) -> bool:
     rows = [len(re.findall(r"<t[hd]\b", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
-    return len(rows) <= MOST_ROWS and max(rows) <= MOST_COLUMNS
+    return len(rows) <= most_rows and max(rows) <= most_columns
 
 
 def first_exercise(cells: list[NotebookNode]) -> Iterator[str]:
