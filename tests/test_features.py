@@ -267,6 +267,20 @@ class TestModelsOfOtherLibraries:
         shown = tqdm(loader(), disable=True)
         assert torch.equal(extract(network(), shown).h, extract(network(), loader()).h)
 
+    @pytest.mark.parametrize("seconds, is_shown", [(0, True), (1000, False)])
+    def test_progress_is_shown_where_it_takes_long(self, start, seconds, is_shown):
+        code = f"""if True:
+            import torch
+            from nclib.networks import features
+            features.SHORT = {seconds}
+            model = torch.nn.Linear(3, 2)
+            features.extract(model, [(torch.ones(4, 3), torch.zeros(4, dtype=torch.int64))] * 5)"""
+        process = start("-c", code, TQDM_DISABLE="")
+        _, said = process.communicate()
+        assert process.returncode == 0
+        assert ("features: 100%" in said and "5/5" in said) == is_shown
+        assert is_shown or not said
+
 
 class Twice(nn.Module):
     """Two views of every image, as contrastive methods take them."""

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from nclib.networks.models import Classifier
 
 BATCH = {"cpu": 250, "cuda": 2000}  # images per forward pass: the fastest seen on each
+SHORT = 1  # seconds that extraction takes without a progress bar
 OPERATIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
@@ -66,7 +68,8 @@ def extract(
     Parameters
     ----------
     model : network that maps a batch of inputs to logits.
-    loader : batches (inputs, labels), a tensor and (B,) integers.
+    loader : batches (inputs, labels), a tensor and (B,) integers. What takes longer than a second shows a
+        progress bar, unless the loader is one (tqdm) or ``TQDM_DISABLE=1`` is set.
     layer : name of the linear layer, any that the model has for it; by default the last one, which then has
         to decide what the model says.
 
@@ -110,7 +113,7 @@ def extract(
         hooks.append(head.register_forward_hook(lambda _module, _args, output: outputs.append(output)))
     try:
         with evaluating(model), exact_float32(), _as_written():
-            for x, y in loader:
+            for x, y in _with_progress(loader):
                 if not isinstance(x, Tensor):
                     raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
                 outputs.clear()
@@ -136,6 +139,10 @@ def extract(
     if len(bad := (~torch.isfinite(h)).any(dim=1).nonzero()):
         raise ValueError(f"features must be finite; row {int(bad[0])} is the first that is not")
     return FeatureSet(h, fine, fine.clone(), weight, bias)
+
+
+def _with_progress(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
+    return loader if isinstance(loader, tqdm) else tqdm(loader, desc="features", unit="batch", delay=SHORT)
 
 
 def _refuse_other_output(output: object, logits: Tensor) -> None:
