@@ -10,6 +10,7 @@ import torch
 
 from nclib.chapters import conclusions, long_runs
 from nclib.chapters.figures import alt_text
+from nclib.config import recipe_config
 from nclib.data.grouping import Grouping
 from nclib.measures.moments import Moments
 
@@ -27,7 +28,7 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
     found = {"train": 0.9, "test": 0.8, "probe": 0.7 + seed / 10}
     return SimpleNamespace(
         folder=SimpleNamespace(name=f"x-seed{seed}"),
-        config=SimpleNamespace(epochs=4, seed=seed, schedule="step", width=4, augment="none"),
+        config=recipe_config("cifar10-laptop", epochs=4, seed=seed, schedule="step", width=4, augment="none"),
         grouping=Grouping(group, names, names[: int(group.max()) + 1]),
         record={"released": {"device": "another machine"}},
         history=[

@@ -20,7 +20,7 @@ from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import SHADE, WIDTH, described, epochs_axis, theme
 from nclib.chapters.neural_collapse import of_split
 from nclib.chapters.statistics import over_seeds
-from nclib.chapters.tables import short_commit
+from nclib.chapters.tables import network, short_commit
 from nclib.config import RunConfig
 from nclib.data.datasets import FOLLOWED
 from nclib.measures.moments import Moments
@@ -328,7 +328,7 @@ def told(run: ReleasedRun) -> str:
         for method in ("kmeans", "tsne-kmeans")
     ]
     return (
-        f"{run.folder.name}: ResNet-18 of width {c.width}, {c.epochs} epochs, one seed. Of the variance "
+        f"{run.folder.name}: {network(c)}, {c.epochs} epochs, one seed. Of the variance "
         f"inside super-classes of train and test, fine classes explain {', '.join(shares[:-1])} and "
         f"{shares[-1]}. Of their labels, k-means finds {found[0]} at the end, t-SNE and k-means {found[1]}, "
         f"guessing {results['chance']:.0%}. Before the end, train is {FOLLOWED:,} of its images. Shaded: "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters.statistics import over_seeds, with_interval
-from nclib.config import recipe_config
+from nclib.config import RunConfig, recipe_config
 from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_variance, mean_msdr
 from nclib.runs.released import ReleasedRun, find_released, released_runs
 from nclib.runs.run import Run
@@ -21,6 +21,7 @@ LARGER = (
     "fashion-unaugmented-*", "fashion-laptop-seed*", "fashion-terminal-seed*",
 )  # fmt: skip
 OPENING = "cifar10-laptop-seed0"
+NETWORKS = {"mlp": "MLP", "resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
 SPACES = {  # of ``nclib.runs.baselines.spaces``
     "features": "features",
     "untrained": "features at initialisation",
@@ -101,7 +102,7 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             {
                 "data": name,
                 "n train / test": f"{n_train:,} / {n_test:,}",
-                "network": f"{c.arch}, width {c.width}",
+                "network": network(c),
                 "epochs": c.epochs,
                 "augmentation": c.augment,
                 "seeds": ", ".join(str(run.config.seed) for run in runs),
@@ -132,8 +133,15 @@ def short_commit(commit: str) -> str:
 
 def describe(run: Run) -> str:
     """What was trained, for a caption."""
-    c = run.config
-    return f"{c.dataset}, grouping {c.grouping}, {c.arch} of width {c.width}, {c.epochs} epochs"
+    c, n = run.config, run.grouping.num_coarse
+    rule = f"grouping {c.grouping}" if isinstance(c.grouping, str) else "grouped one by one"
+    labels = f"all {n} labels" if c.grouping == "none" else f"{n} super-classes ({rule})"
+    return f"{c.dataset}, {labels}, {network(c)}, {c.epochs} epochs"
+
+
+def network(config: RunConfig) -> str:
+    """Architecture and width of a network, for a reader."""
+    return f"{NETWORKS[config.arch]} of width {config.width}"
 
 
 def duration(seconds: float) -> str:
