@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
+import subprocess
+import threading
+import time
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import TINY
+from filelock import FileLock
 
 from nclib import cli
 from nclib.chapters import sweeps
@@ -117,6 +122,13 @@ class TestReading:
             ),
             ("runs: [{recipe: digits}]\nrelease: 1", "release=1: expected true or false"),
             ("runs: [{recipe: digits}]\nrelease: true\nfeatures: []", "features with release"),
+            ("runs: [{recipe: digits}]\nrelease: true\nchapters: [04_tsne]", "chapters with release"),
+            (f"runs: [{{recipe: digits, name: {'a' * 199}}}]\nrelease: true", "expected a shorter name"),
+            (
+                "runs: [{recipe: digits, name: a}, {recipe: digits, name: A, seeds: [0], set: {lr: 1}}]\n"
+                "release: true",
+                "a, seed 0 and A, seed 0 would be released under one name",
+            ),
             ("runs: [{recipe: digits, name: a/b}]", "entry 1: name='a/b': expected letters"),
             ("runs: [{recipe: digits, name: }]", "entry 1: name=None"),
             (
@@ -299,8 +311,9 @@ class TestRelease:
     def first_is_released(self, tiny_run, monkeypatch):
         """Wherever a sweep asks."""
         run = SimpleNamespace(config=tiny_run.config, folder=Path("digits-tiny-seed0"))
-        for module in (sweep, sweep_job, sweep_release):
+        for module in (sweep, sweep_job):
             monkeypatch.setattr(module, "released_runs", lambda: [run])
+        monkeypatch.setattr(sweep_release, "find_released", {run.config: run}.get)
 
     @pytest.fixture
     def published(self, monkeypatch):
@@ -322,10 +335,52 @@ class TestRelease:
         for job in jobs:
             sweep_job.train_job(file, job, sweep.marker(tmp_path, job))
         assert trained == [config for _, config in table.runs[1:]]
-        assert sweep._untrained(table) == table.runs[1:]
+        assert sweep._untrained(table, sweep._released(table)) == table.runs[1:]
 
     def test_what_is_released_counts_only_where_the_table_says_so(self, table, first_is_released):
-        assert sweep._untrained(replace(table, release=False)) == table.runs
+        assert sweep._released(replace(table, release=False)) == {}
+
+    def test_a_dry_run_says_what_is_to_be_released(self, table, stored, no_training, monkeypatch):
+        monkeypatch.setattr(cost, "seconds", lambda config: 1.0)
+        name = "digits arch=mlp width=32 epochs=3 deterministic=True"
+        first, last = sweep.listing(table)
+        assert first == f"{name}, seeds 0, 1: 1 of 2 trained, 0 of 2 released, about 1 s for it"
+        assert last.startswith("jobs: 1 to train 1 of 2 runs, 2 to measure, 2 runs to release, 1 to report")
+        one = replace(table, settings=(replace(table.settings[0], configs=(stored.config,)),))
+        assert sweep.listing(one)[-1].startswith(
+            "jobs: 0 to train 0 of 1 runs, 1 to measure, 1 runs to release"
+        )
+        monkeypatch.setattr(
+            sweep, "released_runs", lambda: [SimpleNamespace(config=stored.config, folder=Path("a"))]
+        )
+        assert sweep.listing(one) == [
+            f"{name}, seed 0: 1 of 1 trained, 1 of 1 released",
+            "all 1 runs are trained and released",
+        ]
+
+    def test_another_runs_place_is_not_taken(self, table, stored, released, published, tmp_path):
+        file, (job, _) = sweep.plan(table, tmp_path), table.jobs
+        (run,) = table.jobs[job]
+        (released / run["folder"]).mkdir(parents=True)
+        with pytest.raises(StoreError, match="is another run's, or damaged"):
+            sweep.plan(table, tmp_path)
+        with pytest.raises(NclibError, match="is another run's, or damaged"):
+            sweep_release.release_job(file, job, sweep.release_marker(tmp_path, job))
+        assert published == []
+
+    def test_one_process_at_a_time_releases_a_run(self, table, stored, published, tmp_path, start):
+        file, (job, _) = sweep.plan(table, tmp_path), table.jobs
+        hold = f"with store.writing({stored.key!r}): print('held', flush=True); input()"
+        code = f"from nclib.storage import store\n{hold}"
+        other = start("-c", code, stdin=subprocess.PIPE)
+        assert other.stdout.readline() == "held\n"
+        work = threading.Thread(target=sweep_release.release_job, args=(file, job, tmp_path / "marker.json"))
+        work.start()
+        work.join(timeout=0.5)
+        assert work.is_alive() and published == []
+        other.communicate("\n")
+        work.join()
+        assert len(published) == 1
 
     def test_markers_of_runs_that_are_gone_are_removed(self, table, first_is_released, tmp_path):
         markers = [make(tmp_path, job) for make in (sweep.marker, sweep.release_marker) for job in table.jobs]
@@ -341,7 +396,7 @@ class TestRelease:
         sweep_release.release_job(file, job, marker)
         (run,) = table.jobs[job]
         assert published == [(stored.key, run["folder"], True)]
-        assert json.loads(marker.read_text()) == [run["folder"]]
+        assert json.loads(marker.read_text()) == [stored.key]
 
     def test_nothing_is_published_twice(self, table, first_is_released, published, tmp_path):
         file, (job, _) = sweep.plan(table, tmp_path), table.jobs
@@ -349,8 +404,8 @@ class TestRelease:
         assert published == []
 
     def test_failures_are_named_and_the_others_published(self, table, stored, published, tmp_path):
-        absent = {"name": "absent", "config": asdict(table.runs[1][1]), "folder": "absent"}
-        there = {"name": "there", "config": asdict(stored.config), "with_features": False}
+        absent = {"name": "absent", "key": 64 * "0", "config": asdict(table.runs[1][1]), "folder": "absent"}
+        there = {"name": "there", "key": stored.key, "config": asdict(stored.config), "with_features": False}
         runs = [there | {"folder": "fails"}, absent | {"with_features": True}, there | {"folder": "there"}]
         file, marker = tmp_path / "plan.json", tmp_path / "marker.json"
         file.write_text(json.dumps({"jobs": {"a": runs}}))
@@ -403,6 +458,32 @@ def test_feature_files_hold_what_the_run_has(tiny_run, tmp_path, split, epoch):
     if epoch == -1:  # the network's own accuracy
         right = (torch.as_tensor(found.logits).argmax(1) == f.coarse).double().mean()
         assert float(right) == pytest.approx(tiny_run.history[-1][f"{split}_accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "device, at_once, asked, shared",
+    [("cpu", 2, None, (2, 1)), ("cpu", 2, 5, (5, 1)), ("cuda", 1, None, (16, 15)), ("cuda", 4, None, (16, 3)),
+     ("cuda", 1, 4, (4, 3)), ("cuda", 1, 1, (1, 1))],
+)  # fmt: skip
+def test_on_a_gpu_trainings_leave_a_core_to_what_follows(device, at_once, asked, shared, monkeypatch):
+    monkeypatch.setattr(sweep, "default_device", lambda: torch.device(device))
+    monkeypatch.setattr(sweep, "processes_at_once", lambda configs, device: at_once)
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 16)
+    assert sweep._shared_out([], asked) == shared
+
+
+def test_what_a_sweep_starts_can_be_interrupted(start):
+    code = """if True:
+        import signal, subprocess, sys
+        from nclib.runs import sweep
+        child = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT))"]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with sweep._interruptible():
+            subprocess.run(child)
+        print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"""
+    out, _ = start("-c", code).communicate()
+    said, ignored_again = out.splitlines()
+    assert "default_int_handler" in said and ignored_again == "True"
 
 
 def test_two_sweeps_into_one_folder_are_refused(tmp_path):
@@ -494,9 +575,11 @@ def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch
     unfinished = store.unfinished_folder(store.run_key(table.runs[3][1]))
     write_tensors(unfinished / "state.safetensors", {}, {"epoch": "1"})
     name = "digits arch=mlp width=32 epochs=3 deterministic=True"
-    assert sweep.listing(table) == [
-        f"{name} lr=0.1: 1 of 2 trained; about 10 s for the other",
-        f"{name} lr=0.01: 0 of 2 trained, seed 1 at epoch 1 of 3; about 1 s for each of the others",
+    first_line, second_line, *others = sweep.listing(table)
+    assert first_line == f"{name} lr=0.1, seeds 0, 1: 1 of 2 trained, about 10 s for it"
+    begun = "0 of 2 trained, seed 1 at epoch 1 of 3, about 1 s for each of the others"
+    assert second_line == f"{name} lr=0.01, seeds 0, 1: {begun}"
+    assert others == [
         f"job {first}: 2 to train, about 11 s",
         f"job {second}: 1 to train, about 1 s",
         "jobs: 2 to train 3 of 4 runs, 2 to measure, 1 to report; "
@@ -556,14 +639,38 @@ class TestReport:
         assert "by setting" in sweeps.alt_text(sweeps.sweep_figure(first, sweeps.sweep_table(first, rows)))
 
 
+needs_snakemake = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason="needs Snakemake: nclib[workflow]"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="needs Snakemake: nclib[workflow]")
+@needs_snakemake
+def test_an_interrupted_sweep_leaves_a_checkpoint_and_no_process(write, home, tmp_path, start):
+    file = write(f"runs: [{{recipe: digits, set: {json.dumps(TINY | {'epochs': 2000})}}}]")
+    ((_, config),) = read_sweep(file).runs
+    key = store.run_key(config)
+    process = start("-m", "nclib", "sweep", str(file), "--output", str(tmp_path / "out"))
+    while not cost.epoch_reached(config):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 130
+    assert process.stderr.read().splitlines()[-1].startswith("nclib: interrupted")
+    with FileLock(store.home() / "locks" / key, timeout=0):  # nobody trains it any more
+        assert 0 < cost.epoch_reached(config) < 2000
+
+
+@pytest.mark.slow
+@needs_snakemake
 def test_a_sweep_makes_what_is_missing_and_nothing_else(write, home, tmp_path, capsys):
     output, file = tmp_path / "a sweep", write(TABLE + "features: [{split: test, epoch: 0}]")
     command = ["sweep", str(file), "--output", str(output), "--cores", "1"]
     assert cli.main(command) == 0, capsys.readouterr().err
     keys = [store.run_key(config) for _, config in read_sweep(file).runs]
     assert sorted(store.stored_keys()) == sorted(keys)
+    begun = re.findall(r"output: trained/(\w+)\.json", (output / "snakemake.log").read_text())
+    assert begun == list(read_sweep(file).jobs)  # in the order of the table
     made = {path: path.stat().st_mtime_ns for path in output.glob("*/*.json")}
     assert len(made) == 4 and (output / "report.html").is_file()
     files = sorted((output / "features").iterdir())

@@ -278,6 +278,15 @@ def _unverified(name: str) -> ReleasedRun:
         raise _damaged(folder, error) from error
 
 
+def require_free(name: str) -> None:
+    """Raise StoreError if there is a released folder of this name."""
+    if (folder := _folder(name)).exists():
+        raise StoreError(
+            f"{folder} is another run's, or damaged: nothing is released there. Give the run another name, "
+            "restore the folder with git checkout, or delete it."
+        )
+
+
 def _damaged(folder: Path, problem: object) -> StoreError:
     return StoreError(f"the released run {folder} is damaged: {problem}. Restore it with git checkout.")
 

@@ -16,7 +16,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from nclib.errors import NclibError, StoreError
 from nclib.paths import REPOSITORY, WORKFLOW
 from nclib.runs.get import processes_at_once
 from nclib.runs.priority import go_last
-from nclib.runs.released import released_runs
+from nclib.runs.released import released_runs, require_free
 from nclib.runs.sources import fingerprint
 from nclib.runs.sweep_end import REPORT, write_end
-from nclib.runs.sweep_table import INSTALL, Sweep, run_name
+from nclib.runs.sweep_table import INSTALL, Setting, Sweep, run_name
 from nclib.storage import store
 from nclib.storage.files import storage_errors, write_json
 from nclib.training.loop import default_device
@@ -45,43 +45,58 @@ LOOK_EVERY = 1  # seconds between two looks at the progress
 
 def listing(sweep: Sweep) -> list[str]:
     """A line for each setting and each job of several runs: what is there, and what the rest costs here."""
-    from nclib.runs.cost import epoch_reached, seconds  # loads what trains
-
-    untrained = {config for _, config in _untrained(sweep)}
+    released = _released(sweep)
+    untrained = {config for _, config in _untrained(sweep, released)}
     costs: dict[str, float] = {}  # seconds of the runs that remain, by name
     lines = []
     for setting in sweep.settings:
         missing = [config for config in setting.configs if config in untrained]
-        said = f"{len(setting.configs) - len(missing)} of {len(setting.configs)} trained"
+        said = [_counted(setting, "trained", missing)]
+        if sweep.release:
+            said.append(_counted(setting, "released", [c for c in setting.configs if c not in released]))
         if missing:
-            each = seconds(missing[0])
-            reached = {config: epoch for config in missing if (epoch := epoch_reached(config))}
-            said += "".join(f", seed {c.seed} at epoch {epoch} of {c.epochs}" for c, epoch in reached.items())
-            said += f"; about {_time(each)} for {'each of the others' if len(missing) > 1 else 'the other'}"
-            left = {config: each * (1 - reached.get(config, 0) / config.epochs) for config in missing}
-            costs |= {run_name(setting, config): cost for config, cost in left.items()}
-        lines.append(f"{setting.name}: {said}")
+            begun, of_setting = _remaining(setting, missing)
+            said, costs = said + begun, costs | of_setting
+        seeds = ", ".join(str(config.seed) for config in setting.configs)
+        lines.append(f"{setting.name}, seed{'s' * (len(setting.configs) > 1)} {seeds}: {', '.join(said)}")
     jobs = {job: [run["name"] for run in runs if run["name"] in costs] for job, runs in sweep.jobs.items()}
     jobs = {job: names for job, names in jobs.items() if names}
     for job, names in jobs.items() if sweep.runs_a_job > 1 else ():
         lines.append(f"job {job}: {len(names)} to train, about {_time(sum(costs[name] for name in names))}")
     total = len(sweep.runs)
-    if not costs:
-        return [*lines, f"all {total} runs are trained"]
+    to_release = sum(config not in released for _, config in sweep.runs) if sweep.release else 0
+    if not costs and not to_release:
+        return [*lines, f"all {total} runs are trained" + " and released" * sweep.release]
     at_once, left = processes_at_once(list(untrained), default_device()), sum(costs.values())
     cost = f"on this device about {_time(left)} of training, {_time(left / at_once)} with {at_once} at once"
-    made = f"jobs: {len(jobs)} to train {len(costs)} of {total} runs, {len(jobs)} to measure, "
-    made += f"{len(jobs)} to release, " * sweep.release
+    made = f"jobs: {len(jobs)} to train {len(costs)} of {total} runs, {len(sweep.jobs)} to measure, "
+    made += f"{to_release} runs to release, " * sweep.release
     return [*lines, f"{made}1 to report; {cost}"]
+
+
+def _remaining(setting: Setting, missing: list[RunConfig]) -> tuple[list[str], dict[str, float]]:
+    """What is said of runs of a setting that must be trained, and the seconds of each, by name."""
+    from nclib.runs.cost import epoch_reached, seconds  # loads what trains
+
+    each = seconds(missing[0])
+    reached = {config: epoch for config in missing if (epoch := epoch_reached(config))}
+    said = [f"seed {c.seed} at epoch {epoch} of {c.epochs}" for c, epoch in reached.items()]
+    said.append(f"about {_time(each)} for {'each of the others' if len(missing) > 1 else 'it'}")
+    left = {config: each * (1 - reached.get(config, 0) / config.epochs) for config in missing}
+    return said, {run_name(setting, config): cost for config, cost in left.items()}
+
+
+def _counted(setting: Setting, what: str, missing: list[RunConfig]) -> str:
+    """How many runs of a setting are there, for example "1 of 2 trained"."""
+    return f"{len(setting.configs) - len(missing)} of {len(setting.configs)} {what}"
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
 
 
-def _untrained(sweep: Sweep) -> list[tuple[str, RunConfig]]:
-    """The runs that must be trained: that the store lacks and, to be released, ``book/released`` too."""
-    released = _released() if sweep.release else set()
+def _untrained(sweep: Sweep, released: Mapping[RunConfig, str]) -> list[tuple[str, RunConfig]]:
+    """The runs that are neither released nor in the store."""
     return [
         (name, config)
         for name, config in sweep.runs
@@ -89,8 +104,9 @@ def _untrained(sweep: Sweep) -> list[tuple[str, RunConfig]]:
     ]
 
 
-def _released() -> set[RunConfig]:
-    return {run.config for run in released_runs()}
+def _released(sweep: Sweep) -> dict[RunConfig, str]:
+    """Folders of released runs, by configuration; none for a sweep that does not release."""
+    return {run.config: run.folder.name for run in released_runs()} if sweep.release else {}
 
 
 def plan(sweep: Sweep, output: Path) -> Path:
@@ -99,14 +115,21 @@ def plan(sweep: Sweep, output: Path) -> Path:
     Returns
     -------
     ``plan.json`` in the output folder.
+
+    Raises
+    ------
+    StoreError : a run would be released into another one's place, or a damaged one's.
     """
-    jobs, untrained = sweep.jobs, {store.run_key(config) for _, config in _untrained(sweep)}
-    released = _released() if sweep.release else set()
+    jobs, released = sweep.jobs, _released(sweep)
+    untrained = {store.run_key(config) for _, config in _untrained(sweep, released)}
     for job, runs in jobs.items():
         if any(run["key"] in untrained for run in runs):
             marker(output, job).unlink(missing_ok=True)
-        if any(RunConfig(**run["config"]) not in released for run in runs):
+        unreleased = [run for run in runs if RunConfig(**run["config"]) not in released]
+        if unreleased:
             release_marker(output, job).unlink(missing_ok=True)
+        for run in unreleased if sweep.release else ():
+            require_free(run["folder"])
     file = output / "plan.json"
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +166,7 @@ def run_sweep(
     Parameters
     ----------
     output : folder of markers, logs and the report.
-    cores : of this machine that may be used; by default as many as trainings pay side by side.
+    cores : of this machine that may be used; by default all, on a CPU as many as trainings pay side by side.
     profile : a folder in ``workflow/profiles``, or any folder, that says where the jobs run.
     tell : called with a line whenever there is progress.
 
@@ -164,13 +187,14 @@ def run_sweep(
         command = _command(plan(sweep, output), cores, profile, [config for _, config in sweep.runs])
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         with (output / "snakemake.log").open("w", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                command,
-                env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group of its own, see _stop and go_last
-            )
+            with _interruptible():
+                process = subprocess.Popen(
+                    command,
+                    env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a group of its own, see _stop and go_last
+                )
             go_last(process)
             try:
                 _follow(process, sweep, output, tell)
@@ -183,18 +207,46 @@ def run_sweep(
         return _failures(sweep, output, process.returncode)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """What starts here answers to SIGINT, also where this process ignores it, as after ``&`` in a script."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _command(plan_file: Path, cores: int | None, profile: str | None, configs: list[RunConfig]) -> list[str]:
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile")]
-    command += ["--directory", str(plan_file.parent.resolve()), "--config", f"plan={plan_file.resolve()}"]
+    command += ["--directory", str(plan_file.parent.resolve())]
     # The keys say what a run is made of, so times and sources are no reason to make it again; nclib holds a
     # lock that ends with it, which Snakemake's does not.
     command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"]
     if profile:
         known = WORKFLOW / "profiles" / profile
         command += ["--profile", str(known if known.is_dir() else Path(profile).resolve())]
+    threads = 1
     if cores or not profile:
-        command += ["--cores", str(cores or processes_at_once(configs, default_device()))]
-    return command
+        cores, threads = _shared_out(configs, cores)
+        command += ["--cores", str(cores)]
+    return [*command, "--config", f"plan={plan_file.resolve()}", f"threads={threads}"]
+
+
+def _shared_out(configs: list[RunConfig], cores: int | None) -> tuple[int, int]:
+    """Cores of this machine that jobs share, and how many of them a training takes.
+
+    On CUDA the trainings that run at once take all cores but one, which is left to what follows a training.
+    """
+    device = default_device()
+    at_once = processes_at_once(configs, device)
+    if device.type != "cuda":
+        return cores or at_once, 1
+    cores = cores or os.cpu_count() or 1
+    return cores, max(1, (cores - 1) // at_once)
 
 
 @contextmanager
@@ -214,7 +266,7 @@ def _alone(output: Path) -> Iterator[None]:
 
 def _places(sweep: Sweep) -> tuple[list[str], list[str]]:
     """Keys of the runs that lie in the store, and released folders of the others."""
-    released = {run.config: run.folder.name for run in released_runs()} if sweep.release else {}
+    released = _released(sweep)
     keys = [store.run_key(config) for _, config in sweep.runs if config not in released]
     return keys, [released[config] for _, config in sweep.runs if config in released]
 
@@ -222,7 +274,7 @@ def _places(sweep: Sweep) -> tuple[list[str], list[str]]:
 def _follow(process: subprocess.Popen, sweep: Sweep, output: Path, tell: Callable[[str], None]) -> None:
     """Say how far the sweep is, until Snakemake has ended."""
     jobs, total, before, running = list(sweep.jobs), len(sweep.runs), None, True
-    untrained = [store.run_key(config) for _, config in _untrained(sweep)]
+    untrained = [store.run_key(config) for _, config in _untrained(sweep, _released(sweep))]
     parts = {"measured": [measures(output, job) for job in jobs]}
     if sweep.release:
         parts["released"] = [release_marker(output, job) for job in jobs]
@@ -258,7 +310,7 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
     ended = f"Snakemake ended with status {code}; its log is {output / 'snakemake.log'}"
     errors = ERROR.finditer(_read(output / "snakemake.log"))
     failures = [_failure(sweep, output, *error.groups()) for error in errors]
-    missing = _untrained(sweep)
+    missing = _untrained(sweep, _released(sweep))
     counted = f"{len(missing)} of {len(sweep.runs)} runs are missing. " if missing else ""
     return [*failures, counted + ended]
 

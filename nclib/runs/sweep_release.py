@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from nclib.config import RunConfig
 from nclib.errors import NclibError, StoreError, status_of
 from nclib.runs.get import find_run
 from nclib.runs.publish import release
-from nclib.runs.released import released_runs
+from nclib.runs.released import find_released, require_free
+from nclib.storage import store
 from nclib.storage.files import write_json
 
 
@@ -25,22 +27,28 @@ def release_job(plan_file: Path, job: str, target: Path) -> None:
     NclibError : runs that were not released, each with its reason, after the others were.
     """
     runs = json.loads(plan_file.read_text(encoding="utf-8"))["jobs"][job]
-    there = {run.config for run in released_runs()}
     failures = []
     for run in runs:
-        config = RunConfig(**run["config"])
-        if config in there:
-            continue
         try:
-            found = find_run(config, released=False)
-            if found is None:
-                raise StoreError("the store has no such run any more; start the sweep again")
-            release(found, run["folder"], with_features=run["with_features"])
+            _release(run)
         except NclibError as error:
             failures.append(f"{run['name']}: {' '.join(str(error).split())}")
     if failures:
         raise NclibError("\n".join(failures))
-    write_json(target, [run["folder"] for run in runs])
+    write_json(target, [run["key"] for run in runs])
+
+
+def _release(run: dict[str, Any]) -> None:
+    """Release a run of a plan, unless it is or another process just does so."""
+    config = RunConfig(**run["config"])
+    with store.writing(run["key"]):
+        if find_released(config):
+            return
+        require_free(run["folder"])
+        found = find_run(config, released=False)
+        if found is None:
+            raise StoreError("the store has no such run any more; start the sweep again")
+        release(found, run["folder"], with_features=run["with_features"])
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from nclib.training.loop import measured_epochs
 
 INSTALL = "a sweep needs Snakemake: pip install 'nclib[workflow]'"
 MOST_RUNS = 10_000  # of one table
+LONGEST = 200  # letters of a released folder's name; file systems take 255 with what is put before it
 DECIMAL = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 SWEEP_KEYS = ("runs", "runs_a_job", "features", "chapters", "release")
 ENTRY_KEYS = ("recipe", "name", "seeds", "set", "vary")
@@ -155,8 +156,8 @@ def read_sweep(file: Path) -> Sweep:
     release = content.get("release", False)
     if type(release) is not bool:
         raise ConfigError(f"{file}: release={release!r}: expected true or false")
-    if release and "features" in content:
-        raise ConfigError(f"{file}: features with release: what was released before is not trained again")
+    if more := [part for part in ("features", "chapters") if release and part in content]:
+        raise ConfigError(f"{file}: {more[0]} with release: what was released has no features of all images")
     settings, seen, names, total = [], {}, {}, 0
     for number, entry in enumerate(entries, start=1):
         place = f"{file}: entry {number}"
@@ -180,10 +181,13 @@ def read_sweep(file: Path) -> Sweep:
 
 
 def _refuse_same_folders(sweep: Sweep) -> None:
-    """Raise ConfigError where two runs would be released under one name."""
+    """Raise ConfigError where two runs would be released under one name, or one's name is too long."""
     names: dict[str, str] = {}
     for run, _ in sweep.runs:
-        other = names.setdefault(folder_name(run), run)
+        folder = folder_name(run)
+        if len(folder) > LONGEST:
+            raise ConfigError(f"{sweep.file}: {folder:.60}...: expected a shorter name")
+        other = names.setdefault(folder.casefold(), run)  # not every file system tells A from a
         if other != run:
             raise ConfigError(f"{sweep.file}: {other} and {run} would be released under one name; name one")
 

@@ -7,5 +7,6 @@ rule measures:
     log:
         "logs/measures-{job}.log",
     threads: 1
+    priority: len(JOBS) + 1
     shell:
         "{PYTHON} nclib.chapters.sweeps measures '{PLAN}' {wildcards.job} {output} 2> {log}"

@@ -12,7 +12,7 @@ rule train:
         "logs/train-{job}.log",
     params:
         several_gpus=several_gpus,
-    threads: 1
+    threads: config["threads"]
     priority: lambda wildcards: PRIORITY[wildcards.job]
     shell:
         "{PYTHON} {params.several_gpus}nclib.runs.sweep_job '{PLAN}' {wildcards.job} {output} 2> {log}"
