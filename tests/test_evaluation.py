@@ -289,7 +289,7 @@ class TestTables:
     def test_provenance_table(self, tiny_run):
         column = tables.provenance_table({"digits": [tiny_run]})["digits"]
         assert column["n train / test"] == "1,437 / 360"
-        assert column["network"] == "mlp, width 32"
+        assert column["network"] == "MLP of width 32"
 
 
 def test_tsne_inside_is_that_of_each_super_class():

@@ -117,7 +117,8 @@ class TestDamageIsContained:
         assert cli.main(["ls"]) == 0
         assert f"  {whole.name}\n" in capsys.readouterr().out
         table = Sweep(Path("t.yaml"), (Setting("tiny", {}, (tiny_config,)),), 1, release=True)
-        assert sweep.listing(table) == ["tiny: 1 of 1 trained", "all 1 runs are trained"]
+        lines = ["tiny, seed 0: 1 of 1 trained, 1 of 1 released", "all 1 runs are trained and released"]
+        assert sweep.listing(table) == lines
 
     def test_the_run_that_is_asked_for_is_not_silently_another(self, two, tiny_config, capsys):
         """A run whose seed is no longer what it was is not found, and would be trained again."""
