@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -95,7 +96,8 @@ def daemon_of(node: str) -> int:
 
 
 def run_inside(folder: Path, command: list[str]) -> int:
-    """Start the daemons, run the command and stop them."""
+    """Start the daemons, run the command and stop them, also where SIGTERM asks to."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     Path("/etc/slurm").mkdir(exist_ok=True)
     subprocess.run(["mount", "--bind", folder / "etc", "/etc/slurm"], check=True)
@@ -131,7 +133,7 @@ def main() -> int:
     folder, command = Path(sys.argv[1]).resolve(), sys.argv[2:]
     configure(folder)
     again = [sys.executable, __file__, INSIDE, str(folder), *command]
-    return subprocess.run(["unshare", "--mount", *again], env=os.environ).returncode
+    os.execvp("unshare", ["unshare", "--mount", *again])
 
 
 if __name__ == "__main__":
