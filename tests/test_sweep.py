@@ -478,7 +478,7 @@ def test_what_a_sweep_starts_can_be_interrupted(start):
         from nclib.runs import sweep
         child = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT))"]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with sweep._interruptible():
+        with sweep.interruptible():
             subprocess.run(child)
         print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"""
     out, _ = start("-c", code).communicate()

@@ -187,7 +187,7 @@ def run_sweep(
         command = _command(plan(sweep, output), cores, profile, [config for _, config in sweep.runs])
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         with (output / "snakemake.log").open("w", encoding="utf-8") as log:
-            with _interruptible():
+            with interruptible():
                 process = subprocess.Popen(
                     command,
                     env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
@@ -208,7 +208,7 @@ def run_sweep(
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """What starts here answers to SIGINT, also where this process ignores it, as after ``&`` in a script."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored:

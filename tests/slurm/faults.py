@@ -30,6 +30,7 @@ from cluster import daemon_of, nodes_are_idle, wait_for
 
 from nclib.paths import REPOSITORY
 from nclib.runs.provenance import provenance
+from nclib.runs.sweep import interruptible
 from nclib.storage.files import sha256, write_json
 from nclib.training.loop import default_device
 
@@ -60,9 +61,9 @@ class Case:
             command += ["--profile", str(chosen)]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"NCLIB_HOME": str(self.folder / "store"), "PYTHONPATH": path}
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with interruptible():  # a terminal's Ctrl-C reaches it, however this script was started
+            return subprocess.Popen(command, env=environment, **pipes)
 
     def trained(self) -> dict[str, list[str]]:
         """Digests of the tensors of each run in the store."""
