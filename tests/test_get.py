@@ -174,6 +174,7 @@ class TestReleased:
         assert run.history == tiny_run.history
         assert run.results["probe"] == 0.5
         assert run.measured_epochs == tiny_run.measured_epochs
+        assert torch.equal(run.moments("train", 2).scatter, tiny_run.moments("train", 2).scatter)
         rounded = tiny_run.moments("train", 2).means.float().double()
         assert torch.equal(run.moments("train", 2).means, rounded)
         assert torch.equal(run.head()[0], tiny_run.head()[0])
