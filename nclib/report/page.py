@@ -68,10 +68,7 @@ def write_report(
     features = load_features(path, labels)
     ids = features.ids or tuple(map(str, range(len(features.y))))
     image = image_source(images, ids) if images else None
-    with (
-        threadpool_limits(1),
-        ThreadPoolExecutor(1) as pool,
-    ):  # small problems
+    with threadpool_limits(1), ThreadPoolExecutor(1) as pool:  # small problems, which threads slow down
         found = subpopulations(features.h, features.y, level, seed)
         shown = shown_classes(found.count, features.y)
         rows = chosen_rows(features.y, shown, seed)

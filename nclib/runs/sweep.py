@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from nclib.config import RunConfig
 from nclib.errors import NclibError, StoreError
 from nclib.paths import REPOSITORY, WORKFLOW
+from nclib.runs import cost
 from nclib.runs.get import processes_at_once
 from nclib.runs.priority import go_last
 from nclib.runs.released import released_runs, require_free
@@ -68,22 +69,20 @@ def listing(sweep: Sweep) -> list[str]:
     if not costs and not to_release:
         return [*lines, f"all {total} runs are trained" + " and released" * sweep.release]
     at_once, left = processes_at_once(list(untrained), default_device()), sum(costs.values())
-    cost = f"on this device about {_time(left)} of training, {_time(left / at_once)} with {at_once} at once"
     made = f"jobs: {len(jobs)} to train {len(costs)} of {total} runs, {len(sweep.jobs)} to measure, "
     made += f"{to_release} runs to release, " * sweep.release
-    return [*lines, f"{made}1 to report; {cost}"]
+    made += f"1 to report; on this device about {_time(left)} of training, "
+    return [*lines, f"{made}{_time(left / at_once)} with {at_once} at once"]
 
 
 def _remaining(setting: Setting, missing: list[RunConfig]) -> tuple[list[str], dict[str, float]]:
     """What is said of runs of a setting that must be trained, and the seconds of each, by name."""
-    from nclib.runs.cost import epoch_reached, seconds  # loads what trains
-
-    each = seconds(missing[0])
-    reached = {config: epoch for config in missing if (epoch := epoch_reached(config))}
+    each = cost.seconds(missing[0])
+    reached = {config: epoch for config in missing if (epoch := cost.epoch_reached(config))}
     said = [f"seed {c.seed} at epoch {epoch} of {c.epochs}" for c, epoch in reached.items()]
     said.append(f"about {_time(each)} for {'each of the others' if len(missing) > 1 else 'it'}")
     left = {config: each * (1 - reached.get(config, 0) / config.epochs) for config in missing}
-    return said, {run_name(setting, config): cost for config, cost in left.items()}
+    return said, {run_name(setting, config): seconds for config, seconds in left.items()}
 
 
 def _counted(setting: Setting, what: str, missing: list[RunConfig]) -> str:
@@ -125,11 +124,10 @@ def plan(sweep: Sweep, output: Path) -> Path:
     for job, runs in jobs.items():
         if any(run["key"] in untrained for run in runs):
             marker(output, job).unlink(missing_ok=True)
-        unreleased = [run for run in runs if RunConfig(**run["config"]) not in released]
-        if unreleased:
-            release_marker(output, job).unlink(missing_ok=True)
-        for run in unreleased if sweep.release else ():
-            require_free(run["folder"])
+        for run in runs if sweep.release else ():
+            if RunConfig(**run["config"]) not in released:
+                release_marker(output, job).unlink(missing_ok=True)
+                require_free(run["folder"])
     file = output / "plan.json"
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
