@@ -53,7 +53,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], Change]] = {  # fields that differ, wh
     "as it is": ({}, lambda t: None),
     "in float32": ({"precision": "fp32"}, lambda t: None),
     "channels first": ({}, lambda t: channels_first(t)),
-    "optimiser not fused": ({}, lambda t: t.optimizer.param_groups[0].update(fused=False, foreach=True)),
+    "torch.optim.SGD": ({}, lambda t: setattr(t, "optimizer", TorchSGD(t, fused=True))),
+    "torch.optim.SGD, not fused": ({}, lambda t: setattr(t, "optimizer", TorchSGD(t, foreach=True))),
 }
 VARIANTS_OF_DEVICE: dict[str, tuple[dict[str, Any], Change]] = (
     {
@@ -64,6 +65,20 @@ VARIANTS_OF_DEVICE: dict[str, tuple[dict[str, Any], Change]] = (
     if CUDA
     else {"compiled": ({}, lambda t: setattr(t, "evaluate", compiled(mode="default")))}
 )
+
+
+class TorchSGD:
+    """torch's class in place of ``nclib.training.optimizer.SGD``."""
+
+    def __init__(self, training: Training, **options: bool) -> None:
+        decay, momentum = training.config.weight_decay, training.config.momentum
+        parameters = training.model.parameters()
+        self.optimizer = torch.optim.SGD(parameters, momentum=momentum, weight_decay=decay, **options)
+
+    def step(self, lr: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 def channels_first(training: Training) -> None:
@@ -177,19 +192,21 @@ def variants(repeats: int) -> list[dict[str, Any]]:
 
 
 def perceptron(repeats: int) -> list[dict[str, Any]]:
-    """Speed of the perceptron on digits, with one thread and with all."""
+    """Speed of the perceptron on digits: with one thread and with all, and with torch's optimiser."""
     config = replace(recipe_config("digits"), epochs=1000)
-    training = Training(config, *training_task(config), DEVICE, None)
+    training, other = (Training(config, *training_task(config), DEVICE, None) for _ in range(2))
+    other.optimizer = TorchSGD(other, fused=True)
     images = training.batches.steps * training.batches.size
 
-    def train_epoch(epoch: int, threads: int) -> None:
+    def train_epoch(epoch: int, trained: Training, threads: int) -> None:
         with using_threads(threads):
-            training.train_epoch(epoch, BAR)
+            trained.train_epoch(epoch, BAR)
 
     works = {
-        f"{n} of {os.cpu_count()} threads": lambda epoch, n=n: train_epoch(epoch, n)
+        f"{n} of {os.cpu_count()} threads": lambda epoch, n=n: train_epoch(epoch, training, n)
         for n in sorted({1, os.cpu_count() or 1})
     }
+    works["1 thread, torch.optim.SGD"] = lambda epoch: train_epoch(epoch, other, 1)
     rows = [{"variant": name} | speed(t, images) for name, t in in_turns(works, 4 * repeats).items()]
     for row in rows:
         row["ratio"] = row["images_per_second"] / rows[0]["images_per_second"]

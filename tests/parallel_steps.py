@@ -13,8 +13,9 @@ from nclib.config import recipe_config
 from nclib.networks.models import initial_model
 from nclib.training import distributed
 from nclib.training.batches import Batches
-from nclib.training.loop import make_optimizer, training_task
+from nclib.training.loop import training_task
 from nclib.training.objective import Objective
+from nclib.training.optimizer import SGD
 
 STEPS = 5
 
@@ -35,14 +36,13 @@ def steps(loss: str, arch: str) -> dict[str, torch.Tensor]:
     splits, grouping = training_task(config)
     model = initial_model(config, splits.train.images, grouping.num_coarse).double()
     objective = distributed.wrapped(Objective(model, config), unused=loss == "nc").train()
-    optimizer = make_optimizer(model.parameters(), config)
+    optimizer = SGD(model.parameters(), config.momentum, config.weight_decay)
     losses = []
     batches = Batches(splits.train, grouping, config, torch.device("cpu")).epoch(1)
     for (images, labels), _ in zip(batches, range(STEPS), strict=False):
         value, hits = objective(images.double() / 255, labels)
         value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(config.lr)
         losses.append(torch.stack([value.detach(), hits.double()]))
     return model.state_dict() | {"losses": torch.stack(losses)}
 

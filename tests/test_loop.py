@@ -442,8 +442,7 @@ class TestOnAGPU:
         try:
             for images, labels in training.batches.epoch(2):
                 training.evaluate(training.objective, images, labels)[0].backward()
-                training.optimizer.step()
-                training.optimizer.zero_grad(set_to_none=True)
+                training.optimizer.step(0.1)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

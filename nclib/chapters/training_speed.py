@@ -68,7 +68,7 @@ def of_released(*names: str) -> pd.DataFrame:
 
 
 def variants(part: str = "variants") -> pd.DataFrame:
-    """nclib's loop with one thing changed; ``part="perceptron"``: that of digits, by threads."""
+    """nclib's loop with one thing changed; ``part="perceptron"``: that of digits."""
     rows = [{"nclib's loop": row["variant"], **_speed(row)} for row in benchmark("training")[part]]
     return pd.DataFrame(rows).set_index("nclib's loop")
 

@@ -50,6 +50,7 @@ TRAINING_SOURCES = (
     "training/loop.py",
     "training/losses.py",
     "training/objective.py",
+    "training/optimizer.py",
     "training/stacked_seeds.py",
 )
 MARKER = "nclib-store.json"

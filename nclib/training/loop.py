@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,6 +38,7 @@ from nclib.training.batches import Batches
 from nclib.training.checkpoint import CHECKPOINT, State
 from nclib.training.losses import LOSSES, is_collapse
 from nclib.training.objective import Objective, objective_on
+from nclib.training.optimizer import SGD
 
 WARM_UP = 0.15  # share of the steps in which "one-cycle" rises
 DROPS = {  # shares of the steps after which the learning rate is a tenth of what it was
@@ -148,18 +149,6 @@ def training_task(config: RunConfig) -> tuple[Splits, Grouping]:
     return splits, grouping
 
 
-def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
-    """SGD with momentum; the decay acts on every parameter."""
-    parameters = list(parameters)
-    return torch.optim.SGD(
-        parameters,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-
-
 class Training:
     """State of one training: the result so far, the optimiser, and what both are made from.
 
@@ -183,7 +172,7 @@ class Training:
         # no collapse measure sees the bias of the head
         self.objective = distributed.wrapped(Objective(self.model, config), unused=is_collapse(config.loss))
         self.evaluate = objective_on(device)
-        self.optimizer = make_optimizer(self.model.parameters(), config)
+        self.optimizer = SGD(self.model.parameters(), config.momentum, config.weight_decay)
         self.batches = Batches(splits.train, grouping, config, device)
         self.followed = Splits(followed_images(splits.train), splits.test)
         self.look_every = LOOK_EVERY if device.type == "cpu" else self.batches.steps
@@ -222,13 +211,9 @@ class Training:
         correct = torch.zeros((), device=self.device, dtype=torch.long)
         self.model.train()
         for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
-            self.optimizer.param_groups[0]["lr"] = learning_rate(
-                self.config, (epoch - 1) * steps + step, steps
-            )
             loss, hits = self.evaluate(self.objective, images, labels)
             loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.step(learning_rate(self.config, (epoch - 1) * steps + step, steps))
             losses[step] = loss.detach()
             correct += hits
             if (step + 1) % self.look_every == 0:
@@ -317,9 +302,9 @@ class Training:
         state = State(result.history, result.seconds, result.attempts, result.kept)
         state.model, state.snapshots = self.model.state_dict(), result.snapshots
         state.momentum = {
-            name: self.optimizer.state[p]["momentum_buffer"]
+            name: self.optimizer.buffers[p]
             for name, p in self.model.named_parameters()
-            if self.optimizer.state.get(p)
+            if p in self.optimizer.buffers
         }
         checkpoint.write(self.folder, self.config, state)
         end = time.perf_counter()
@@ -355,7 +340,7 @@ class Training:
             parameter = self.model.get_parameter(name)
             # the layout of the parameter: sums are then taken in the order of an unbroken run
             copy = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(buffer)
-            self.optimizer.state[parameter]["momentum_buffer"] = copy
+            self.optimizer.buffers[parameter] = copy
 
 
 def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
@@ -411,5 +396,6 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        if wanted:  # asking loads torch's compiler
+            torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]

@@ -28,13 +28,13 @@ from nclib.training.loop import (
     default_device,
     deterministic_kernels,
     learning_rate,
-    make_optimizer,
     progress_bar,
     training_task,
     training_threads,
     using_threads,
 )
 from nclib.training.losses import is_collapse
+from nclib.training.optimizer import SGD
 
 
 def train_together(
@@ -86,7 +86,7 @@ class Together:
         self.config, self.device = each[0].config, each[0].device
         self.objective = each[0].objective
         self.parameters, self.buffers = stack_module_state([training.objective for training in each])
-        self.optimizer = make_optimizer(self.parameters.values(), self.config)
+        self.optimizer = SGD(self.parameters.values(), self.config.momentum, self.config.weight_decay)
 
     def run(self) -> list[Trained]:
         start = time.perf_counter()
@@ -109,15 +109,11 @@ class Together:
             images, labels = (
                 torch.stack(part) for part in zip(*batch, strict=True)
             )  # (S, B, C, H, W), (S, B)
-            self.optimizer.param_groups[0]["lr"] = learning_rate(
-                self.config, (epoch - 1) * steps + step, steps
-            )
             loss, hits = vmap(self._evaluate, randomness="error")(
                 self.parameters, self.buffers, images, labels
             )
-            self.optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
-            self.optimizer.step()
+            self.optimizer.step(learning_rate(self.config, (epoch - 1) * steps + step, steps))
             losses[step] = loss.detach()
             correct += hits
             bar.update()
