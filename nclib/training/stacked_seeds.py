@@ -6,6 +6,9 @@ Where most of a step is the cost of starting operations, many seeds cost little 
 the parameters of all seeds are stacked, ``torch.func.vmap`` runs their forward passes as one, and one
 optimiser steps them. Every seed keeps its own initialisation and its own order of samples, so each
 result is that of a single run up to the rounding of float32.
+
+Weights of linear layers are stacked as (S, in, out): then their gradients, which a batch of matrix products
+gives in that order, need no copy.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from nclib.training.loop import (
 )
 from nclib.training.losses import is_collapse
 from nclib.training.optimizer import SGD
+
+ENOUGH = 5  # seeds of an MLP with a loss of few operations
 
 
 def train_together(
@@ -66,16 +71,17 @@ def train_together(
         return Together(each).run()
 
 
-def pays_together(config: RunConfig, device: torch.device) -> bool:
+def pays_together(config: RunConfig, seeds: int, device: torch.device) -> bool:
     """Whether seeds of this network train faster as one program than one after another on this device.
 
     Notes
     -----
-    Measured by ``benchmarks/many_seeds.py`` on a CPU: the NC loss, a hundred small operations a step,
-    gains on an MLP; other losses on an MLP lose a little, and convolutions on images of 28 x 28 lose
+    Measured by ``benchmarks/many_seeds.py`` on a CPU: an MLP gains with the NC loss, a hundred small
+    operations a step, and from ``ENOUGH`` seeds on with other losses; convolutions on images of 28 x 28 lose
     much. On a GPU, where starting an operation costs more, an MLP is taken to gain: not measured.
     """
-    return config.arch == "mlp" and (device.type == "cuda" or is_collapse(config.loss))
+    enough = device.type == "cuda" or is_collapse(config.loss) or seeds >= ENOUGH
+    return config.arch == "mlp" and seeds > 1 and enough
 
 
 class Together:
@@ -85,7 +91,8 @@ class Together:
         self.each = each
         self.config, self.device = each[0].config, each[0].device
         self.objective = each[0].objective
-        self.parameters, self.buffers = stack_module_state([training.objective for training in each])
+        stacked, self.buffers = stack_module_state([training.objective for training in each])
+        self.parameters = {name: _in_order_of_gradients(tensor) for name, tensor in stacked.items()}
         self.optimizer = SGD(self.parameters.values(), self.config.momentum, self.config.weight_decay)
 
     def run(self) -> list[Trained]:
@@ -127,6 +134,7 @@ class Together:
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Loss and number of hits of one seed's batch."""
+        parameters = {name: _in_order_of_modules(tensor) for name, tensor in parameters.items()}
         return functional_call(self.objective, (parameters, buffers), (images, labels))
 
     @torch.no_grad()
@@ -135,4 +143,14 @@ class Together:
         for s, training in enumerate(self.each):
             for name, tensor in training.objective.state_dict(keep_vars=True).items():
                 stacked = self.parameters[name] if name in self.parameters else self.buffers[name]
-                tensor.copy_(stacked[s])
+                tensor.copy_(_in_order_of_modules(stacked[s]))
+
+
+def _in_order_of_gradients(stacked: Tensor) -> Tensor:
+    """A leaf to be optimised: weights of linear layers (S, out, in) become (S, in, out), others stay."""
+    return stacked.detach().mT.contiguous().requires_grad_() if stacked.dim() == 3 else stacked
+
+
+def _in_order_of_modules(tensor: Tensor) -> Tensor:
+    """A parameter or buffer of one seed as its module has it."""
+    return tensor.mT if tensor.dim() == 2 else tensor
