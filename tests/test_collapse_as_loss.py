@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nclib.chapters import collapse_as_loss, conclusions
+
+ALONG = collapse_as_loss.along_principal_directions
 
 
 def run(seed: int, accuracy: float, nc1: float, explained: float, kmeans: float):
@@ -24,11 +27,18 @@ def run(seed: int, accuracy: float, nc1: float, explained: float, kmeans: float)
     )
 
 
+def along(run, count: int) -> float:
+    """Siblings lie apart along the second direction where k-means fails, else along the fourth."""
+    apart = run.found["reconstruction"]["kmeans"]["test"] < 0.8
+    return (0.8 if apart and count > 1 else 0.1) + 0.001 * run.config.seed
+
+
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
     monkeypatch.setattr(collapse_as_loss, "coarse_nc1", lambda run, epoch=-1: run.nc1)
     monkeypatch.setattr(collapse_as_loss, "mean_explained_variance", lambda run, split: run.explained)
     monkeypatch.setattr(collapse_as_loss, "results", lambda run, methods: run.found)
+    monkeypatch.setattr(collapse_as_loss, "along_principal_directions", along)
 
 
 def verdicts(plain: tuple, nc: tuple) -> list[str]:
@@ -43,6 +53,7 @@ def verdicts(plain: tuple, nc: tuple) -> list[str]:
         {"digits": {"cross entropy": one, "NC loss": two}},
         {"digits": {"all terms": one, "without NC3": two}},
         {"digits": {"cross entropy": one, "cross entropy, L2-normalised": two}},
+        {"digits": {"NC loss": two}},
     )
     rows = conclusions.show(*made).rows
     return [row["verdict"] for row in rows]
@@ -50,9 +61,9 @@ def verdicts(plain: tuple, nc: tuple) -> list[str]:
 
 def test_statements_change_with_the_runs():
     buried = verdicts((0.95, 0.5, 0.6, 0.9), (0.94, 0.1, 0.2, 0.6))
-    assert buried == ["holds"] * 6
+    assert buried == ["holds"] * 8
     none = verdicts((0.95, 0.1, 0.2, 0.9), (0.99, 0.5, 0.6, 0.94))
-    assert none == ["holds", *["does not hold"] * 5]
+    assert none == ["holds", *["does not hold"] * 3, "holds", *["does not hold"] * 3]
 
 
 def test_only_seeds_that_both_have_are_compared():
@@ -60,3 +71,22 @@ def test_only_seeds_that_both_have_are_compared():
     runs = {"digits": {"a": first, "b": second}}
     (case,) = collapse_as_loss._paired(runs, "a", "b", lambda run: run.nc1)
     assert case.values == [0.0] and case.n == 100
+
+
+@pytest.mark.parametrize(("axis", "count", "share"), [(0, 1, 1), (1, 1, 0), (1, 2, 1), (2, 2, 0)])
+def test_siblings_apart_along_an_axis(axis, count, share):
+    """Boxes whose sides fall by half; two halves of each are moved apart by less than its next side."""
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4) * torch.tensor([1.0, 0.5, 0.25, 0.125])
+    h = torch.cat([corners, 10 + corners]).repeat(2, 1)  # two super-classes, each with two fine classes
+    coarse = torch.arange(2).repeat_interleave(16).repeat(2)
+    fine = torch.arange(2).repeat_interleave(32)
+    h[fine == 1, axis] += 0.01
+    f = SimpleNamespace(h=h, coarse=coarse, fine=2 * coarse + fine)
+    shifted = SimpleNamespace(features=lambda split: f)
+    assert ALONG(shifted, count) == pytest.approx(share, abs=1e-5)
+
+
+def test_one_fine_class_lies_along_no_direction():
+    f = SimpleNamespace(h=torch.eye(4), coarse=torch.zeros(4, dtype=int), fine=torch.zeros(4, dtype=int))
+    alone = SimpleNamespace(features=lambda split: f)
+    assert math.isnan(ALONG(alone, 1))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
@@ -134,6 +135,7 @@ def statements(
     runs_of: Mapping[str, Mapping[str, Sequence[Run]]],
     ablated: Mapping[str, Mapping[str, Sequence[Run]]],
     normalised: Mapping[str, Mapping[str, Sequence[Run]]],
+    with_features: Mapping[str, Mapping[str, Sequence[Run]]],
 ) -> list[Statement]:
     """What runs with the NC loss decide, against cross entropy and seed by seed.
 
@@ -141,6 +143,7 @@ def statements(
     ----------
     runs_of : by name of the data, runs by name of the loss, see ``LOSSES``.
     ablated, normalised : the same for ``ABLATIONS`` and ``NORMALISED``.
+    with_features : the same as ``runs_of``, where runs have their features.
     """
     plain, nc = "cross entropy", "NC loss"
     less_nc1 = "decimal logarithm of NC1 of super-classes, train"
@@ -166,6 +169,20 @@ def statements(
             "accuracy on test of the probe minus reconstruction accuracy on test",
             [_case(data, runs[nc], [_buried(run) for run in runs[nc]]) for data, runs in runs_of.items()],
             BURIED,
+        ),
+        Statement(
+            "After the NC loss sibling classes lie mostly apart along other directions than the one in which "
+            "their super-class varies most",
+            "share of the squared distance of sibling means outside the first principal direction, train",
+            _located(with_features, nc, lambda run: 1 - along_principal_directions(run, 1)),
+            0.5,
+        ),
+        Statement(
+            "After the NC loss sibling classes lie mostly apart along the three directions in which their "
+            "super-class varies most",
+            "share of the squared distance of sibling means along three principal directions, train",
+            _located(with_features, nc, lambda run: along_principal_directions(run, 3)),
+            0.5,
         ),
         Statement(
             "Without NC3 the classifier is less accurate",
@@ -212,6 +229,41 @@ def _log_nc1(run: Run) -> float:
 def _early_log_nc1(run: Run) -> float:
     epoch = next(epoch for epoch in run.measured_epochs if epoch >= run.config.epochs / 10)
     return float(np.log10(coarse_nc1(run, epoch=epoch)))
+
+
+def along_principal_directions(run: Run, count: int, split: str = "train") -> float:
+    """How much of the squared distance between sibling means lies along principal directions.
+
+    Parameters
+    ----------
+    run : with features.
+    count : of directions, those in which the features of a super-class vary most.
+
+    Returns
+    -------
+    Share of the scatter of fine-class means about that of their super-class, averaged over super-classes; nan
+    where one of them has a single fine class.
+    """
+    f = run.features(split)
+    shares = []
+    for c in f.coarse.unique():
+        h, fine = f.h[f.coarse == c].double(), f.fine[f.coarse == c]  # (n, D), (n,)
+        h = h - h.mean(dim=0)
+        gaps = torch.stack([h[fine == k].mean(dim=0) for k in fine.unique()])  # (siblings, D)
+        directions = torch.linalg.svd(h, full_matrices=False).Vh[:count]  # (count, D)
+        weights = fine.unique(return_counts=True)[1].double()
+        along = (weights * (gaps @ directions.T).square().sum(dim=1)).sum()
+        shares.append(float(along / (weights * gaps.square().sum(dim=1)).sum()) if len(gaps) > 1 else np.nan)
+    return float(np.mean(shares))
+
+
+def _located(
+    runs_of: Mapping[str, Mapping[str, Sequence[Run]]], name: str, value: Callable[[Run], float]
+) -> list[Case]:
+    """A value of the runs of one name that needs features of train."""
+    return [
+        _case(data, runs[name], [value(run) for run in runs[name]], "train") for data, runs in runs_of.items()
+    ]
 
 
 def _buried(run: Run) -> float:
