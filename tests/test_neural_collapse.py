@@ -69,6 +69,7 @@ def test_of_a_run(tiny_run):
         ((0.2, 0.1), (0.5, 0.3), "the fine labels"),
         ((0.5, 0.3), (0.2, 0.1), "the coarse labels"),
         ((0.5, 0.1), (0.2, 0.3), "neither, since the seeds overlap"),
+        ((0.8, 0.82), (0.75, 0.79), "the fine labels"),  # NC1 itself says the opposite
     ],
 )
 def test_the_smaller_nc1(fine, coarse, expected):
@@ -78,6 +79,11 @@ def test_the_smaller_nc1(fine, coarse, expected):
             for x in ends
         ]
 
-    assert neural_collapse.smaller_at_the_end({"fine": of(fine), "coarse": of(coarse)}) == expected
+    assert (
+        neural_collapse.smaller_at_the_end(
+            {"fine": of(fine), "coarse": of(coarse)}, {"fine": 10, "coarse": 5}
+        )
+        == expected
+    )
     page = (Path(__file__).parents[1] / "notebooks" / "01_neural_collapse.md").read_text("utf-8")
     assert f"\n- {expected}\n" in page

@@ -60,10 +60,8 @@ def statements(
         kept = {name: [v for v in values if v is not None] for name, values in found.items()}
         return [Case(name, values, images[name]) for name, values in kept.items() if values]
 
-    # NC1 divides a trace over C - 1 directions by C
     ends = [
-        [np.log2(_last(m, "train", "nc1") * c / (c - 1)) for m in of]
-        for of, c in zip((fine, coarse), classes, strict=True)
+        [np.log2(nc1_per_direction(m, c)) for m in of] for of, c in zip((fine, coarse), classes, strict=True)
     ]
     gaps = np.abs(np.subtract(*ends))  # (seeds,)
     return [
@@ -120,12 +118,19 @@ def _before_minus_within(measures: Measures) -> float | None:
     return -falls["terminal"] - (falls["terminal"] - falls["end"])
 
 
-def smaller_at_the_end(measured: Mapping[str, Sequence[Measures]]) -> str:
-    """Which of two kinds of labels ends with the smaller NC1 of train in all seeds, a reader's choice."""
-    ends = {
-        name: [[row["nc1"] for row in rows if row["split"] == "train"][-1] for rows in of]
-        for name, of in measured.items()
-    }
+def nc1_per_direction(measures: Measures, classes: int) -> float:
+    """NC1 of train at the end, divided by C - 1, the directions of the class means, instead of by C."""
+    return _last(measures, "train", "nc1") * classes / (classes - 1)
+
+
+def smaller_at_the_end(measured: Mapping[str, Sequence[Measures]], classes: Mapping[str, int]) -> str:
+    """Which of two kinds of labels ends with the smaller ``nc1_per_direction``, as a reader chooses.
+
+    Parameters
+    ----------
+    measured, classes : by kind of label, an entry for each seed, and the number of classes.
+    """
+    ends = {name: [nc1_per_direction(m, classes[name]) for m in of] for name, of in measured.items()}
     lower, higher = sorted(ends, key=lambda name: np.mean(ends[name]))
     overlap = max(ends[lower]) >= min(ends[higher])
     return "neither, since the seeds overlap" if overlap else f"the {lower} labels"
