@@ -136,7 +136,7 @@ class TestLevel:
 
 def compared(method, found, false_alarms, rand):
     row = {"data": "a", "method": method, "classes": 5, "found": found, "right": found, "off_by_one": 0}
-    return row | {"rand": rand, "controls": 10, "false_alarms": false_alarms, "seconds": 0.5}
+    return row | {"rand": rand, "controls": 10, "false_alarms": false_alarms, "seconds": 0.5, "fresh": True}
 
 
 @pytest.mark.parametrize(("rand", "verdict"), [(0.9, "observed"), (0.5, "not observed")])
@@ -148,10 +148,10 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     shown = conclusions.show(*chapter.comparison_statements(record)).rows
     assert [row["verdict"] for row in shown] == ["observed", verdict]
     assert shown[0]["value"] == pytest.approx((5.5 - 1) / 10)
-    index = chapter.comparison_table(record, "index")["a"]
+    index = chapter.comparison_table(record, "index", fresh=True)["a"]
     assert index[:3].tolist() == [f"{rand:.2f} (4 of 5)", "0.70 (5 of 5)", "0.10 (2 of 5)"]
-    assert chapter.comparison_table(record, "number").loc["HDBSCAN", "a"] == "2 + 0 of 5"
-    controls = chapter.comparison_table(record, "controls")
+    assert chapter.comparison_table(record, "number", fresh=True).loc["HDBSCAN", "a"] == "2 + 0 of 5"
+    controls = chapter.comparison_table(record, "controls", fresh=True)
     assert controls.loc["k-means"].tolist() == ["10 of 10", "0.50"]
     assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
 
@@ -160,10 +160,21 @@ def test_comparison_names_the_winner():
     own, other = compared(chapter.OURS, 4, 1, 0.6), compared("k-means", 5, 10, 0.7)
     rows = [own, other, own | {"data": "b"}, other | {"data": "b", "rand": 0.5}]
     rows.append(own | {"data": "c", "rand": None})
-    words = chapter.comparison_in_words({"rows": rows})
+    words = chapter.comparison_in_words({"rows": rows}, fresh=True)
     assert words.splitlines()[0] == "nclib.subpopulations has the highest index on 1 of 2: b."
     assert words.splitlines()[2] == "  a: k-means 0.70, it 0.60; they divide 10 and 1 of 10 controls"
-    assert "It loses" not in chapter.comparison_in_words({"rows": rows[2:]})
+    assert "It loses" not in chapter.comparison_in_words({"rows": rows[2:]}, fresh=True)
+
+
+def test_only_fresh_data_decide():
+    """Data that the test was chosen with stand in tables of their own, and in no statement."""
+    rows = [compared(chapter.OURS, 4, 1, 0.6), compared("k-means", 5, 10, 0.7)]
+    record = {"rows": rows + [row | {"data": "b", "rand": 1 - row["rand"], "fresh": False} for row in rows]}
+    cases = [case.name for statement in chapter.comparison_statements(record) for case in statement.cases]
+    assert cases == ["a", "a"]
+    for fresh, data in ((True, "a"), (False, "b")):
+        assert chapter.comparison_table(record, "index", fresh).columns.tolist() == [data]
+    assert chapter.comparison_in_words(record, fresh=False).endswith("on 1 of 1: b.")
 
 
 def test_comparison_on_fine_labels_has_controls_only():
@@ -171,5 +182,5 @@ def test_comparison_on_fine_labels_has_controls_only():
     record = {"rows": [compared(m, 0, alarms, 0) | none for m, alarms in ((chapter.OURS, 1), ("k-means", 9))]}
     fewer, closer = chapter.comparison_statements(record)
     assert fewer.cases[0].values == [pytest.approx((9 - 1) / 10)] and not closer.cases
-    assert chapter.comparison_table(record, "index").empty
-    assert chapter.comparison_table(record, "controls")["a"].tolist() == ["1 of 10", "9 of 10"]
+    assert chapter.comparison_table(record, "index", fresh=True).empty
+    assert chapter.comparison_table(record, "controls", fresh=True)["a"].tolist() == ["1 of 10", "9 of 10"]

@@ -256,15 +256,17 @@ def along_k_means(record: Mapping[str, Any], kind: str) -> float:
     return 100 * next(row["rate"] for row in record["rows"] if row["kind"] == kind)
 
 
-def comparison_table(record: Mapping[str, Any], what: str) -> pd.DataFrame:
+def comparison_table(record: Mapping[str, Any], what: str, fresh: bool) -> pd.DataFrame:
     """Methods in rows, data in columns, from benchmarks/results/hidden_classes.json.
 
     Parameters
     ----------
+    fresh : as in ``comparison_in_words``.
     what : "index", the adjusted Rand index, and how many super-classes are divided; "number", how many have
         the right number of parts, and how many are off by one; "controls", how many of these are divided.
     """
     table = pd.DataFrame(record["rows"])
+    table = table[table["fresh"] == fresh]
     if what != "controls":
         table = table[table["classes"] > 0]
     table["cell"] = [COMPARED[what].format(**row) for row in table.to_dict("records")]
@@ -275,10 +277,16 @@ def comparison_table(record: Mapping[str, Any], what: str) -> pd.DataFrame:
     return cells
 
 
-def comparison_in_words(record: Mapping[str, Any]) -> str:
-    """On which data the test has the highest adjusted Rand index, and which method has it elsewhere."""
+def comparison_in_words(record: Mapping[str, Any], fresh: bool) -> str:
+    """On which data the test has the highest adjusted Rand index, and which method has it elsewhere.
+
+    Parameters
+    ----------
+    fresh : whether to speak of the data that no choice in the test has seen, or of the others.
+    """
     won, lost = [], []
     table = pd.DataFrame(record["rows"]).dropna(subset="rand")
+    table = table[table["fresh"] == fresh]
     for data, rows in table.groupby("data", sort=False):
         own, best = rows[rows["method"] == OURS].iloc[0], rows.loc[rows["rand"].idxmax()]
         if best["rand"] == own["rand"]:
@@ -309,9 +317,10 @@ def divided_controls_table(record: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def comparison_statements(record: Mapping[str, Any]) -> list[Statement]:
-    """What the comparison of methods decides, one case for each data set."""
+    """What the comparison of methods decides, one case for each run that no choice in the test has seen."""
     fewer, closer = [], []
-    for data, rows in pd.DataFrame(record["rows"]).groupby("data", sort=False):
+    table = pd.DataFrame(record["rows"])
+    for data, rows in table[table["fresh"]].groupby("data", sort=False):
         own, others = rows[rows["method"] == OURS].iloc[0], rows[rows["method"] != OURS]
         rivals = others[~others["method"].isin(NEVER_ONE)]
         divided = (rivals["false_alarms"].median() - own["false_alarms"]) / own["controls"]
