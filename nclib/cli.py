@@ -53,6 +53,9 @@ def _say(text: object, file: Any = None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)  # --seed 3 is no short form of --seeds 3
+
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
@@ -225,8 +228,11 @@ def _verify(options: argparse.Namespace) -> int:
         except NclibError as error:
             failures += 1
             _say(error)
+    unknown = [beginning for beginning in options.key if not any(key.startswith(beginning) for key in keys)]
+    for beginning in unknown:
+        _say(f"no run in the store begins with {beginning!r}")
     _say(f"{len(keys)} runs verified, {failures} damaged")
-    return 1 if failures or (options.key and not keys) else 0
+    return 1 if failures or unknown else 0
 
 
 def _gc(options: argparse.Namespace) -> int:
@@ -295,7 +301,11 @@ def _run(options: argparse.Namespace) -> None:
         _require_writable(path, source, options.force)
     with tempfile.TemporaryDirectory() as scratch:
         executed = keep or Path(scratch) / source.name
-        notebook.execute(source, executed, values)
+        try:
+            notebook.execute(source, executed, values)
+        except KeyboardInterrupt:
+            executed.unlink(missing_ok=True)  # so that the same command goes on
+            raise
         if options.html:
             notebook.write_html(executed, options.html)
     _say("wrote " + ", ".join(map(str, written)))

@@ -151,7 +151,7 @@ def find_notebook(name: str) -> Path:
     chapters = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     stem = name.removesuffix(".ipynb").removesuffix(".md")
     for path in chapters:
-        if stem in (path.stem, path.stem.partition("_")[0]):
+        if path.stem == stem or path.stem.partition("_")[0] == stem.zfill(2):
             return path
     raise NclibError(f"no notebook {name!r}; chapters: {', '.join(path.stem for path in chapters)}")
 

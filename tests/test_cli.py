@@ -57,7 +57,8 @@ class TestGetAndTrain:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [([], "required: RECIPE"), (["digits", "--seeds", "0"], "expected 1 to 1000"),
-         (["digits", "--seeds", "100000000"], "1 to 1000"), (["digits", "--seeds", 30 * "9"], "1 to 1000")],
+         (["digits", "--seeds", "100000000"], "1 to 1000"), (["digits", "--seeds", 30 * "9"], "1 to 1000"),
+         (["digits", "--seed", "3"], "unrecognized arguments: --seed 3")],
     )  # fmt: skip
     def test_what_does_not_go_together_is_a_usage_error(self, home, capsys, arguments, message):
         with pytest.raises(SystemExit) as left:
@@ -150,9 +151,10 @@ class TestVerify:
         assert out.endswith("1 runs verified, 1 damaged\n")
         assert not stored.folder.exists()
 
-    def test_by_the_beginning_of_the_key(self, stored):
+    def test_by_the_beginning_of_the_key(self, stored, capsys):
         assert cli.main(["verify", stored.key[:8]]) == 0
         assert cli.main(["verify", "nosuchkey"]) == 1
+        assert "no run in the store begins with 'nosuchkey'\n" in capsys.readouterr().out
 
 
 class TestGc:
@@ -205,6 +207,15 @@ class TestRunNotebook:
         monkeypatch.chdir(tmp_path)
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "my.ipynb")
         return tmp_path
+
+    def test_interruption_leaves_no_half_notebook_in_the_way(self, chapter, monkeypatch):
+        def interrupted(_source, output, _values):
+            output.write_text("half")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("nclib.notebook.execute", interrupted)
+        assert cli.main(["run", "my.ipynb"]) == 130
+        assert not (chapter / "out_my.ipynb").exists()
 
     @pytest.mark.parametrize(
         ("name", "value", "message"),

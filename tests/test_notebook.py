@@ -83,7 +83,7 @@ class TestFindNotebook:
         monkeypatch.setattr(notebook, "NOTEBOOKS", tmp_path)
         return tmp_path
 
-    @pytest.mark.parametrize("name", ["05", "05_label_reconstruction", "05_label_reconstruction.ipynb",
+    @pytest.mark.parametrize("name", ["05", "5", "05_label_reconstruction", "05_label_reconstruction.ipynb",
                                       "05_label_reconstruction.md"])  # fmt: skip
     def test_by_number_or_name(self, chapters, name):
         assert find_notebook(name) == chapters / "05_label_reconstruction.ipynb"
