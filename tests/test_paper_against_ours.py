@@ -51,8 +51,11 @@ class TestVerdict:
             (found(0.49, 0.9), None, 0, "not seen"),
             (found(0.4, 0.49), None, 0, "opposite"),
             (found(0.4, 0.49, p=0.06), None, 0, "not seen"),
-            (found(0.6, 0.9, p=0.06), None, 0, "not seen"),
-            (found(0.99, 0.99, p=0.06), 0.93, 0.02, "not seen"),
+            (found(0.6, 0.9, p=0.06), None, 0, "above, not significant"),
+            (found(0.51, 0.6, p=0.06, reference=0.7), None, 0, "above, not significant"),
+            (found(0.5, 0.9, p=0.06), None, 0, "not seen"),
+            (found(0.4, 0.6, p=0.5), None, 0, "not seen"),
+            (found(0.99, 0.99, p=0.06), 0.93, 0.02, "above, not significant"),
             (found(0.99, 0.99, p=None, seeds=1), 0.93, 0.02, "one seed: above"),
             (found(0.92, 0.92, p=None, seeds=1), 0.93, 0.02, "one seed: within the margin"),
             (found(0.92, 0.95, p=None, seeds=2), 0.93, 0.02, "two seeds: within the margin"),
@@ -70,7 +73,7 @@ class TestVerdict:
             (found(0.4, 0.49, reference=0.3), None, 0, "opposite"),
             (found(0.94, 0.96, reference=0.99), 0.93, 0, "same"),
             (found(0.6, 0.6, p=None, seeds=1, reference=0.7), None, 0, "one seed: below"),
-            (found(0.6, 0.9, p=0.06, seeds=1), None, 0, "not seen"),
+            (found(0.6, 0.9, p=0.06, seeds=1), None, 0, "above, not significant"),
             (found(0.6, 0.6, p=None), None, 0, "no interval: above"),
             (found(15, 15, p=None)._replace(count=True), 15, 0.5, "same"),
             (found(5, 5, p=None)._replace(count=True), 15, 0.5, "run in part"),
@@ -81,7 +84,7 @@ class TestVerdict:
 
     def test_page_states_every_verdict(self):
         page = (ROOT / "book" / "paper-against-ours.md").read_text(encoding="utf-8")
-        stated = re.findall(r"^\* \*\*([a-z][a-z :]+)\*\*:", page, re.MULTILINE)
+        stated = re.findall(r"^\* \*\*([a-z][a-z :,]+)\*\*:", page, re.MULTILINE)
         assert stated == list(paper_against_ours.VERDICTS)
 
     def test_p_values_are_adjusted_within_a_source(self):
@@ -91,7 +94,11 @@ class TestVerdict:
         measured.append((claims[0], found(0.6, 0.6, p=None, seeds=1)))
         done = paper_against_ours.adjusted([*measured, (claims[1], None)])
         assert [what.p for _, what in done[:4]] == pytest.approx([0.06, 0.06, 0.03, None])
-        assert [verdict(what) for _, what in done[:3]] == ["not seen", "not seen", "same direction"]
+        assert [verdict(what) for _, what in done[:3]] == [
+            "above, not significant",
+            "above, not significant",
+            "same direction",
+        ]
         assert done[4] == (claims[1], None)
 
 
@@ -260,6 +267,14 @@ class TestCompare:
             [ALL["Nine settings"], ALL["A theorem"], ALL["Fifteen seeds"]], live={}
         )
         assert int(paper_against_ours.tally(table).to_numpy().sum()) == len(table) == 4
+
+    def test_tally_keeps_what_is_not_significant_apart(self):
+        verdicts = ["not seen", "above, not significant", "not seen"]
+        table = pd.DataFrame({"verdict": verdicts, "setting": ["another"] * 3})
+        assert paper_against_ours.tally(table)["another"].to_dict() == {
+            "above, not significant": 1,
+            "not seen": 2,
+        }
 
     def test_long_cells_are_shown_in_full(self):
         page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data

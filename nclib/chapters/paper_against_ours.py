@@ -50,6 +50,7 @@ VERDICTS = (
     "same direction",
     "above chance only",
     "weaker",
+    "above, not significant",
     "not seen",
     "opposite",
     *(f"{seeds}: {where}" for seeds in ("one seed", "two seeds", "no interval") for where in PLACES),
@@ -134,8 +135,9 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
 
     Returns
     -------
-    "not run yet" without a run; a count is "same" or "run in part". "not seen" if ``p`` is not below 5 % or
-    the interval reaches null. Then, of one seed, "one seed: above" the bound, "one seed: within the margin"
+    "not run yet" without a run; a count is "same" or "run in part". "above, not significant" if the interval
+    lies above null, but ``p`` is not below 5 %; "not seen" if the interval reaches null, or lies below it
+    with such a ``p``. Then, of one seed, "one seed: above" the bound, "one seed: within the margin"
     below it, or "one seed: below" both; where there is no bound, above null and reference, or below; "two
     seeds: above" if both are; "no interval: ..." likewise. "opposite" if the value lies below null. Without a
     bound "same direction" if the interval lies above the reference too, else "above chance only"; with one
@@ -148,7 +150,7 @@ def verdict(found: Found | None, bound: float | None = None, margin: float = 0.0
     if found.count:
         return "same" if found.value > needed else "run in part"
     if found.p is not None and (found.p >= SIGNIFICANT or found.low <= found.null <= found.high):
-        return "not seen"
+        return "above, not significant" if found.low > found.null else "not seen"
     if found.p is None or found.seeds < statistics.FEWEST:
         start = {1: "one seed", 2: "two seeds"}.get(found.seeds, "no interval")
         return f"{start}: {_place(found.low, needed, needed if bound is None else bound)}"
