@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from nclib.chapters import coarse_labels, conclusions
+from nclib.data.datasets import load
 from nclib.runs import evaluation
 
 
@@ -18,10 +20,10 @@ def measured(nc1, explained, rng):
     ]
 
 
-def verdicts(nc1=(8, 4, 2, 1, 0.05), explained=(0.1, 0.5, 0.6, 0.5, 0.4)):
+def verdicts(nc1=(8, 4, 2, 1, 0.05), explained=(0.1, 0.5, 0.6, 0.5, 0.4), elsewhere=0.1):
     rng = np.random.default_rng(0)
     measures = {"a": [measured(nc1, explained, rng) for _ in range(5)]}
-    said = coarse_labels.statements(measures, {"a": {"train": 100, "test": 50}})
+    said = coarse_labels.statements(measures, {"a": {"train": 100, "test": 50}}, {"a": elsewhere})
     return [row["verdict"] for row in conclusions.show(*said).rows]
 
 
@@ -32,17 +34,38 @@ def verdicts(nc1=(8, 4, 2, 1, 0.05), explained=(0.1, 0.5, 0.6, 0.5, 0.4)):
         ({"explained": (0.0,) * 5}, ["holds", "does not hold", "undecided", "undecided"]),
         ({"explained": (0.5, 0.4, 0.3, 0.3, 0.4)}, ["holds", "holds", "does not hold", "does not hold"]),
         ({"nc1": (8, 8, 8, 8, 7)}, ["does not hold", "holds", "holds", "holds"]),
+        ({"elsewhere": 0.5}, ["holds", "does not hold", "holds", "holds"]),  # more in the pixels
+        ({"explained": (-0.1, 0.2, 0.2, 0.1, 0.0), "elsewhere": -0.1},  # above them, below 0.05
+         ["holds", "does not hold", "holds", "holds"]),
     ],
-)
+)  # fmt: skip
 def test_the_measures_decide(changed, expected):
     assert verdicts(**changed) == expected
 
 
 def test_of_a_run(tiny_run):
     rows = evaluation.measures(tiny_run)
-    said = coarse_labels.statements({"a": [rows]}, {"a": {"train": 1437, "test": 360}})
+    said = coarse_labels.statements({"a": [rows]}, {"a": {"train": 1437, "test": 360}}, {"a": 0.2})
     end = evaluation.mean_explained_variance(tiny_run, "test")
-    assert said[1].cases[0].values == [pytest.approx(end)]
+    assert said[1].cases[0].values == [pytest.approx(end - 0.2)]
     start = evaluation.mean_explained_variance(tiny_run, "test", 0)
     assert said[2].cases[0].values == [pytest.approx(end - start)]
     assert [each.cases[0].n for each in said] == [1437, 360, 360, 360]
+
+
+def test_elsewhere_is_the_most_of_pixels_and_initialisation(tiny_run):
+    images = load("digits").test
+    x = images.images.flatten(1).double() / 255
+    squares = torch.cdist(x, x) ** 2
+    d = np.empty((10, 10))  # mean square distance over distinct pairs
+    for i, j in np.ndindex(10, 10):
+        between = squares[images.labels == i][:, images.labels == j]
+        d[i, j] = between.sum() / (between.numel() - (i == j) * len(between))
+    shares = []
+    for c in range(5):  # joined with c + 5
+        within = (d[c, c] + d[c + 5, c + 5]) / 2  # twice the mean variance
+        gap = (d[c, c + 5] - within) / 4  # of the means, around the mean of both
+        shares.append(gap / (gap + within / 2))
+    start = evaluation.mean_explained_variance(tiny_run, "test", 0)
+    expected = max(np.mean(shares), start)  # pixels are float32 there: errors near 1e-7 of a share
+    assert coarse_labels.explained_elsewhere([tiny_run], "test") == pytest.approx(expected, rel=1e-5)

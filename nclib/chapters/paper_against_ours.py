@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
+from nclib.chapters.coarse_labels import SOME, explained_elsewhere
 from nclib.chapters.conclusions import differ, p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
@@ -29,7 +30,7 @@ from nclib.measures.ood_scores import detection_of, outlier_scores
 from nclib.measures.significance import holm
 from nclib.networks.features import features_of
 from nclib.runs import evaluation
-from nclib.runs.baselines import neighbours, pixel_distances
+from nclib.runs.baselines import neighbours
 from nclib.runs.detection import CLASS_SCORES, LABELLINGS
 from nclib.runs.released import released_runs
 from nclib.runs.run import Run
@@ -43,7 +44,6 @@ SOURCES = {  # key in the bibliography: name
 }
 GRID = [(lr, decay) for lr in (1e-1, 1e-2, 1e-3) for decay in (5e-3, 5e-4, 5e-5)]  # of Yang et al.
 SIGNIFICANT = 0.05
-MARGIN = 0.05  # of explained variance: what counts as nothing
 PLACES = ("above", "within the margin", "below")  # of a number without an interval
 VERDICTS = (
     "same",
@@ -376,11 +376,8 @@ def explained(runs: Sequence[Run], split: str) -> Found | None:
 
     The reference is the most that they explain at initialisation and in pixels.
     """
-    found = _mean([evaluation.mean_explained_variance(run, split) for run in runs], null=MARGIN)
-    group = runs[0].grouping.fine_to_coarse
-    others = [evaluation.mean_explained_variance(run, split, epoch=0) for run in runs]
-    others.append(distance_heatmaps.explained_by(pixel_distances(runs[0], split), group))
-    return found and found._replace(reference=max(others))
+    found = _mean([evaluation.mean_explained_variance(run, split) for run in runs], null=SOME)
+    return found and found._replace(reference=explained_elsewhere(runs, split))
 
 
 def labels_apart(runs: Sequence[Run], _: str) -> Found | None:
