@@ -18,7 +18,7 @@ from nclib.config import recipe_config
 from nclib.errors import ConfigError
 from nclib.paths import WORKFLOW
 from nclib.runs import detection
-from nclib.runs.evaluation import measures
+from nclib.runs.evaluation import METHOD_NAMES, measures
 from nclib.runs.sweep_table import folder_name, read_sweep
 
 pytestmark = pytest.mark.numeric
@@ -275,6 +275,23 @@ class TestCompare:
             "above, not significant": 1,
             "not seen": 2,
         }
+
+    def test_every_method_has_its_own_verdict(self, monkeypatch):
+        claim = ALL["Reconstructed labels, 93 %"]
+        (run,) = nclib.released_runs(f"{claim.own}-seed0")
+        monkeypatch.setattr(paper_against_ours, "experiment_runs", lambda *_: [run])
+        table = paper_against_ours.probe_by_method(claim).loc[claim.own]
+        for method, title in METHOD_NAMES.items():
+            accuracy = run.results["reconstruction"][method]["probe"]
+            right = np.arange(10_000) < accuracy * 10_000  # of each test image, whether it is
+            row = table.loc[title]
+            assert float(row["above 0.93 - 0.02 by"]) == pytest.approx(accuracy - 0.91, abs=6e-5)
+            assert float(row["standard error over images"]) == pytest.approx(right.std() / 100, abs=6e-5)
+            where = "below" if accuracy <= 0.91 else "within the margin" if accuracy <= 0.93 else "above"
+            assert row["verdict by this method"] == f"one seed: {where}"
+
+    def test_methods_of_what_was_not_run(self, released):
+        assert paper_against_ours.probe_by_method(ALL["Reconstructed labels, 93 %"]).empty
 
     def test_long_cells_are_shown_in_full(self):
         page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data

@@ -272,6 +272,33 @@ def statements(claims: Iterable[Claim], source: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("claim")
 
 
+def probe_by_method(claim: Claim) -> pd.DataFrame:
+    """``probe_on_found`` by each method of clustering, in a claim's own setting.
+
+    Returns
+    -------
+    DataFrame of text, a row for each method: accuracy on test, its standard error over test images (that of a
+    single network: of independent images the standard deviation of their mean), how far the accuracy lies
+    above the published number less its margin, and the verdict on it alone, its p-value not adjusted.
+    """
+    runs = experiment_runs(claim.own, {})
+    rows = []
+    for method, title in evaluation.METHOD_NAMES.items():
+        found = _reconstruction(runs, method, "probe")
+        if found is None:
+            continue
+        images = int(runs[0].moments("test").counts.sum())
+        row = {"data": claim.own, "method": title, "accuracy": f"{found.value:.4f}"}
+        row[f"above {claim.bound:g} - {claim.margin:g} by"] = (
+            f"{found.value - claim.bound + claim.margin:+.4f}"
+        )
+        row["standard error over images"] = f"{np.sqrt(found.value * (1 - found.value) / images):.4f}"
+        row["verdict by this method"] = verdict(found, claim.bound, claim.margin)
+        rows.append(row | {"seeds": str(found.seeds), "n test": f"{images:,}"})
+    table = pd.DataFrame(rows, columns=None if rows else ["data", "method"])
+    return table.set_index(["data", "method"])
+
+
 def tally(table: pd.DataFrame) -> pd.DataFrame:
     """How often each verdict is given, in the sources' own settings and in others."""
     counts = pd.crosstab(table["verdict"], table["setting"].replace("-", "none"))
