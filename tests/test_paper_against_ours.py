@@ -293,6 +293,20 @@ class TestCompare:
     def test_methods_of_what_was_not_run(self, released):
         assert paper_against_ours.probe_by_method(ALL["Reconstructed labels, 93 %"]).empty
 
+    def test_gains_in_words(self):
+        runs, plain = (
+            nclib.released_runs(f"fashion-narrow-{labels}-without-7-8-9-seed*")
+            for labels in ("fine", "coarse")
+        )
+        a, b = (
+            np.array([paper_against_ours.held_out_auroc(run, "softmax") for run in of])
+            for of in (runs, plain)
+        )
+        text = " ".join(paper_against_ours.gains_in_words(runs, plain).split())
+        assert f"of the softmax score by {(a - b).mean():+.3g} (" in text
+        assert f"of its lowest over seeds by {a.min() - b.min():+.3g}," in text
+        assert text.endswith("3 seeds.")
+
     def test_long_cells_are_shown_in_full(self):
         page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data
         assert ALL["Classes inside a super-class"].test in page.replace("&#x27;", "'")

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -299,6 +300,17 @@ def probe_by_method(claim: Claim) -> pd.DataFrame:
     return table.set_index(["data", "method"])
 
 
+def gains_in_words(runs: Sequence[Run], plain: Sequence[Run]) -> str:
+    """``gain`` and ``worst_gain`` by L2 normalisation, in a sentence."""
+    found = {
+        "of the softmax score": gain(runs, plain, "softmax"),
+        "of its lowest over seeds": worst_gain(runs, plain, "softmax"),
+        "of a Gaussian mixture": gain(runs, plain, "gmm"),
+    }
+    gains = ", ".join(f"{name} by {_with_interval(each, '+.3g')}" for name, each in found.items())
+    return fill(f"L2 normalisation changes the AUROC {gains}; {len(_pairs(runs, plain))} seeds.", 100)
+
+
 def tally(table: pd.DataFrame) -> pd.DataFrame:
     """How often each verdict is given, in the sources' own settings and in others."""
     counts = pd.crosstab(table["verdict"], table["setting"].replace("-", "none"))
@@ -314,10 +326,7 @@ def shown(table: pd.DataFrame) -> object:
 
 
 def _described(found: Found) -> dict[str, str]:
-    interval = f"{found.value:.3g}"
-    if found.low < found.high:
-        interval += f" ({found.low:.3g} to {found.high:.3g})"
-    row = {"ours": interval, "nothing": f"{found.null:.3g}", "seeds": str(found.seeds)}
+    row = {"ours": _with_interval(found), "nothing": f"{found.null:.3g}", "seeds": str(found.seeds)}
     if found.reference is not None:
         row["reference"] = f"{found.reference:.3g}"
     if found.size is not None:
@@ -327,6 +336,11 @@ def _described(found: Found) -> dict[str, str]:
     if found.p is not None:
         row["p (Holm)"] = f"{found.p:.2g}"
     return row
+
+
+def _with_interval(found: Found, form: str = ".3g") -> str:
+    interval = f" ({found.low:{form}} to {found.high:{form}})" if found.low < found.high else ""
+    return f"{found.value:{form}}{interval}"
 
 
 def _provenance(runs: Sequence[Run]) -> dict[str, str]:
