@@ -25,6 +25,8 @@ from nclib.chapters import (
     tables,
     tsne,
 )
+from nclib.data.grouping import Grouping
+from nclib.measures.moments import Moments
 from nclib.networks.features import FeatureSet
 from nclib.runs import evaluation
 
@@ -82,8 +84,18 @@ class TestResults:
         assert counts.sum() == 1437 if k == 1 else counts.sum() < 1437  # a third cluster has no partner
 
     def test_released_run_answers_itself(self):
-        carried = {"probe": 0.5}
-        assert evaluation.results(SimpleNamespace(results=carried)) is carried
+        """But for chance, which early releases state of one draw."""
+        f, g = (features(np.arange(n) % 10) for n in (400, 100))
+        moments = {split: Moments.of(of.h, of.fine) for split, of in (("train", f), ("test", g))}
+        grouping = Grouping(torch.arange(10) % 5, tuple("abcdefghij"), tuple("abcde"))
+        carried = {"probe": 0.5, "chance": 0.4}
+        run = SimpleNamespace(results=carried, moments=moments.__getitem__, grouping=grouping)
+        found = evaluation.results(run)
+        assert found == {"probe": 0.5} | {
+            key: evaluation.chance_accuracy([n] * 10, list(range(5)) * 2, 2)
+            for key, n in (("chance", 40), ("chance_test", 10))
+        }
+        assert found["chance"] < found["chance_test"]  # fewer images: the naming gains more
 
     @pytest.mark.parametrize("method", ["kmeans", "tsne-kmeans"])
     def test_clusters_that_are_apart(self, method):
@@ -95,22 +107,33 @@ class TestResults:
 
 class TestChance:
     def test_of_pairs_is_a_half_and_what_the_best_naming_adds(self):
-        # a pair: the better of x and n - x, x binomial (n, 1/2): 1/2 + sqrt(2 / pi / n) / 2 on average
-        f = features(np.arange(4000) % 10)
-        expected = 0.5 + np.sqrt(2 / np.pi / 800) / 2
-        drawn = [evaluation.chance_accuracy(f, [2] * 5, seed) for seed in range(20)]
-        assert np.mean(drawn) == pytest.approx(expected, abs=4 * 0.011 / np.sqrt(100))
-        assert min(drawn) >= 0.5
+        # of a pair with n images x are named right or, with the clusters exchanged, n - x; x is binomial
+        for sizes in ((3, 4), (36, 36), (500, 300)):
+            n = sum(sizes)
+            x = np.arange(n + 1)
+            expected = (scipy.stats.binom.pmf(x, n, 0.5) * np.maximum(x, n - x)).sum() / n
+            found = evaluation.chance_accuracy(sizes, (0, 0), 2)
+            assert found == pytest.approx(expected, rel=1e-9)  # scipy's probabilities, a sum of up to 801
+
+    def test_is_the_mean_of_matched_random_labels(self):
+        sizes, group = [30, 20, 10, 25, 25], [0, 0, 0, 1, 1]
+        fine = np.repeat(np.arange(5), sizes)
+        rng, coarse = np.random.default_rng(1), np.array(group)[fine]
+        drawn = [
+            nclib.match_labels(4 * coarse + rng.integers(4, size=110), fine).accuracy for _ in range(300)
+        ]
+        error = np.std(drawn) * np.sqrt(1 / 300 + 1 / evaluation.DRAWS)
+        assert evaluation.chance_accuracy(sizes, group, 4) == pytest.approx(np.mean(drawn), abs=4 * error)
 
     def test_of_one_cluster_each_is_the_larger_class(self):
-        f = features(np.repeat(np.arange(10), [30] * 5 + [10] * 5))
-        assert evaluation.chance_accuracy(f, 1) == pytest.approx(0.75)
+        assert evaluation.chance_accuracy([30] * 5 + [10] * 5, list(range(5)) * 2, 1) == pytest.approx(0.75)
 
     def test_of_uneven_super_classes(self):
-        f = features(np.arange(3000) % 10)
-        f = FeatureSet(f.h, f.fine, (f.fine >= 7).long(), torch.zeros(2, 10), torch.zeros(2))
+        group = [0] * 7 + [1] * 3
         # a seventh of 70 % of the samples and a third of the others, and a little for the best naming
-        assert evaluation.chance_accuracy(f, [7, 3]) == pytest.approx(0.7 / 7 + 0.3 / 3, abs=0.05)
+        assert evaluation.chance_accuracy([300] * 10, group, [7, 3]) == pytest.approx(
+            0.7 / 7 + 0.3 / 3, abs=0.05
+        )
 
 
 class TestMeasures:

@@ -29,6 +29,7 @@ from nclib.paths import WORKFLOW
 from nclib.runs.evaluation import (
     METHOD_NAMES,
     TERMINAL_ACCURACY,
+    chance_of,
     coarse_nc1,
     fine_per_coarse,
     mean_explained_variance,
@@ -267,7 +268,8 @@ def end_of_training_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Da
         ends = {
             "accuracy of the network, test": over_seeds(run.history[-1]["test_accuracy"] for run in runs),
             "probe on true labels": over_seeds(run.results["probe"] for run in runs),
-            "chance": over_seeds(run.results["chance"] for run in runs),
+            "chance, train": f"{chance_of(runs[0], 'train'):.3f}",
+            "chance, test": f"{chance_of(runs[0], 'test'):.3f}",
         }
         if max(fine_per_coarse(runs[0])) == 1:
             rows.append(start | {"method": "none: trained on fine labels"} | ends)
@@ -305,7 +307,7 @@ def near_and_far_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataF
             near = [run.results["neighbours"][split]["all"] for run in runs]
             row["neighbours agree"] = over_seeds(each["features"] for each in near)
             row["the same at initialisation"] = over_seeds(each["untrained"] for each in near)
-            rows.append(row | {"chance": over_seeds(run.results["chance"] for run in runs)})
+            rows.append(row | {"clusters by chance": f"{chance_of(runs[0], split):.3f}"})
     table = pd.DataFrame(rows, columns=None if rows else ["experiment", "split"])
     return table.set_index(["experiment", "split"])
 
@@ -327,11 +329,12 @@ def told(run: ReleasedRun) -> str:
         " and ".join(f"{results['reconstruction'][method][split]:.0%}" for split in STYLES)
         for method in ("kmeans", "tsne-kmeans")
     ]
+    guessed = " and ".join(f"{chance_of(run, split):.0%}" for split in STYLES)
     return (
         f"{run.folder.name}: {network(c)}, {c.epochs} epochs, one seed. Of the variance "
         f"inside super-classes of train and test, fine classes explain {', '.join(shares[:-1])} and "
         f"{shares[-1]}. Of their labels, k-means finds {found[0]} at the end, t-SNE and k-means {found[1]}, "
-        f"guessing {results['chance']:.0%}. Before the end, train is {FOLLOWED:,} of its images. Shaded: "
+        f"guessing {guessed}. Before the end, train is {FOLLOWED:,} of its images. Shaded: "
         f"from {TERMINAL_ACCURACY:.1%} on."
     )
 

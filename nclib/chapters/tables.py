@@ -47,7 +47,8 @@ def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) 
             row["probe on pseudo-labels"] = with_interval(r["probe"] for r in found)
             row["probe on true labels"] = with_interval(r["probe"] for r in with_method)
             row["pixels, train"] = f"{with_method[0]['pixels'][method]:.3f}"
-            row["chance"] = f"{with_method[0]['chance']:.3f}"
+            for split, key in (("train", "chance"), ("test", "chance_test")):
+                row[f"chance, {split}"] = f"{with_method[0][key]:.3f}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "method"])
 

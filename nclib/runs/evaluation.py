@@ -7,12 +7,15 @@ A run that was published with results carries them; for others they are computed
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 
 from nclib.config import RunConfig
@@ -36,6 +39,7 @@ METHOD_NAMES = {
 }
 METHODS = tuple(METHOD_NAMES)
 TERMINAL_ACCURACY = 0.999  # on train
+DRAWS = 1000  # of random labels for more classes than two
 
 
 def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
@@ -57,11 +61,12 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
         of true (rows) against matched labels on train.
     "pixels" : per method, accuracy on train of clustering 50 principal components of the pixels.
     "probe", "probe_per_class" : of a linear probe trained on the true fine labels, on test.
-    "chance" : accuracy of labels drawn at random inside each super-class, after the same matching.
+    "chance", "chance_test" : ``chance_of`` train and of test, also of a released run.
     "seconds" : that all this took now; little where it was remembered.
     """
+    chance = {"chance": chance_of(run, "train", k), "chance_test": chance_of(run, "test", k)}
     if run.results and k == 0:
-        return run.results
+        return run.results | chance
     start = time.perf_counter()
     images = {name: getattr(run.config, name) for name in ("dataset", "grouping", "held_out")}
     clusters = k or tuple(fine_per_coarse(run))
@@ -69,7 +74,7 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
         "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m, seed) for m in methods},
         "pixels": {m: remembered_of_data(_pixel_accuracy, images, clusters, m, seed) for m in methods},
         **remembered(run, _probe_of),
-        "chance": chance_accuracy(run.features("train"), clusters, seed),
+        **chance,
         "seconds": time.perf_counter() - start,
     }
 
@@ -92,14 +97,43 @@ def fine_per_coarse(run: Run) -> list[int]:
     return [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
 
 
-def chance_accuracy(f: FeatureSet, k: int | Sequence[int], seed: int = 0) -> float:
-    """Accuracy of labels drawn at random inside each super-class, after the same matching."""
-    clusters = np.broadcast_to(k, len(f.weight))
-    offset = np.concatenate([[0], np.cumsum(clusters)[:-1]])
-    random = np.random.default_rng(seed).random(len(f.h))
-    coarse = f.coarse.numpy()
-    pseudo = offset[coarse] + (random * clusters[coarse]).astype(np.int64)
-    return match_labels(pseudo, f.fine).accuracy
+def chance_of(run: Run, split: str, k: int = 0) -> float:
+    """``chance_accuracy`` on all images of a split; k as in ``results``."""
+    sizes = run.moments(split).counts.long().tolist()
+    return chance_accuracy(sizes, run.grouping.fine_to_coarse.tolist(), k or fine_per_coarse(run))
+
+
+def chance_accuracy(sizes: Sequence[int], group: Sequence[int], k: int | Sequence[int]) -> float:
+    """Expected accuracy of labels drawn at random inside each super-class, after the same matching.
+
+    Parameters
+    ----------
+    sizes : (C,) images of each fine class.
+    group : (C,) its super-class in [0, G).
+    k : clusters in each super-class, one number or G.
+
+    Returns
+    -------
+    float. Exact for two classes and two clusters: about 1/2 + 1 / sqrt(2 pi n) of n images. Else the mean of
+    ``DRAWS`` draws, with a standard error of about 0.01 / sqrt(n).
+    """
+    group = np.asarray(group)
+    families = [np.asarray(sizes)[group == g] for g in range(group.max() + 1)]
+    clusters = np.broadcast_to(k, len(families)).tolist()
+    matched = (_matched_by_chance(tuple(f.tolist()), c) for f, c in zip(families, clusters, strict=True))
+    return float(sum(matched) / sum(sizes))
+
+
+@cache
+def _matched_by_chance(sizes: tuple[int, ...], k: int) -> float:
+    """Mean number of images that random labels get right in a super-class of classes of these sizes."""
+    n = sum(sizes)
+    if len(sizes) == k == 2:  # n / 2 + the mean deviation of a binomial number from it, by De Moivre
+        v = n // 2 + 1
+        return n / 2 + v * math.comb(n, v) / 2**n
+    rng = np.random.default_rng(0)
+    counts = np.stack([rng.multinomial(n, np.full(k, 1 / k), size=DRAWS) for n in sizes], axis=1)  # (., C, k)
+    return float(np.mean([table[linear_sum_assignment(table, maximize=True)].sum() for table in counts]))
 
 
 def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndarray:
