@@ -335,6 +335,18 @@ class TestIntervals:
         covered = np.mean([abs(mean - 3) < half for mean, half in found])
         assert covered == pytest.approx(0.95, abs=0.012)  # three and a half standard errors
 
+    def test_a_bar_ends_at_what_is_possible(self):
+        values = [0.9, 0.95, 1.0]
+        mean, half = statistics.interval(values)
+        assert mean + half > 1
+        assert statistics.error_bar(values, 0, 1) == pytest.approx((mean, half, 1 - mean))
+        assert statistics.error_bar(values) == pytest.approx((mean, half, half))
+        assert statistics.error_bar([1.0] * 3, 0, 1) == (1, 0, 0)
+
+    def test_the_bar_of_two_is_their_range(self):
+        assert statistics.error_bar([0.9, 0.7]) == pytest.approx((0.8, 0.1, 0.1))
+        assert np.isnan(statistics.error_bar([0.9])[1:]).all()
+
     def test_one_value_has_none(self):
         assert statistics.with_interval([0.25]) == "0.250"
         assert statistics.with_interval([0.1, 0.2, 0.3]) == "0.200 ± 0.2"

@@ -289,7 +289,7 @@ class TestNeighbours:
         spaces = {"features": purity, "untrained": 0.6, "pixels": 0.7}
         return {"k": 10, "train": {"all": spaces, "chance": 0.4}, "test": {"all": spaces, "chance": 0.3}}
 
-    def test_points_are_means_and_bars_intervals(self):
+    def test_points_are_means_and_bars_ranges(self):
         released = {"k": 10, "test": self.results(0.9)["test"]}
         axes = tsne.neighbours_figure({"digits": [self.results(0.8), self.results(0.9)], "cifar": [released]})
         names = [tick.get_text() for tick in axes.get_yticklabels()]
@@ -297,7 +297,7 @@ class TestNeighbours:
         drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(line.get_xdata()) == 1}
         assert drawn == {0.85, 0.6, 0.7, 0.9}
         (bar,) = axes.collections[0].get_segments()
-        assert np.ptp(bar[:, 0]) == pytest.approx(2 * statistics.interval([0.8, 0.9])[1])
+        assert bar[:, 0] == pytest.approx([0.8, 0.9])  # of two seeds, their range
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.3, 0.3]
         assert "cifar, features: 0.900" in figures.alt_text(axes)
 
@@ -352,6 +352,15 @@ class TestReconstructionAccuracy:
         axes = label_reconstruction.reconstruction_figure(RESULTS)
         drawn = {round(float(x), 6) for line in axes.lines for x in line.get_xdata() if np.isfinite(x)}
         assert {0.75, 0.95, 0.6, 0.7} <= drawn
+
+    def test_bars_stay_within_the_possible(self):
+        """Of two seeds their range; of three the interval, up to 1."""
+        three = {"three": [one_result(kmeans, 0.9) for kmeans in (0.9, 0.95, 1.0)]}
+        axes = label_reconstruction.reconstruction_figure({"digits": RESULTS["digits"]} | three)
+        ends = [bar.get_segments()[0][:, 0] for bar in axes.collections]
+        mean, half = statistics.interval([0.9, 0.95, 1.0])
+        for found, expected in zip(ends, [(0.7, 0.8), (0.9, 1.0), (mean - half, 1), (0.9, 0.9)], strict=True):
+            assert found == pytest.approx(expected)
 
     def test_chance_is_drawn_beside_each(self):
         axes = label_reconstruction.reconstruction_figure(RESULTS)
@@ -475,15 +484,25 @@ def ends_table(values: dict[tuple[str, int], float], **columns) -> pd.DataFrame:
 
 
 class TestConditions:
-    TABLE = ends_table({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): 0.5, ("b", 1): 0.7})
+    TABLE = ends_table({("a", 0): 0.1, ("a", 1): 0.3, ("b", 0): 0.5, ("b", 1): 0.7})
 
     def test_large_points_are_means(self):
         axes = when_structure_appears.conditions_figure(self.TABLE, "A title")
         for panel in axes.figure.axes:
             (container,) = panel.containers
-            assert container.lines[0].get_ydata() == pytest.approx([2, 0.6])
+            assert container.lines[0].get_ydata() == pytest.approx([0.2, 0.6])
             assert container.lines[0].get_linestyle() == "None"
-        assert "a: accuracy on super-classes 2, reconstruction accuracy 2" in figures.alt_text(axes)
+        assert "a: accuracy on super-classes 0.2, reconstruction accuracy 0.2" in figures.alt_text(axes)
+
+    def test_bars_stay_within_the_possible(self):
+        values = (0.9, 0.95, 1.0)
+        table = ends_table({("a", seed): v for seed, v in enumerate(values)})
+        axes = when_structure_appears.conditions_figure(table, "A title")
+        mean, half = statistics.interval(values)
+        for panel in axes.figure.axes:
+            (bar,) = panel.containers[0].lines[2][0].get_segments()
+            most = mean + half if panel.get_yscale() == "log" else 1  # NC1 has no maximum
+            assert bar[:, 1] == pytest.approx([mean - half, most])
 
     def test_cases_with_an_order_are_joined(self):
         axes = when_structure_appears.conditions_figure(self.TABLE, "A title", xlabel="width")
@@ -522,10 +541,18 @@ class TestGrid:
         )
         axes = when_structure_appears.grid_figure({"some": table}, (0.1, 0.01), (5e-3, 5e-5))
         texts = self.drawn(axes.figure.axes[1])
-        assert texts == ["0.100\n± 0", "0.110\n± 0", "not run\nyet", "0.210\n± 0"]
+        assert texts == ["0.100", "0.110", "not run\nyet", "0.210"]
         assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "0.01"]
         text = figures.alt_text(axes)
         assert "some, 3 settings: reconstruction accuracy from 0.100 at lr 0.1, decay 0.005" in text
+
+    @pytest.mark.parametrize(
+        ("values", "text"), [((0.2, 0.3), "0.250\n0.200 to\n0.300"), ((0.2, 0.3, 0.4), "0.300\n± 0.2")]
+    )
+    def test_two_runs_have_a_range_and_three_an_interval(self, values, text):
+        several = ends_table({("", seed): v for seed, v in enumerate(values)}, lr=0.1, weight_decay=5e-4)
+        axes = when_structure_appears.grid_figure({"some": several}, (0.1,), (5e-4,))
+        assert self.drawn(axes.figure.axes[0]) == [text]
 
     def test_one_run_has_no_interval(self):
         one = ends_table({("", 0): 0.25}, lr=0.1, weight_decay=5e-4)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import INK, MARKERS, by_super_class, described, draw_edges, theme
-from nclib.chapters.statistics import interval
+from nclib.chapters.statistics import error_bar
 from nclib.chapters.tables import LARGER, SPACES
 from nclib.data.grouping import Grouping
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
@@ -212,7 +212,7 @@ def _train(result: Results, method: str) -> float:
 
 @theme()
 def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
-    """Reconstruction accuracy on train by method, beside that of pixels and chance.
+    """Reconstruction accuracy on train by method, beside that of pixels and chance; bars of ``error_bar``.
 
     Parameters
     ----------
@@ -225,9 +225,11 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
             found = [r["reconstruction"][method] for r in of_seeds if method in r["reconstruction"]]
             if not found:
                 continue
-            mean, half = interval(r["train"] for r in found)
+            mean, *bar = error_bar((r["train"] for r in found), least=0, most=1)
             height, color = at + 0.2 * (number - 1.5), f"C{number}"
-            axes.errorbar(mean, height, xerr=half, fmt=MARKERS[number], color=color, capsize=3, ms=6)
+            axes.errorbar(
+                mean, height, xerr=[[b] for b in bar], fmt=MARKERS[number], color=color, capsize=3, ms=6
+            )
             of_pixels = next(r["pixels"][method] for r in of_seeds if method in r["reconstruction"])
             axes.plot(of_pixels, height, MARKERS[number], color=color, mfc="none", ms=6)
             words.append(f"{name}: {title} {mean:.3f}")

@@ -22,6 +22,22 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
 
 
+def error_bar(
+    values: Iterable[float], least: float = -np.inf, most: float = np.inf
+) -> tuple[float, float, float]:
+    """Mean of some values, and how far its error bar reaches below and above.
+
+    The bar is the 95 % interval, cut at the least and the largest possible value; of fewer than ``FEWEST``
+    values it is their range, and a single one has none.
+    """
+    values = list(values)
+    mean, half = interval(values)
+    if len(values) < 2:
+        return mean, half, half
+    low, high = (min(values), max(values)) if len(values) < FEWEST else (mean - half, mean + half)
+    return mean, max(0.0, mean - max(low, least)), max(0.0, min(high, most) - mean)
+
+
 def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
     """Mean of some values with its 95 % interval; of fewer than ``FEWEST`` as ``over_seeds`` writes them."""
     values = list(values)

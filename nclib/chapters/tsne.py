@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
-from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.statistics import error_bar, with_interval
 from nclib.chapters.tables import SPACES
 from nclib.data.grouping import Grouping
 from nclib.measures.embedding import tsne
@@ -198,7 +198,7 @@ def tsne_grid_figure(
 def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axes:
     """k-NN label agreement on test in features, in those at initialisation and in pixels, beside chance.
 
-    Points are means over seeds, bars their 95 % intervals.
+    Points are means over seeds, bars those of ``error_bar``.
 
     Parameters
     ----------
@@ -211,9 +211,11 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
     for at, (name, of_seeds) in enumerate(rows.items()):
         for number, (space, title) in enumerate(SPACES.items()):
             values = [part["all"][space] for part in of_seeds]
-            mean, half = interval(values[:1] if space == "pixels" else values)  # no seed
+            values = values[:1] if space == "pixels" else values  # no seed
+            mean, *bar = error_bar(values, least=0, most=1)
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 6, "lw": 1.5, "ls": "none"}
-            axes.errorbar(mean, at + 0.2 * (number - 1), xerr=half, label=title if at == 0 else None, **style)
+            label = title if at == 0 else None
+            axes.errorbar(mean, at + 0.2 * (number - 1), xerr=[[b] for b in bar], label=label, **style)
             words.append(f"{name}, {title}: {mean:.3f}")
         axes.plot([of_seeds[0]["chance"]] * 2, [at - 0.4, at + 0.4], color="0.4", ls=":")
     axes.set_yticks(range(len(rows)), rows)

@@ -23,7 +23,7 @@ from torch import Tensor
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, epochs_axis, theme
 from nclib.chapters.long_runs import STYLES
-from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.statistics import FEWEST, error_bar, interval, with_interval
 from nclib.config import RunConfig
 from nclib.data.grouping import SEMANTIC, Grouping, task
 from nclib.measures.collapse import collapse_of
@@ -222,6 +222,9 @@ ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: ti
     "explained_variance": "explained variance",
     "nc1": "NC1 of super-classes",
 }
+POSSIBLE = {  # their least and largest possible values
+    "accuracy": (0, 1), "found": (0, 1), "explained_variance": (-np.inf, 1), "nc1": (0, np.inf),
+}  # fmt: skip
 
 
 CONTRAST = {  # data set: patterns of released runs, without augmentation first
@@ -552,7 +555,7 @@ def _draw_runs(
 def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: str = "") -> Axes:
     """What is left of fine structure by case: the panels of ``ENDS_PANELS`` that the table has.
 
-    Large points are means over seeds, bars their 95 % intervals, small points the seeds.
+    Large points are means over seeds, bars those of ``error_bar``, small points the seeds.
 
     Parameters
     ----------
@@ -569,11 +572,11 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
         for number, (kind, rows) in enumerate(kinds):
             offset = 0.3 * ((number + 0.5) / len(kinds) - 0.5)
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 5, "lw": 0.8, "elinewidth": 1.5}
-            means = rows.groupby("at")[measure].agg(interval)
-            mean, half = np.array(means.tolist()).T
+            means = rows.groupby("at")[measure].agg(error_bar, *POSSIBLE[measure])
+            mean, *bar = np.array(means.tolist()).T
             panel.plot(rows["at"] + offset, rows[measure], ".", color=f"C{number}", alpha=0.4, ms=4)
             line = "-" if xlabel else "none"
-            panel.errorbar(means.index + offset, mean, yerr=half, ls=line, label=kind, **style)
+            panel.errorbar(means.index + offset, mean, yerr=bar, ls=line, label=kind, **style)
         panel.set_xticks(range(len(cases)), cases, rotation=30 if max(map(len, cases)) > 4 else 0)
         panel.set(xlim=(-0.5, len(cases) - 0.5), xlabel=xlabel)
         panel.set_title(name, fontsize="medium")
@@ -598,8 +601,8 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
 def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
     """Structure over learning rate and weight decay, a row of heatmaps for each name.
 
-    Numbers are means over seeds with their 95 % intervals; a setting without a run says so. A column of
-    heatmaps shares its colours.
+    Numbers are means over seeds with their 95 % intervals, of two seeds with both; a setting without a run
+    says so. A column of heatmaps shares its colours.
 
     Parameters
     ----------
@@ -612,8 +615,8 @@ def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], deca
     )  # fmt: skip
     settings = {name: table.groupby(["lr", "weight_decay"]) for name, table in tables.items()}
     for column, (measure, title) in zip(panels.T, ENDS_PANELS.items(), strict=True):
-        cells = {name: of_name[measure].agg(interval) for name, of_name in settings.items()}
-        shown = [mean for of_name in cells.values() for mean, _ in of_name]
+        cells = {name: of_name[measure].agg(tuple) for name, of_name in settings.items()}
+        shown = [np.mean(values) for of_name in cells.values() for values in of_name]
         norm = (LogNorm if measure == "nc1" else Normalize)(min(shown), max(shown))
         for panel, of_name in zip(column, cells.values(), strict=True):
             _grid_panel(panel, of_name.reindex(pd.MultiIndex.from_product([rates, decays])), norm, measure)
@@ -632,9 +635,9 @@ def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], deca
 
 
 def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) -> None:
-    """One heatmap of (mean, half interval) by learning rate and weight decay, not a number without runs."""
+    """One heatmap of the seeds' values by learning rate and weight decay, not a number without runs."""
     rates, decays = cells.index.unique(0), cells.index.unique(1)
-    means = cells.str[0].astype(float).to_numpy().reshape(len(rates), len(decays))
+    means = np.array([np.mean(cell) for cell in cells]).reshape(len(rates), len(decays))
     cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(bad=OFF_SCALE)
     panel.pcolormesh(np.ma.masked_invalid(means), norm=norm, cmap=cmap)
     form = "{:.2g}" if measure == "nc1" else "{:.3f}"
@@ -642,13 +645,22 @@ def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) ->
         row, column = divmod(at, len(decays))
         text, color = "not run\nyet", "0.3"
         if isinstance(cell, tuple):
-            text = form.format(cell[0]) + ("" if np.isnan(cell[1]) else f"\n± {cell[1]:.1g}")
-            color = "w" if norm(cell[0]) > 0.5 else "k"
+            text = _over_seeds_in_lines(cell, form)
+            color = "w" if norm(np.mean(cell)) > 0.5 else "k"
         panel.text(column + 0.5, row + 0.5, text, color=color, ha="center", va="center", fontsize=7)
     panel.set_xticks(np.arange(len(decays)) + 0.5, [f"{decay:g}" for decay in decays])
     panel.set_yticks(np.arange(len(rates)) + 0.5, [f"{lr:g}" for lr in rates])
     panel.set(xlim=(0, len(decays)), ylim=(len(rates), 0))
     panel.grid(False)
+
+
+def _over_seeds_in_lines(values: Sequence[float], form: str) -> str:
+    """As ``with_interval``, in lines that are short enough for a heatmap."""
+    mean, half = interval(values)
+    if len(values) >= FEWEST:
+        return f"{form.format(mean)}\n± {half:.1g}"
+    low, high = (form.format(of(values)) for of in (min, max))
+    return form.format(mean) + ("" if low == high else f"\n{low} to\n{high}")
 
 
 def _plain_log(panel: Axes) -> None:
