@@ -222,8 +222,8 @@ class TestTrajectories:
 
     def test_statements_change_with_the_runs(self):
         more, explains, rises, falls = self.verdicts(self.table()).items()
-        assert "reconstructs more" in more[0] and more[1] == ["observed"]  # 0.8 against 0.6
-        assert explains[1] == ["observed"]
+        assert "reconstructs more" in more[0] and more[1] == ["observed"] * 2  # 0.8 against 0.6
+        assert explains[1] == ["observed"] * 2
         assert rises[1] == ["not observed"] * 4  # the first epoch is the peak
         assert falls[1] == ["observed"] * 4  # by 0.4, and by 0.1
         flat = self.verdicts(self.table().assign(explained_variance=0.0, kmeans=0.5))
@@ -234,13 +234,47 @@ class TestTrajectories:
         names = {"x-unaugmented": "x-terminal", "x-laptop": "x-terminal-augmented"}
         later = table.assign(experiment=table["experiment"].map(names), width=table["width"] * 2)
         both = self.verdicts(pd.concat([table, later]))
-        assert [len(verdicts) for verdicts in both.values()] == [2, 2, 8, 8]
+        assert [len(verdicts) for verdicts in both.values()] == [4, 4, 8, 8]
         ends = when_structure_appears.trajectory_ends(pd.concat([table, later]))
         pairs = when_structure_appears.confounds(ends)
         assert (
             pairs.loc[("x-terminal", "x-terminal-augmented"), "runs at 99.9 % of train"] == "0 of 1 / 1 of 1"
         )
         assert pairs.loc[("x-unaugmented", "x-laptop"), "width"] == "16 / 16"
+
+    def test_augmentation_is_judged_split_by_split(self):
+        """It helps on test only."""
+        table = self.table()
+        train, plain = table["split"] == "train", table["experiment"] == "x-unaugmented"
+        table.loc[train & plain, ["explained_variance", "kmeans"]] += 0.5
+        more, explains, *_ = self.verdicts(table).values()
+        assert more == explains == ["not observed", "observed"]
+
+    def test_n_is_that_of_the_fewest_images(self):
+        """On the way a part of train is measured, at the end all of it."""
+        table = self.table()
+        table.loc[(table["split"] == "train") & (table["epoch"] == 1), "n"] = 10
+        ends = when_structure_appears.trajectory_ends(table)
+        more, _, rises, _ = when_structure_appears.statements(ends, {})
+        assert [case.n for case in more.cases] == [100, 100]
+        assert [case.n for case in rises.cases] == [10, 100] * 2
+        assert (
+            when_structure_appears.contrast_table(ends).loc["train images on the way"].tolist() == ["10"] * 2
+        )
+
+    @pytest.mark.parametrize(("end", "verdict"), [(0.3, "observed"), (0.15, "not observed")])
+    def test_whether_the_share_rises_again_once_all_is_fitted(self, end, verdict):
+        """99.9 % are reached at epoch 3 of 4, at a share of 0.2; test falls on."""
+        first = self.table()[:2]  # of the run without augmentation, train and test
+        epochs = [
+            first.assign(epoch=e, explained_variance=[train, 0.5 - e / 10])
+            for e, train in enumerate((0.5, 0.4, 0.2, end), 1)
+        ]
+        table = pd.concat(epochs, ignore_index=True)
+        found = self.verdicts(table.assign(terminal=3))
+        assert [v for text, v in found.items() if text.startswith("Once 99.9 %")] == [[verdict]]
+        never = self.verdicts(table.assign(terminal=4))
+        assert not any(text.startswith("Once 99.9 %") for text in never)  # nothing comes after
 
     @pytest.mark.parametrize(
         ("values", "verdict"),

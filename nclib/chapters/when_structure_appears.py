@@ -273,10 +273,10 @@ def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
     Returns
     -------
     A row for each run, epoch and split. Columns "data", "experiment", "seed", "augmentation", "epoch",
-    "split", "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the reconstruction accuracy,
-    not a number where only the end was clustered; "terminal", the run's first measured epoch with 99.9 %
-    train accuracy, not a number if there is none; "drop", the epoch after which the learning rate falls for
-    the first time, likewise, of schedules that go in steps.
+    "split", "n" images, "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the
+    reconstruction accuracy, not a number where only the end was clustered; "terminal", the run's first
+    measured epoch with 99.9 % train accuracy, not a number if there is none; "drop", the epoch after which
+    the learning rate falls for the first time, likewise, of schedules that go in steps.
     """
     return pd.DataFrame(
         [{"data": d} | row for d, runs in runs_of.items() for run in runs for row in _rows(run)]
@@ -324,6 +324,7 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
             row |= {f"explained variance, {split}": rows_of.iloc[-1]["explained_variance"]}
         row |= {"k-means, train": train.iloc[-1]["kmeans"], "k-means, test": end["kmeans"]}
         row |= {"train images": train.iloc[-1]["n"], "test images": end["n"]}
+        row |= {"train images on the way": train["n"].min(), "test images on the way": test["n"].min()}
         rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "experiment", "seed"])
 
@@ -359,7 +360,7 @@ def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
         for name, column in ends.drop(columns="augmentation").items()
     }
     shown = {"augmentation": ends["augmentation"].tolist()} | shown
-    for name in ("width", "epochs", "train images", "test images"):
+    for name in ("width", "epochs", *(name for name in ends if " images" in name)):
         shown[name] = [f"{number:,.0f}" for number in ends[name]]
     return pd.DataFrame(shown, index=ends.index).T
 
@@ -380,8 +381,9 @@ def statements(
         question; the cases of ``GRID`` as "grid".
     """
     augmented = {
-        "k-means, test": "With augmentation k-means reconstructs more fine labels of test images",
-        "explained variance, test": "With augmentation fine classes explain more of the variance at the end",
+        "k-means": "With augmentation k-means reconstructs more fine labels at the end, on train and on test",
+        "explained variance": "With augmentation fine classes explain more of the variance at the end, on"
+        " train and on test",
     }
     moves = {
         "rises": ("explained variance at the start", "its start"),
@@ -401,6 +403,15 @@ def statements(
     ]
     made.append(
         Statement(
+            "Once 99.9 % of the training images are right, fine classes come to explain more of the variance"
+            " on train",
+            "explained variance on train, at the end minus at the first measured epoch with 99.9 % train"
+            " accuracy",
+            _after_fitting(ends),
+        )
+    )
+    made.append(
+        Statement(
             "Most of the fall from the peak lies between the last measured epoch before the first drop of the"
             " learning rate and the first measured epoch with 99.9 % train accuracy",
             "the fall there minus the fall before and after, of explained variance on test; rates that go in"
@@ -417,8 +428,13 @@ def statements(
 def _gains(ends: pd.DataFrame, column: str) -> list[Case]:
     """With augmentation minus without, for the seeds that both experiments of a pair have."""
     return [
-        Case(f"{with_it} against {without}", (b[column] - a[column]).tolist(), int(a["test images"].iloc[0]))
+        Case(
+            f"{with_it} against {without}, {split}",
+            (b[f"{column}, {split}"] - a[f"{column}, {split}"]).tolist(),
+            int(a[f"{split} images"].iloc[0]),
+        )
         for without, with_it, a, b in _pairs(ends)
+        for split in ("train", "test")
     ]
 
 
@@ -440,10 +456,23 @@ def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
         Case(
             f"{name}, {split}",
             (rows[f"explained variance halfway, {split}"] - rows[f"{column}, {split}"]).tolist(),
-            int(rows[f"{split} images"].iloc[0]),
+            int(rows[f"{split} images on the way"].min()),
         )
         for name, rows in ends.groupby("experiment", sort=False)
         for split in ("train", "test")
+    ]
+
+
+def _after_fitting(ends: pd.DataFrame) -> list[Case]:
+    """Of runs that train on after 99.9 %."""
+    within = ends[ends["99.9 % train accuracy from"] < ends["epochs"]]
+    return [
+        Case(
+            name,
+            (rows["explained variance, train"] - rows["explained variance at 99.9 %, train"]).tolist(),
+            int(rows["train images on the way"].min()),
+        )
+        for name, rows in within.groupby("experiment", sort=False)
     ]
 
 
