@@ -13,7 +13,7 @@ import torch
 import nclib
 from nclib.chapters import conclusions, figures, when_structure_appears
 from nclib.data.datasets import load
-from nclib.data.grouping import Grouping
+from nclib.data.grouping import Grouping, make_grouping
 from nclib.runs import evaluation
 from nclib.runs.publish import release
 
@@ -310,3 +310,11 @@ class TestTrajectories:
         (mark,) = (line for line in nc1.lines if line.get_linestyle() == ":")
         assert list(mark.get_xdata()) == [2, 2]
         assert "x-laptop, seed 0: explained variance 0.30, k-means 0.80" in figures.alt_text(axes)
+
+
+def test_joined_classes_by_name():
+    grouping = make_grouping("semantic", "digits", load("digits").train)
+    assert (
+        when_structure_appears.joined(grouping)
+        == "zero + six, one + seven, two + three, four + nine, five + eight"
+    )

@@ -64,6 +64,14 @@ def groupings(dataset: str, random: int = 3) -> dict[str, dict[str, str]]:
     return {"modulo 5": {"grouping": "mod5"}} | alike | drawn
 
 
+def joined(grouping: Grouping) -> str:
+    """Which fine classes a grouping joins, by their names."""
+    return ", ".join(
+        " + ".join(grouping.fine_names[fine] for fine in grouping.members(c))
+        for c in range(grouping.num_coarse)
+    )
+
+
 def scaled(config: RunConfig, field: str, factors: Iterable[str]) -> dict[str, dict[str, int]]:
     """Cases for ``nclib.get_cases``: a whole number of a configuration times each factor, such as "1/4"."""
     number = getattr(config, field)
