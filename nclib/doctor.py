@@ -17,7 +17,7 @@ from nclib.paths import data_root, home
 PACKAGES = {  # distribution: what needs it, and how to install it
     "torch": ("everything", "pip install ."),
     "torchvision": ("downloaded data sets", "pip install ."),
-    "scikit-learn": ("digits, clustering, probes", "pip install ."),
+    "scikit-learn": ("clustering, probes", "pip install ."),
     "openTSNE": ("t-SNE", "pip install '.[tsne]'"),
     "papermill": ("nclib run", "pip install '.[run]'"),
     "jupyter-book": ("make book", "pip install '.[book]'"),
