@@ -86,6 +86,24 @@ class TestExampleImages:
         assert "a + c, b + d" in figures.alt_text(axes)
 
 
+class TestEpochTicks:
+    EPOCHS = (0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 21, 26, 30, 39, 47, 56)
+
+    @pytest.mark.parametrize("last", [0, 1, 3, 4, 8, 11, 12, 15])
+    @pytest.mark.parametrize("inches", [1.8, 3.4])
+    def test_written_epochs_do_not_touch(self, last, inches):
+        epochs = self.EPOCHS[: last + 1]
+        figure, panel = plt.subplots(figsize=(inches / 0.775, 2))  # the panel's share of the figure's width
+        panel.set(xscale="symlog", xlim=(0, 1.05 * max(epochs[-1], 1)))
+        figures.epoch_ticks(panel, epochs)
+        figure.draw_without_rendering()
+        ticks = panel.get_xticks().tolist()
+        assert ticks[0] == 0 and ticks[-1] == epochs[-1] and set(ticks) <= set(epochs)
+        boxes = [label.get_window_extent() for label in panel.get_xticklabels()]
+        assert [box.count_overlaps(boxes) for box in boxes] == [1] * len(boxes)
+        plt.close(figure)
+
+
 class TestCollapseAndStructure:
     def test_lines_are_the_measures(self, tiny_run):
         axes = neural_collapse.collapse_and_structure_figure([evaluation.measures(tiny_run)])
@@ -138,6 +156,23 @@ class TestClassScatter:
         r = np.corrcoef([0.5, 1.5, 2.5, 3.5], [0.6, 0.75, 0.9, 0.8])[0, 1]
         assert f"probe, all classes, 4 classes: {r:.2f}." in figures.alt_text(axes)
         assert {text.get_text() for text in axes.texts} == set("abcd")
+
+    def test_names_of_close_points_do_not_overlap(self):
+        tables = [table.assign(msdr_train=[1, 1.01, 1.02, 3], probe=0.9) for table in self.tables()]
+        for table in tables:
+            table["class"] = [f"a long name {letter}" for letter in "abcd"]
+            table.loc[3, "probe"] = 0.6
+        axes = per_class_probes.class_scatter_figure(per_class_probes.correlations({"two": tables}))
+        axes.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 4
+        assert [box.count_overlaps(boxes) for box in boxes] == [1] * 4  # each with itself
+        assert all(axes.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+    def test_a_label_of_the_vertical_axis_for_each_row(self):
+        compared = per_class_probes.correlations({str(n): self.tables() for n in range(4)})
+        panels = per_class_probes.class_scatter_figure(compared).figure.axes
+        assert [bool(panel.get_ylabel()) for panel in panels[:4]] == [True, False, False, True]
 
     def test_more_than_fit_side_by_side_go_on_below(self):
         names = [f"set {n}" for n in range(per_class_probes.SCATTERS + 1)]

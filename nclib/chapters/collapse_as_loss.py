@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import MARKERS, described, theme
+from nclib.chapters.figures import MARKERS, described, epoch_ticks, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.evaluation import (
@@ -119,8 +119,7 @@ def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
         panel.set_title(name, fontsize="medium")
     panels[0, 0].set(xscale="symlog")
     panels[0, 0].set_xlim(0, 1.05 * epochs[-1])
-    shown = [*[epoch for epoch in epochs if epoch < epochs[-1] / 1.5][::2], epochs[-1]]
-    panels[0, 0].set_xticks(shown, shown)
+    epoch_ticks(panels[0, 0], list(epochs))
     for panel in panels[1]:
         panel.set_xlabel("epoch (0: at initialisation)")
     for panel in panels.flat:

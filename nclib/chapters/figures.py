@@ -38,6 +38,7 @@ MOST_POINTS = 2000  # in the scatters of a figure; more become pixels, as heatma
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
 LONG = 50  # epochs beyond which their axis is logarithmic
+APART = 0.15  # of a panel's width between epochs that are written on its axis: three digits of a small panel
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
 INK, LINE, SHADE = "#262627", "#cccccd", "#e0e0e1"  # writing, axes and grid, parts of a panel set off
 PAGE_COLOURS = {  # of a page; the ones above where it names none
@@ -71,6 +72,24 @@ def epochs_axis(panel: Axes, last: int) -> None:
         panel.set_xticks(ticks, ticks)
     panel.set_xlim(0, 1.06 * last)
     panel.minorticks_off()
+
+
+def epoch_ticks(panel: Axes, epochs: Sequence[int]) -> None:
+    """Write the first and the last measured epoch on the axis, and those between that have room.
+
+    Parameters
+    ----------
+    panel : its scale and its limits are set.
+    epochs : measured, in ascending order.
+    """
+    scale = panel.xaxis.get_transform().transform
+    places = scale(epochs) / np.ptp(scale(panel.get_xlim()))
+    shown = [0, len(epochs) - 1]
+    for at in reversed(range(len(epochs))):
+        if abs(places[at] - places[shown]).min() >= APART:
+            shown.append(at)
+    ticks = sorted({epochs[at] for at in shown})
+    panel.set_xticks(ticks, ticks)
 
 
 def show(axes: Axes, caption: str) -> None:

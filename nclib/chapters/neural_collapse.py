@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import SHADE, described, theme
+from nclib.chapters.figures import SHADE, described, epoch_ticks, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.runs.evaluation import TERMINAL_ACCURACY
 
@@ -204,7 +204,7 @@ def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "")
     for panel in (left, right):
         panel.set(xscale="symlog", xlabel="epoch (0: initialisation)")
         panel.set_xlim(left=0)
-        panel.set_xticks(epochs[::2], epochs[::2])
+        epoch_ticks(panel, epochs)
         panel.minorticks_off()
     figure.suptitle(title or "NC1 of coarse labels and explained variance of fine classes over training")
     text = (
@@ -237,8 +237,7 @@ def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str 
         if measure != "nc1":
             panel.set_ylim(bottom=0)
     panels[0, 0].set(xscale="symlog", xlim=(0, right))
-    shown = [*[epoch for epoch in epochs if epoch < epochs[-1] / 2][::2], epochs[-1]]
-    panels[0, 0].set_xticks(shown, shown)
+    epoch_ticks(panels[0, 0], epochs)
     panels[0, 1].set_yscale("log")
     panels[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if len(of_seeds) > 1 else (1,)))
     panels[0, 1].yaxis.set_major_formatter("{x:g}")

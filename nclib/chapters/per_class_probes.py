@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 from scipy.stats import linregress, pearsonr, rankdata, spearmanr
 from scipy.stats import t as student_t
@@ -21,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from nclib.chapters import statistics
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import INK, MARKERS, described, stacked_panels, theme
+from nclib.chapters.figures import INK, MARKERS, WIDTH, described, stacked_panels, theme
 from nclib.measures.distances import distances_of, msdr_of
 from nclib.measures.probe import linear_probe
 from nclib.measures.significance import holm
@@ -403,6 +404,11 @@ def correlation_table(compared: Iterable[Compared]) -> pd.DataFrame:
 SCATTERS = 3  # side by side
 MOST_NAMES = 20  # beside points; of more points only the outermost are named
 OUTERMOST = 2  # on each side
+PLACES = [  # of a name: points between it and its point; right or left of it, above or below it
+    (ring, place)
+    for ring in (3, 10, 18, 28, 40)
+    for place in ((1, 0.5), (-1, -0.5), (1, -0.5), (-1, 0.5), (1, 0), (-1, 0), (0, 1), (0, -1))
+]
 
 
 @theme()
@@ -420,18 +426,25 @@ def class_scatter_figure(compared: Sequence[Compared], title: str = "") -> Axes:
     for each in compared:
         by_name.setdefault(each.data, []).append(each)
     height = len(compared) // len(by_name)
-    figure, stacks = stacked_panels(len(by_name), SCATTERS, (4.4, 3.7), height=height)
+    wide = min(4.4, WIDTH / min(len(by_name), SCATTERS))  # the final size: names are placed for it
+    figure, stacks = stacked_panels(len(by_name), SCATTERS, (wide, 3.1), height=height)
     inches = figure.get_size_inches()
     figure.set_size_inches(max(6.5, inches[0]), inches[1] + 0.4)  # room for the title
     words = []
-    for stack, of_name in zip(stacks, by_name.values(), strict=True):
+    for number, (stack, of_name) in enumerate(zip(stacks, by_name.values(), strict=True)):
         for panel, each in zip(stack, of_name, strict=True):
             _class_scatter(panel, each)
+            if number % SCATTERS == 0:
+                panel.set_ylabel(f"test accuracy, {ACCURACIES[each.accuracy]}", fontsize="small")
             words.append(
                 f"{each.data}, {ACCURACIES[each.accuracy]}, {each.found.n} classes: {each.found.r:.2f}"
             )
         stack[-1].set_xlabel(f"MSDR, {of_name[-1].split}")
     figure.suptitle(title or "Probe accuracy of every fine class against its MSDR")
+    figure.draw_without_rendering()  # panels take their places
+    for stack, of_name in zip(stacks, by_name.values(), strict=True):
+        for panel, each in zip(stack, of_name, strict=True):
+            _name_points(panel, each.classes, f"msdr_{each.split}", each.accuracy)
     text = f"Accuracy of fine classes against MSDR. Correlations: {'; '.join(words)}."
     return described(stacks[0, 0], text)
 
@@ -443,34 +456,53 @@ def _class_scatter(panel: Axes, compared: Compared) -> None:
     for at, table in enumerate(tables if len(tables) > 1 else []):
         colors = [f"C{group}" for group in table["super-class"]]
         panel.scatter(table[x], table[accuracy], s=5, c=colors, alpha=0.35, lw=0, zorder=2 + at / 100)
-    _named_points(panel, classes.sort_values(x), x, accuracy)
-    heading = f"r = {found.r:.2f}, p = {found.p:.2g}, restricted: {found.p_restricted:.2g}"
-    panel.set_title(f"{data}\n{heading}", fontsize="medium")
-    panel.set_ylabel(f"test accuracy, {ACCURACIES[accuracy]}", fontsize="small")
+    _points(panel, classes, x, accuracy)
+    heading = f"r = {found.r:.2f}, p = {found.p:.2g}\nrestricted: p = {found.p_restricted:.2g}"
+    panel.set_title(f"{data}\n{heading}", fontsize="small")
 
 
-def _named_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    """Points with the look of their super-class and the name of their class, right and left by turns."""
-    outermost = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
-    few = len(rows) <= MOST_NAMES
-    named = rows.index if few else np.unique(outermost)
-    for number, (index, row) in enumerate(rows.to_dict("index").items()):
-        at, side = (row[x], row[y]), (1, -1)[number % 2]
-        panel.plot(
-            *at,
-            MARKERS[row["super-class"] % len(MARKERS)],
-            color=f"C{row['super-class']}",
-            ms=6 if few else 4,
-        )
-        if index not in named:
-            continue
-        panel.annotate(
-            row["class"], at, xytext=(5 * side, 2 * side), textcoords="offset points", fontsize=7,
-            ha="left" if side > 0 else "right", va="bottom" if side > 0 else "top",
-        )  # fmt: skip
+def _points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Points with the look of their super-class, and room for their names."""
+    for row in rows.to_dict("records"):
+        group = row["super-class"]
+        size = 6 if len(rows) <= MOST_NAMES else 4
+        panel.plot(row[x], row[y], MARKERS[group % len(MARKERS)], color=f"C{group}", ms=size)
     low = rows[y].min()
     panel.margins(x=0.2)
     panel.set_ylim(low - 0.25 * (1 - low) - 0.005, 1 + 0.1 * (1 - low) + 0.005)  # no accuracy is above 1
+
+
+def _name_points(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Write the name of each class at the nearest of ``PLACES`` that is free, and inside the panel.
+
+    A name that is not next to its point has a line to it; one for which no place is free is left out.
+    """
+    outermost = [of(OUTERMOST, by).index for by in (x, y) for of in (rows.nsmallest, rows.nlargest)]
+    named = rows.index if len(rows) <= MOST_NAMES else np.unique(outermost)
+    point = panel.figure.dpi / 72  # pixels
+    at = panel.transData.transform(rows[[x, y]])
+    taken = [Bbox.from_bounds(*(place - 3 * point), 6 * point, 6 * point) for place in at]  # by markers
+    for index in named:
+        row, here = rows.loc[index], at[rows.index.get_loc(index)]
+        name = panel.annotate(row["class"], (row[x], row[y]), xytext=(0, 0), textcoords="offset points",
+                              fontsize=7, ha="center", va="center")  # fmt: skip
+        width, height = name.get_window_extent().size
+        width += 2 * point  # between names on one line
+        for ring, (right, up) in PLACES:
+            away = np.array([right * (width / 2 + ring * point), up * (height / 2 + ring * point)])
+            box = Bbox.from_bounds(*(here + away - (width / 2, height / 2)), width, height)
+            inside = panel.bbox.contains(*box.min) and panel.bbox.contains(*box.max)
+            if inside and box.count_overlaps(taken) == 0:
+                break
+        else:
+            name.remove()
+            continue
+        taken.append(box)
+        name.set_position(away / point)
+        if ring > PLACES[0][0]:
+            reach = np.clip(here, box.min, box.max)  # the name's corner or side next to the point
+            ends = panel.transData.inverted().transform([here, reach])
+            panel.plot(*ends.T, color="0.5", lw=0.6, zorder=1.5, scalex=False, scaley=False)
 
 
 def _regression(panel: Axes, x: pd.Series, y: pd.Series) -> None:
