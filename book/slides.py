@@ -1,9 +1,10 @@
 """Slides of a chapter: a selection from its notebook, shown by reveal.js from the folder beside them.
 
-A slide each for the title and the question, the prediction, the first small table (without one, the first
-that fits at all), every figure with its caption, the result that the prediction asks for, what it means (the
-statements, as far as the data decide them), and the first exercise. The first t-SNE is grey, without names of
-classes, until the next key.
+A slide each for the title and the question, then in the order of the page the prediction, the first small
+table (without one, the first that fits at all), every figure with its caption, the result that the prediction
+asks for, what it means (the statements, as far as the data decide them), and last the first exercise. If its
+writing would be too small, a figure has two slides. The first t-SNE is grey, without names of classes, until
+the next key.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ FIGURE = re.compile(r'<figure class="nclib">.*?</figure>', re.DOTALL)
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 SMALL, LARGE = (10, 8), (13, 13)  # rows and columns of a table that is easily read from a screen, or just
 ANSWER = re.compile(r'<div class="answer"[^>]*>(.*?)</div>', re.DOTALL)  # of nclib.notebook.answer
-CONCLUSIONS = re.compile(r'<ul class="conclusions">.*</ul>', re.DOTALL)
+CONCLUSIONS = re.compile(  # of nclib.chapters.conclusions: what the verdicts mean, then the statements
+    r'(?:<p>((?:(?!</p>).)*)</p>)?(<ul class="conclusions">.*</ul>)', re.DOTALL
+)
 PREDICTION = re.compile(
     r"^(:{3,})\{(?:admonition\} Make a prediction|prediction\}[^\n]*)$.*?^\1$", re.DOTALL | re.M
 )
@@ -29,6 +32,14 @@ BELOW, BESIDE = (
     (1230, 500),
     (880, 690),
 )  # pixels for a figure below its heading and beside it, as in slides.css
+LEGIBLE = 9  # pixels of the smallest writing; a figure with smaller writing is cut in two
+LINE_GAP, TITLE_GAP = 3, 7  # points, at most, between lines of one text, and below the title of a panel
+WRITING = re.compile(  # size and baseline, of one line or of several
+    r'<text style="font-size: ([\d.]+)px[^>]*?(?: y="|translate\(\S+ )([\d.]+)'
+)
+DRAWING = re.compile(
+    r'<svg([^>]*?) width="[^"]*" height="[^"]*" viewBox="0 0 (\S+) (\S+)"([^>]*)>(.*)</svg>', re.DOTALL
+)
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -65,51 +76,112 @@ def page(notebook: NotebookNode, plain: Callable[[str], str]) -> str:
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)[1]
     question = re.search(r"^\*\*Question\.\*\*.*?(?=\n\n|\Z)", prose, re.DOTALL | re.MULTILINE)
     parts = [f"<h1>{escape(title)}</h1>{markdown(plain(question[0])) if question else ''}"]
-    prediction = PREDICTION.search(prose)
-    if prediction:
-        parts.append(markdown(plain(prediction[0])))
-    parts += from_outputs(notebook.cells)
+    parts += in_page_order(notebook.cells, plain)
     parts += [markdown(plain(text)) for text in first_exercise(notebook.cells)]
     shown = "\n".join(f"<section>{part}</section>" for part in parts)
     return PAGE.format(title=escape(title), slides=shown)
 
 
-def from_outputs(cells: list[NotebookNode]) -> Iterator[str]:
-    """Figures, a table, the answer and statements, each with the heading above it on the page."""
+def in_page_order(cells: list[NotebookNode], plain: Callable[[str], str]) -> Iterator[str]:
+    """The prediction, and figures, a table, the answer and statements, each with the heading above it."""
     embedding_shown, table = False, shown_table(cells)
-    for heading, text, _ in outputs(cells):
+    for heading, text, _ in parts_of_page(cells):
+        if prediction := PREDICTION.search(text):
+            yield markdown(plain(prediction[0]))
         for figure in FIGURE.findall(text):
             first = is_embedding(figure) and not embedding_shown
             embedding_shown |= first
-            yield figure_slide(heading, hidden_colours(figure) if first else figure)
+            yield from figure_slides(heading, hidden_colours(figure) if first else figure)
         if table and table in text:
             yield f"{heading}{table}"
             table = None
         for answer in ANSWER.findall(text):
             yield f'<h2>Your prediction, and the result</h2><div class="answer">{answer}</div>'
-        for listed in CONCLUSIONS.findall(text):
+        for words, listed in CONCLUSIONS.findall(text):
             sentences = re.findall(r"<strong>(.*?)</strong>", listed)
             items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-            yield f"{heading}<ul>{items}</ul>"
+            yield f'{heading}<ul>{items}</ul><p class="rule">{words}</p>'
 
 
-def outputs(cells: list[NotebookNode]) -> Iterator[tuple[str, str, list[str]]]:
-    """The HTML of every output, with that of the heading above it, and its cell's tags."""
+def parts_of_page(cells: list[NotebookNode]) -> Iterator[tuple[str, str, list[str]]]:
+    """Prose, and the HTML of every output, with that of the heading above it, and its cell's tags."""
     heading = ""
     for cell in cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^#{2,3} (.+)$", cell.source, re.MULTILINE)][-1]
+            yield "", cell.source, []
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/html", "")
             yield markdown(f"## {heading}"), text, cell.metadata.get("tags", [])
 
 
-def figure_slide(heading: str, figure: str) -> str:
-    """A figure below its heading, or beside it where that makes the figure larger."""
+def figure_slides(heading: str, figure: str) -> list[str]:
+    """A figure below its heading, or beside it where that makes the figure larger; in two if it has to be."""
     box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', figure)
     width, height = map(float, box.groups()) if box else (2, 1)
     below, beside = (min(w / width, h / height) for w, h in (BELOW, BESIDE))
-    return f'<div class="beside">{heading}{figure}</div>' if beside > below else f"{heading}{figure}"
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", figure)]
+    if sizes and min(sizes) * max(below, beside) < LEGIBLE:
+        parts = in_two(figure)
+        if len(parts) > 1:
+            return [slide for part in parts for slide in figure_slides(heading, part)]
+    return [f'<div class="beside">{heading}{figure}</div>' if beside > below else f"{heading}{figure}"]
+
+
+def in_two(figure: str) -> list[str]:
+    """The figure's upper and lower half, cut between rows of panels.
+
+    Where there is one panel only it is cut between two labels of its axis, and the upper half has the axis
+    below the panel as well. A figure without a gap near its middle stays whole.
+    """
+    drawing = DRAWING.search(figure)
+    if not drawing:
+        return [figure]
+    height = float(drawing[3])
+    lines = [numbers(path)[1::2] for path in re.findall(r'<path d="([^"]+)"', drawing[5])]
+    panels = [
+        (min(y) - TITLE_GAP, max(y)) for y in lines if max(y) - min(y) < 0.99 * height
+    ]  # without the background
+    names = [
+        (float(y) - 0.8 * float(size), float(y) + 0.25 * float(size))
+        for size, y in WRITING.findall(drawing[5])
+    ]
+    for spans, repeated in ((panels + names, []), (names, [(max(end for _, end in panels), height)])):
+        cut = middle_gap(spans, height)
+        if cut:
+            return [
+                with_strips(figure, drawing, [(0, cut), *repeated]),
+                with_strips(figure, drawing, [(cut, height)]),
+            ]
+    return [figure]
+
+
+def numbers(path: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?[\d.]+", path)]
+
+
+def middle_gap(spans: list[tuple[float, float]], height: float) -> float | None:
+    """Middle of the gap between spans that is nearest to half of the height; None if none is near."""
+    gaps, reached = [], 0.0
+    for start, end in sorted(spans):
+        if start > reached + LINE_GAP:
+            gaps.append((start + reached) / 2)
+        reached = max(reached, end)
+    nearest = min(gaps, key=lambda gap: abs(gap - height / 2), default=0)
+    return nearest if 0.3 * height < nearest < 0.7 * height else None
+
+
+def with_strips(figure: str, drawing: re.Match[str], strips: list[tuple[float, float]]) -> str:
+    """The figure with these strips of its drawing, from top to bottom, below each other."""
+    before, width, _, after, content = drawing.groups()
+    shown, at = [], 0.0
+    for top, bottom in strips:
+        tall = bottom - top
+        view = f'y="{at:g}" width="{width}" height="{tall:g}" viewBox="0 {top:g} {width} {tall:g}"'
+        shown.append(f"<svg {view}>{content}</svg>")
+        at += tall
+    cut = f'<svg{before} viewBox="0 0 {width} {at:g}"{after}>{"".join(shown)}</svg>'
+    return figure.replace(drawing[0], cut)
 
 
 def is_embedding(figure: str) -> bool:
@@ -124,7 +196,10 @@ def hidden_colours(figure: str) -> str:
 def shown_table(cells: list[NotebookNode]) -> str | None:
     """The first small table of results, or else the first that fits on a slide; None without one."""
     tables = [
-        table for _, text, tags in outputs(cells) if "provenance" not in tags for table in TABLE.findall(text)
+        table
+        for _, text, tags in parts_of_page(cells)
+        if "provenance" not in tags
+        for table in TABLE.findall(text)
     ]
     return next((table for most in (SMALL, LARGE) for table in tables if fits(table, *most)), None)
 

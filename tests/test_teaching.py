@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jupytext
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
 import nclib
-from nclib.chapters import exercises
+from nclib.chapters import exercises, figures
 from nclib.notebook import seeds_of
 
 ROOT = Path(__file__).parent.parent
@@ -265,6 +266,9 @@ class TestOutputs:
 
 
 class TestSlides:
+    def output(self, text: str):
+        return nbformat.v4.new_output("display_data", data={"text/html": text})
+
     def page(self, *outputs: str, prediction: str = "admonition} Make a prediction") -> str:
         cells = [
             nbformat.v4.new_markdown_cell("# Title\n\n**Question.** Is $x_1 < 2$?\n\nText."),
@@ -273,9 +277,7 @@ class TestSlides:
             ),
             nbformat.v4.new_code_cell("show()"),
         ]
-        cells[-1].outputs = [
-            nbformat.v4.new_output("display_data", data={"text/html": text}) for text in outputs
-        ]
+        cells[-1].outputs = list(map(self.output, outputs))
         return teaching.slides.page(nbformat.v4.new_notebook(cells=cells), teaching.plain)
 
     def test_figure_below_its_heading(self):
@@ -290,6 +292,22 @@ class TestSlides:
     def test_prediction_alone_and_without_markup(self, directive):
         page = self.page(prediction=directive)
         assert re.search(r"<strong>Make a prediction</strong></p>\s*<p>How many\?</p>\s*</section>", page)
+
+    def test_prediction_comes_where_the_page_has_it(self):
+        cells = [
+            nbformat.v4.new_code_cell("show()", outputs=[self.output('<figure class="nclib">one</figure>')]),
+            nbformat.v4.new_markdown_cell(":::{prediction} how-many\nHow many?\n:::"),
+            nbformat.v4.new_code_cell("show()", outputs=[self.output('<figure class="nclib">two</figure>')]),
+        ]
+        cells.insert(0, nbformat.v4.new_markdown_cell("# Title"))
+        page = teaching.slides.page(nbformat.v4.new_notebook(cells=cells), teaching.plain)
+        assert re.findall(r"one</fig|How many|two</fig", page) == ["one</fig", "How many", "two</fig"]
+
+    def test_statements_with_the_rule_of_their_verdicts(self):
+        page = self.page(
+            '<p><em>Holds</em>: so.</p><ul class="conclusions"><li><strong>Yes.</strong></li></ul>'
+        )
+        assert '<ul><li>Yes.</li></ul><p class="rule"><em>Holds</em>: so.</p></section>' in page
 
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
@@ -321,6 +339,43 @@ class TestSlides:
     def test_heading_beside_a_figure_that_is_larger_there(self, box, beside):
         figure = f'<figure class="nclib"><svg viewBox="{box}"></svg><figcaption>b</figcaption></figure>'
         assert ('<div class="beside">' in self.page(figure)) == beside
+
+    def strips(self, figure) -> list[list[tuple[float, float]]]:
+        """Of each slide of a figure, the strips of its drawing: where they begin, and their heights."""
+        shown = f'<figure class="nclib">{figures.svg(figure, "a")}<figcaption>b</figcaption></figure>'
+        plt.close(figure)
+        slides = teaching.slides.figure_slides("<h2>A</h2>", shown)
+        views = [re.findall(r'viewBox="0 (\S+) \S+ (\S+)"', slide) for slide in slides]
+        return [[(float(top), float(tall)) for top, tall in of[-max(1, len(of) - 1) :]] for of in views]
+
+    def test_small_writing_is_shown_on_two_slides_that_are_cut_between_panels(self):
+        figure, panels = plt.subplots(4, 2, figsize=(6, 11), layout="constrained")
+        for panel in panels.flat:
+            panel.set_title("one\ntwo", fontsize=8)
+            panel.set_xlabel("three", fontsize=8)
+        figure.draw_without_rendering()
+        upper, lower = (panels[row, 0].get_tightbbox() for row in (1, 2))
+        whole = figure.get_tightbbox()  # in inches; the drawing has a margin of 0.1
+        start, end = (72 * (whole.y1 + 0.1 - edge / figure.dpi) for edge in (upper.y0, lower.y1))
+        ((first,), (second,)) = self.strips(figure)
+        assert first[0] == 0 and first[1] == second[0]
+        assert start < first[1] < end
+
+    def test_small_writing_beside_one_panel_is_cut_between_labels_and_its_axis_repeated(self):
+        figure, panel = plt.subplots(figsize=(6, 11), layout="constrained")
+        panel.set_yticks(range(10), [f"name {n}" for n in range(10)], fontsize=8)
+        panel.set_xlabel("three", fontsize=8)
+        figure.draw_without_rendering()
+        whole, box = figure.get_tightbbox(), panel.get_window_extent()
+        bottom = 72 * (whole.y1 + 0.1 - box.y0 / figure.dpi)
+        (upper, axis), (lower,) = self.strips(figure)
+        assert upper[0] == 0 and upper[1] == lower[0] < bottom
+        assert axis[0] == pytest.approx(bottom, abs=1)  # half of a line's width, and rounding
+        assert axis[0] + axis[1] == pytest.approx(lower[0] + lower[1], abs=0.01)
+
+    def test_large_writing_stays_whole(self):
+        figure, _ = plt.subplots(2, 1, figsize=(6, 4))
+        assert len(self.strips(figure)) == 1
 
     def test_nothing_is_loaded_from_elsewhere(self):
         assert not re.search(r"(src|href)=\"(https?:)?//", self.page())
