@@ -31,18 +31,9 @@ sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "book")]
 import pair  # noqa: E402
 import slides  # noqa: E402
 
-from nclib.notebook import plain_markdown  # noqa: E402
+from nclib.myst import EXPLAINED, exercise_titles, plain  # noqa: E402
 
-BIBLIOGRAPHY = ROOT / "book" / "references.bib"
-TITLES = {  # of directives whose argument is none
-    "exercise-start": "Exercise: {}",
-    "solution-start": "Solution: {}",
-    "exercise-end": "",
-    "solution-end": "",
-    "prediction": "Make a prediction",
-    "quiz": "Check yourself",
-}
-EXPLAINED = re.compile(r"^ +- (?:Right|Wrong)\..*\n?(?: {3,}.*\n?)*", re.MULTILINE)  # an option of a quiz
+SOLUTIONS = re.compile(r" The \{rerun-file\}`student notebook` [^.]*\bsolutions are at the end of the page\.")
 GUESS = "*Our prediction, and why (double-click here to write):*"
 STUB = re.compile(r"^def (\w+)\(", re.MULTILINE)
 
@@ -74,7 +65,7 @@ def student(source: Path) -> str:
             cells.append(cell)
             break
         if cell.cell_type == "markdown":
-            cell.source = EXPLAINED.sub("", cell.source)
+            cell.source = SOLUTIONS.sub("", EXPLAINED.sub("", cell.source))
         if "stub" in tags:
             stub = cell
         elif "wrong-answers" not in tags:
@@ -109,46 +100,6 @@ def plain_notebook(cells: list[NotebookNode]) -> str:
         elif "hide-input" in cell.metadata.get("tags", []):
             cell.metadata["jupyter"] = {"source_hidden": True}
     return pair.written([cell for cell in cells if cell.source.strip()])
-
-
-def exercise_titles(text: str) -> dict[str, str]:
-    """Title of each exercise by its label."""
-    return {label: title for title, label in re.findall(r"\{exercise-start\} (.+)\n:label: (\S+)", text)}
-
-
-def plain(text: str, titles: dict[str, str] | None = None) -> str:
-    """Markdown without MyST: directives become a bold line, citations and links the words that they show."""
-    text = re.sub(r"\{cite:([tp])\}`(\w+)`", lambda m: citation(m[2], m[1] == "p"), text)
-    text = re.sub(r"\{doc\}`([^`<]+)`", lambda m: page_title(m[1]), text)
-    text = re.sub(r"^:{3,}\{([\w-]+)\} *(.*)$", lambda m: heading(m[1], m[2], titles or {}), text, flags=re.M)
-    return plain_markdown(text).strip()
-
-
-def heading(directive: str, argument: str, titles: dict[str, str]) -> str:
-    title = TITLES.get(directive, "{}").format(titles.get(argument, argument))
-    return f"**{title}**\n" if title else ""
-
-
-def citation(key: str, in_brackets: bool) -> str:
-    """Authors and year, such as Papyan et al. (2020)."""
-    entry = re.search(
-        rf"^@\w+\{{{key},\n(.*?)^\}}", BIBLIOGRAPHY.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )[1]
-    authors, year = (re.search(rf"\b{field}\s*= *\{{(.*)\}},", entry)[1] for field in ("author", "year"))
-    names = [plain_tex(author.partition(",")[0]) for author in authors.split(" and ")]
-    shown = {1: names[0], 2: " and ".join(names)}.get(len(names), f"{names[0]} et al.")
-    return f"({shown}, {year})" if in_brackets else f"{shown} ({year})"
-
-
-def plain_tex(name: str) -> str:
-    """A name without TeX's accents and braces; letters stay as they are without them."""
-    return re.sub(r"\\.|[{}]", "", name).strip()
-
-
-def page_title(path: str) -> str:
-    """First heading of a page that {doc} names."""
-    page = ROOT / "book" / f"{path}.md" if "/" in path else ROOT / "notebooks" / f"{path}.md"
-    return re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE)[1]
 
 
 def with_outputs(cache_folder: Path) -> Callable[[Path], NotebookNode]:

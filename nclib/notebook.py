@@ -24,7 +24,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nclib import config
+from nclib import config, myst
 from nclib.errors import ConfigError, NclibError
 from nclib.paths import NOTEBOOKS, REPOSITORY
 
@@ -263,9 +263,10 @@ def write_html(executed: Path, output: Path) -> None:
     from nclib.storage.files import write_bytes  # imports torch, for which parameters do not wait
 
     notebook = nbformat.read(executed, as_version=4)
+    titles = myst.exercise_titles("\n".join(cell.source for cell in notebook.cells))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = plain_markdown(cell.source)
+            cell.source = myst.plain(myst.folded_answers(cell.source), titles)
         else:  # progress bars
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
@@ -274,15 +275,6 @@ def write_html(executed: Path, output: Path) -> None:
     scripts = f"<script>{setting}</script>\n<script>{MATHJAX.read_text(encoding='utf-8')}</script>\n</head>"
     page = re.sub(r'<script[^>]*src=""[^>]*></script>', "", page)
     write_bytes(output, page.replace("</head>", scripts, 1).encode())
-
-
-def plain_markdown(text: str) -> str:
-    """Markdown without MyST's directives and roles, for readers outside the book."""
-    text = re.sub(r"^:{3,}\{prediction\}.*$", "**Make a prediction**", text, flags=re.MULTILINE)
-    text = re.sub(r"^:{3,}\{[\w-]+\} *(.*)$", r"**\1**", text, flags=re.MULTILINE)
-    text = re.sub(r"^(:{3,}|:[\w-]+:.*|\*{4})$\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\([\w-]+\)=$\n?", "", text, flags=re.MULTILINE)
-    return re.sub(r"\{[\w:-]+\}`([^`<]+?)(?: *<[^`>]*>)?`", r"\1", text)
 
 
 def _assigned(cell: str) -> list[str]:

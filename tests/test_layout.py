@@ -22,7 +22,14 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "report": ("measures", "storage", "chapters"),
 }
 GROUND = {"__init__.py", "config.py", "errors.py", "paths.py"}  # what every folder may import
-ROOF = {"__main__.py", "bench.py", "cli.py", "doctor.py", "notebook.py"}  # what may import from every folder
+ROOF = {
+    "__main__.py",
+    "bench.py",
+    "cli.py",
+    "doctor.py",
+    "myst.py",
+    "notebook.py",
+}  # what may import from every folder
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.glob("*/*.py"))
 
 

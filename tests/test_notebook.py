@@ -11,7 +11,7 @@ import pytest
 from nclib import notebook
 from nclib.config import field_names
 from nclib.errors import ConfigError, NclibError
-from nclib.notebook import find_notebook, parameters, plain_markdown, read_value, write_html
+from nclib.notebook import find_notebook, parameters, read_value, write_html
 
 DECLARED = 'recipe = "digits"  # which experiment\nseed: int = 0\nk: int = 2\n'
 
@@ -146,23 +146,3 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
         write_html(tmp_path / "x.ipynb", tmp_path / "x.html")
     assert (tmp_path / "x.html").read_text() == "before"
     assert sorted(os.listdir(tmp_path)) == ["x.html", "x.ipynb"]
-
-
-class TestPlainMarkdown:
-    @pytest.mark.parametrize(
-        ("myst", "plain"),
-        [
-            ("(sec-one)=\n# One", "# One"),
-            (":::{admonition} Think first\n:class: tip\nWhat?\n:::", "**Think first**\nWhat?\n"),
-            ("see {doc}`the chapter <05_x>` and {term}`MSDR`", "see the chapter and MSDR"),
-            ("{cite:p}`yang2023`", "yang2023"),
-            ("$x_{1}$ and `code` and **bold**", "$x_{1}$ and `code` and **bold**"),
-            ("# Title: a story\n\n* item", "# Title: a story\n\n* item"),
-        ],
-    )
-    def test_keeps_the_words(self, myst, plain):
-        assert plain_markdown(myst) == plain
-
-    def test_nested_directives_leave_no_colons(self):
-        text = "::::{exercise} Try\n:label: ex-1\n:::{dropdown}\nhint\n:::\n::::\n"
-        assert plain_markdown(text) == "**Try**\nhint\n"

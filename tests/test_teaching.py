@@ -196,7 +196,7 @@ class TestExercises:
             assert code.index(f"check_{name}({name})") > 0
         assert not any("exercises.refuses" in cell for cell in code)
         assert not re.search(
-            r":::|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
+            r":::|```\{|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
         )
 
     def test_prediction_is_written_down_right_below_its_question(self, source):
@@ -211,16 +211,12 @@ class TestExercises:
         assert code_of(solution.cells) == code_of(jupytext.read(source, fmt="md:myst").cells)
 
 
-def test_citations_are_words():
-    assert teaching.plain("{cite:t}`papyan2020prevalence` and {cite:p}`xu2023quantifying`") == (
-        "Papyan et al. (2020) and (Xu and Liu, 2023)"
-    )
-
-
-def test_links_are_titles():
-    assert teaching.plain("see {doc}`05_label_reconstruction`, {doc}`here <04_tsne>`") == (
-        "see Label reconstruction, here"
-    )
+def test_only_solution_notebooks_speak_of_solutions_at_their_end():
+    for source in SOURCES:
+        assert "student notebook" in source.read_text("utf-8")
+        assert "solutions are at the end" in teaching.solution(source)
+        assert "solutions are at the end" not in teaching.student(source)
+        assert "Each check says whether an answer is right" in teaching.student(source)
 
 
 def test_explanations_of_a_quiz_are_for_the_teacher(tmp_path):
