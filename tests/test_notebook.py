@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -146,3 +147,13 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
         write_html(tmp_path / "x.ipynb", tmp_path / "x.html")
     assert (tmp_path / "x.html").read_text() == "before"
     assert sorted(os.listdir(tmp_path)) == ["x.html", "x.ipynb"]
+
+
+def test_a_page_has_words_for_links_and_folds_answers(tmp_path):
+    text = "See {cite:t}`papyan2020prevalence`.\n\n:::{quiz}\nWhy?\n\n- A\n  - Wrong. *No*.\n:::"
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    write_html(tmp_path / "x.ipynb", tmp_path / "x.html")
+    page = (tmp_path / "x.html").read_text("utf-8")
+    assert "See Papyan et al. (2020)." in page
+    assert re.search(r"<details><summary>[^<]*</summary>\s*<p>Wrong. <em>No</em>.</p>\s*</details>", page)
