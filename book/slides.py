@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from html import escape
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -32,7 +33,7 @@ BELOW, BESIDE = (
     (1230, 500),
     (880, 690),
 )  # pixels for a figure below its heading and beside it, as in slides.css
-LEGIBLE = 9  # pixels of the smallest writing; a figure with smaller writing is cut in two
+LEGIBLE = 9.5  # pixels of the smallest writing; a figure with smaller writing is cut in two
 LINE_GAP, TITLE_GAP = 3, 7  # points, at most, between lines of one text, and below the title of a panel
 WRITING = re.compile(  # size and baseline, of one line or of several
     r'<text style="font-size: ([\d.]+)px[^>]*?(?: y="|translate\(\S+ )([\d.]+)'
@@ -116,57 +117,68 @@ def parts_of_page(cells: list[NotebookNode]) -> Iterator[tuple[str, str, list[st
 
 
 def figure_slides(heading: str, figure: str) -> list[str]:
-    """A figure below its heading, or beside it where that makes the figure larger; in two if it has to be."""
+    """The slide of a figure, or two where its writing would be too small on one."""
+    scale = max(scales(figure))
+    small = any(float(size) * scale < LEGIBLE for size, _ in WRITING.findall(figure))
+    return [figure_slide(heading, part) for part in (in_two(figure) if small else [figure])]
+
+
+def figure_slide(heading: str, figure: str) -> str:
+    """A figure below its heading, or beside it where that makes the figure larger."""
+    below, beside = scales(figure)
+    return f'<div class="beside">{heading}{figure}</div>' if beside > below else f"{heading}{figure}"
+
+
+def scales(figure: str) -> list[float]:
+    """Pixels of a point of the figure, below its heading and beside it."""
     box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', figure)
     width, height = map(float, box.groups()) if box else (2, 1)
-    below, beside = (min(w / width, h / height) for w, h in (BELOW, BESIDE))
-    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", figure)]
-    if sizes and min(sizes) * max(below, beside) < LEGIBLE:
-        parts = in_two(figure)
-        if len(parts) > 1:
-            return [slide for part in parts for slide in figure_slides(heading, part)]
-    return [f'<div class="beside">{heading}{figure}</div>' if beside > below else f"{heading}{figure}"]
+    return [min(w / width, h / height) for w, h in (BELOW, BESIDE)]
 
 
 def in_two(figure: str) -> list[str]:
     """The figure's upper and lower half, cut between rows of panels.
 
     Where there is one panel only it is cut between two labels of its axis, and the upper half has the axis
-    below the panel as well. A figure without a gap near its middle stays whole.
+    below the panel as well. A figure that cannot be cut near its middle stays whole.
     """
     drawing = DRAWING.search(figure)
     if not drawing:
         return [figure]
     height = float(drawing[3])
     lines = [numbers(path)[1::2] for path in re.findall(r'<path d="([^"]+)"', drawing[5])]
-    panels = [
-        (min(y) - TITLE_GAP, max(y)) for y in lines if max(y) - min(y) < 0.99 * height
-    ]  # without the background
-    names = [
-        (float(y) - 0.8 * float(size), float(y) + 0.25 * float(size))
-        for size, y in WRITING.findall(drawing[5])
-    ]
-    for spans, repeated in ((panels + names, []), (names, [(max(end for _, end in panels), height)])):
-        cut = middle_gap(spans, height)
-        if cut:
-            return [
-                with_strips(figure, drawing, [(0, cut), *repeated]),
-                with_strips(figure, drawing, [(cut, height)]),
-            ]
-    return [figure]
+    smaller = [y for y in lines if max(y) - min(y) < 0.99 * height]  # than the background
+    panels = [(min(y) - TITLE_GAP, max(y), True) for y in smaller]
+    names = [(float(y) - 0.8 * float(size), float(y) + 0.25 * float(size), False)
+             for size, y in WRITING.findall(drawing[5])]  # fmt: skip
+    cut, repeated = nearest_gap(panels + names, height), []
+    if cut is None:
+        cut = nearest_gap([(start, end, True) for start, end, _ in names], height)
+        repeated = [(max(end for _, end, _ in panels), height)]
+    if cut is None:
+        return [figure]
+    return [with_strips(figure, drawing, strips) for strips in ([(0, cut), *repeated], [(cut, height)])]
 
 
 def numbers(path: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?[\d.]+", path)]
 
 
-def middle_gap(spans: list[tuple[float, float]], height: float) -> float | None:
-    """Middle of the gap between spans that is nearest to half of the height; None if none is near."""
-    gaps, reached = [], 0.0
-    for start, end in sorted(spans):
-        if start > reached + LINE_GAP:
-            gaps.append((start + reached) / 2)
-        reached = max(reached, end)
+def nearest_gap(spans: list[tuple[float, float, bool]], height: float) -> float | None:
+    """Middle of the gap that is nearest to half of the height; None if none is near.
+
+    Parameters
+    ----------
+    spans : start, end, and whether it is a panel: what stands together without one, such as the labels
+        below a panel, belongs to what is above it.
+    """
+    together: list[list[float]] = []
+    for start, end, panel in sorted(spans):
+        if together and start <= together[-1][1] + LINE_GAP:
+            together[-1] = [together[-1][0], max(end, together[-1][1]), panel or together[-1][2]]
+        else:
+            together.append([start, end, panel])
+    gaps = [(above[1] + below[0]) / 2 for above, below in pairwise(together) if below[2]]
     nearest = min(gaps, key=lambda gap: abs(gap - height / 2), default=0)
     return nearest if 0.3 * height < nearest < 0.7 * height else None
 
