@@ -31,12 +31,13 @@ from nclib.training.stacked_seeds import ENOUGH, Together, pays_together
 
 ROOT = Path(__file__).parents[1]
 SIDE = 28  # pixels of a side, for networks of convolutions
+FLOAT32 = {"precision": "fp32"}  # nclib's convolutions in bf16 know no vmap
 CASES = (  # name, configuration, numbers of seeds
     ("MLP, cross entropy", recipe_config("digits"), (3, ENOUGH, 15)),
     ("MLP, squared error", recipe_config("digits", loss="mse"), (3, ENOUGH, 15)),
     ("MLP, NC loss", recipe_config("digits", loss="nc"), (3, ENOUGH, 15)),
-    ("ResNet-18 of width 8, cross entropy", recipe_config("fashion-narrow"), (3,)),
-    ("ResNet-18 of width 8, NC loss", recipe_config("fashion-narrow", loss="nc"), (3,)),
+    ("ResNet-18 of width 8, float32, cross entropy", recipe_config("fashion-narrow", **FLOAT32), (3,)),
+    ("ResNet-18 of width 8, float32, NC loss", recipe_config("fashion-narrow", loss="nc", **FLOAT32), (3,)),
 )
 
 
