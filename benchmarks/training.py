@@ -296,7 +296,7 @@ class Joules:
 def from_nothing(repeats: int) -> dict[str, Any]:
     """Seconds of whole processes: digits from an empty store, from a full one, and chapter 5's number."""
     get = "import nclib; run = nclib.get_run('digits'); run.features('train')"
-    number = f"{get}; nclib.runs.evaluation.results(run)"
+    number = f"{get}; from nclib.runs.evaluation import results; results(run)"
     times: dict[str, list[float]] = {"features": [], "cached": [], "number": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as home:
