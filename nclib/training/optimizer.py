@@ -5,7 +5,7 @@ loss.backward()
 optimizer.step(lr)
 
 The class loads torch's compiler when the first optimiser is made, which takes as long as training a small
-network, and adds a tenth of a millisecond to each step, a tenth of a small network's.
+network, and makes each step of one a little slower: see ``benchmarks/training.py``.
 """
 
 from __future__ import annotations
