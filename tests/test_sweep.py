@@ -577,7 +577,7 @@ def test_a_dry_run_lists_settings_jobs_and_cost(write, home, stored, monkeypatch
     name = "digits arch=mlp width=32 epochs=3 deterministic=True"
     first_line, second_line, *others = sweep.listing(table)
     assert first_line == f"{name} lr=0.1, seeds 0, 1: 1 of 2 trained, about 10 s for it"
-    begun = "0 of 2 trained, seed 1 at epoch 1 of 3, about 1 s for each of the others"
+    begun = "0 of 2 trained, seed 1 at epoch 1 of 3, about 1 s for each missing one"
     assert second_line == f"{name} lr=0.01, seeds 0, 1: {begun}"
     assert others == [
         f"job {first}: 2 to train, about 11 s",

@@ -80,7 +80,7 @@ def _remaining(setting: Setting, missing: list[RunConfig]) -> tuple[list[str], d
     each = cost.seconds(missing[0])
     reached = {config: epoch for config in missing if (epoch := cost.epoch_reached(config))}
     said = [f"seed {c.seed} at epoch {epoch} of {c.epochs}" for c, epoch in reached.items()]
-    said.append(f"about {_time(each)} for {'each of the others' if len(missing) > 1 else 'it'}")
+    said.append(f"about {_time(each)} for {'each missing one' if len(missing) > 1 else 'it'}")
     left = {config: each * (1 - reached.get(config, 0) / config.epochs) for config in missing}
     return said, {run_name(setting, config): seconds for config, seconds in left.items()}
 
