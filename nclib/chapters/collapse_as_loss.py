@@ -117,7 +117,7 @@ def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
         ends.append(f"{name}: NC1 {last['nc1']:.3g}, explained variance {last['explained_variance']:.3g}")
     for panel, name in zip(panels.flat, COMPARED_PANELS, strict=True):
         panel.set_title(name, fontsize="medium")
-    panels[0, 0].set(xscale="symlog")
+    panels[0, 0].set_xscale("symlog", linthresh=1)
     panels[0, 0].set_xlim(0, 1.05 * epochs[-1])
     epoch_ticks(panels[0, 0], list(epochs))
     for panel in panels[1]:
