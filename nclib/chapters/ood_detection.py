@@ -253,9 +253,8 @@ def better_network(rows: pd.DataFrame) -> tuple[str, str]:
         counts[EQUAL if abs(coarse - fine) <= CLOSE else better] += 1
     ahead = [name for name in names.values() if counts[name]] or [EQUAL]
     words = "; ".join(f"{answer}: {count}" for answer, count in counts.items())
-    return ahead[0] if len(
-        ahead
-    ) == 1 else DEPENDS, f"By the mean AUROC of {len(SCORE_NAMES)} scores, {words}"
+    answer = ahead[0] if len(ahead) == 1 else DEPENDS
+    return answer, f"By the mean AUROC of {len(SCORE_NAMES)} scores, {words}"
 
 
 def _as_trained(score: str, trained: str, outliers: str) -> dict[str, str]:
