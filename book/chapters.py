@@ -22,6 +22,7 @@ import nbformat
 import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from kernels import forked_kernels
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from nbclient import NotebookClient
@@ -97,7 +98,11 @@ def execute_all(found: Sequence[Chapter], cache_folder: Path, timeout: int) -> l
     todo = sorted((chapter for chapter in found if not is_cached(cache, chapter)), key=turn)
     if len(todo) < len(found):
         print(f"{len(found) - len(todo)} of {len(found)} chapters are unchanged", flush=True)
-    with kernel_folder() as folder, ThreadPoolExecutor(min(processors(), MOST_AT_ONCE)) as pool:
+    with (
+        kernel_folder() as folder,
+        forked_kernels(),
+        ThreadPoolExecutor(min(processors(), MOST_AT_ONCE)) as pool,
+    ):
         clients = [client_of(chapter, timeout, folder) for chapter in todo]
         running = {pool.submit(execute, *pair): pair[0] for pair in zip(todo, clients, strict=True)}
         try:

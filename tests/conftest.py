@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,20 @@ def start() -> Callable[..., subprocess.Popen]:
     for process in started:
         with process:
             process.kill()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, on Linux; one that has ended and waits for its parent to ask does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ends(pid: int, seconds: float = 20) -> bool:
+    """Whether a process ends in this time."""
+    end = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not alive(pid)

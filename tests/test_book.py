@@ -10,9 +10,11 @@ import re
 import sys
 from pathlib import Path
 
+import chapters
 import nbformat
 import pytest
 import yaml
+from conftest import alive, ends
 from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +36,6 @@ def load(path: Path):
 pair = load(ROOT / "notebooks" / "pair.py")
 execution_cache = load(ROOT / "book" / "_ext" / "execution_cache.py")
 house_docstrings = load(ROOT / "book" / "_ext" / "house_docstrings.py")
-chapters = load(ROOT / "book" / "chapters.py")
 
 
 def toc_pages() -> list[str]:
@@ -183,8 +184,21 @@ class TestDocstrings:
         assert house_docstrings.render(lines)[2:5] == ["    a | b * c", "", r"so \| so"]
 
 
+BUSY_BUILD = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "book")!r})
+from jupyter_client.manager import start_new_kernel
+from kernels import forked_kernels
+
+with forked_kernels():
+    manager, client = start_new_kernel()
+    print(manager.provisioner.pid, flush=True)
+    client.execute("while True: pass", reply=True)
+"""
+
+
 TINY_CHAPTERS = {
-    "01_good": ["print('all is well')"],
+    "01_good": ["import os, sys\nassert 'torch' in sys.modules\nprint(os.getcwd())"],
     "02_bad": ["print('so far')", 'x = "no"\n{}[x]', "print('never')"],
     "03_dies": ["import os", "os._exit(1)"],
 }
@@ -242,6 +256,21 @@ class TestChapters:
         assert "`make book` again" in lines[-3]
         assert lines[-2].endswith("nclib run 02")
         assert "KeyError" in (tiny_book / "_build" / "failed" / "02_bad.txt").read_text()
+
+    def test_it_works_where_it_lies(self, first, tiny_book):
+        cache, good = get_cache(str(tiny_book / "cache")), chapters.chapters(tiny_book)[0]
+        executed = cache.get_cache_bundle(cache.match_cache_notebook(good.notebook).pk).nb
+        assert executed.cells[-1].outputs[0].text.strip() == str(tiny_book / "notebooks")
+
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes run")
+    def test_no_kernel_outlives_a_build_that_is_killed(self, start):
+        """Not even one that is busy, and sees no request to shut down."""
+        build = start("-c", BUSY_BUILD)
+        pid = int(build.stdout.readline())
+        assert alive(pid)
+        build.kill()
+        build.wait()
+        assert ends(pid)
 
     def test_the_good_one_is_not_executed_again(self, first, tiny_book, capsys):
         found = chapters.chapters(tiny_book)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
+from conftest import alive, ends
 
 from nclib.runs.workers import Worker, stopping
 
@@ -17,15 +17,6 @@ worker = Worker("time:sleep", 60)
 print(worker.process.pid, flush=True)
 time.sleep(60)
 """
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent to ask does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_does_its_work(tmp_path):
@@ -85,7 +76,4 @@ def test_none_outlives_its_parent(start, ending):
     assert alive(pid)
     parent.send_signal(ending)
     parent.wait()
-    end = time.monotonic() + 20
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not alive(pid)
+    assert ends(pid)
