@@ -22,38 +22,23 @@ import torch
 from tqdm import tqdm
 
 from nclib.config import RunConfig, recipe_config
-from nclib.data.datasets import ImageSet, Splits
-from nclib.data.grouping import Grouping
 from nclib.runs.provenance import provenance
 from nclib.storage.files import write_json
 from nclib.training.loop import Training, default_device, training_task
-from nclib.training.stacked_seeds import ENOUGH, Together, pays_together
+from nclib.training.stacked_seeds import Together
 
 ROOT = Path(__file__).parents[1]
-SIDE = 28  # pixels of a side, for networks of convolutions
-FLOAT32 = {"precision": "fp32"}  # nclib's convolutions in bf16 know no vmap
-CASES = (  # name, configuration, numbers of seeds
-    ("MLP, cross entropy", recipe_config("digits"), (3, ENOUGH, 15)),
-    ("MLP, squared error", recipe_config("digits", loss="mse"), (3, ENOUGH, 15)),
-    ("MLP, NC loss", recipe_config("digits", loss="nc"), (3, ENOUGH, 15)),
-    ("ResNet-18 of width 8, float32, cross entropy", recipe_config("fashion-narrow", **FLOAT32), (3,)),
-    ("ResNet-18 of width 8, float32, NC loss", recipe_config("fashion-narrow", loss="nc", **FLOAT32), (3,)),
-)
-
-
-def task_of(config: RunConfig) -> tuple[Splits, Grouping]:
-    """Digits for the MLP, 512 images of noise in the size of FashionMNIST for ResNets."""
-    if config.arch == "mlp":
-        return training_task(config)
-    shape, labels, names = (512, 1, SIDE, SIDE), torch.arange(512) % 5, tuple("abcde")
-    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    split = ImageSet(pixels, labels, names)
-    return Splits(split, split), Grouping(torch.arange(5), names, names)
+SEEDS = (2, 3, 5, 15)
+CASES = {
+    "MLP, cross entropy": recipe_config("digits"),
+    "MLP, squared error": recipe_config("digits", loss="mse"),
+    "MLP, NC loss": recipe_config("digits", loss="nc"),
+}
 
 
 def trainings(config: RunConfig, seeds: int) -> list[Training]:
     """Fresh trainings of several seeds."""
-    splits, grouping = task_of(config)
+    splits, grouping = training_task(config)
     device = default_device()
     return [Training(replace(config, seed=s), splits, grouping, device, None) for s in range(seeds)]
 
@@ -85,8 +70,7 @@ def measured(config: RunConfig, seeds: int, repeats: int) -> dict[str, Any]:
         times["together"].append(seconds(lambda epoch=epoch: together.train_epoch(epoch, bar)) / seeds)
     medians = {f"{way}_seconds": statistics.median(values) for way, values in times.items()}
     spreads = {f"{way}_spread": max(values) - min(values) for way, values in times.items()}
-    chosen = "together" if pays_together(config, seeds, default_device()) else "apart"
-    return {"seeds": seeds, "repeats": repeats, "chosen": chosen} | medians | spreads
+    return {"seeds": seeds, "repeats": repeats} | medians | spreads
 
 
 def main() -> None:
@@ -98,8 +82,8 @@ def main() -> None:
     if default_device().type == "cpu":
         torch.set_num_threads(1)
     rows = []
-    for name, config, numbers in CASES:
-        for seeds in numbers:
+    for name, config in CASES.items():
+        for seeds in SEEDS:
             rows.append({"case": name} | measured(config, seeds, options.repeats))
             print(json.dumps(rows[-1]), flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)

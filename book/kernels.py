@@ -89,6 +89,7 @@ def serve(command: list[str], folder: str, environment: dict[str, str]) -> None:
 
     os.setsid()  # signals to its group then reach what it starts, and nothing else
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # again what it is by default
     os.environ.update(environment)
     sys.argv = command[2:]
     threading.Thread(target=_leave_with_build, daemon=True).start()

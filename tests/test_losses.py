@@ -134,3 +134,17 @@ class TestCollapseLoss:
         h, y, weight = sample([0, 1, 2, 3])
         with pytest.raises(ValueError, match=r"one D; got \(4, 7\), \(4, 6\)"):
             nc_loss(h, y, weight[:, :6])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_of_several_networks_is_that_of_each(name):
+    """Value and gradient; the batches miss different classes."""
+    samples = [sample(labels, seed=s) for s, labels in enumerate(list(MISSING.values()))]
+    h, y, weight = (torch.stack([part.detach() for part in parts]) for parts in zip(*samples, strict=True))
+    h.requires_grad_()
+    together = LOSSES[name](h, h @ weight.mT, y, weight)
+    (gradient,) = torch.autograd.grad(together.sum(), h)
+    for s, (alone, labels, its) in enumerate(samples):
+        loss = LOSSES[name](alone, alone @ its.T, labels, its)
+        torch.testing.assert_close(together[s], loss, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradient[s], torch.autograd.grad(loss, alone)[0], rtol=1e-9, atol=1e-12)

@@ -37,7 +37,6 @@ SEEDS_COLUMNS = {  # of benchmarks/results/many_seeds.json
     "seeds": ("seeds", "{}"),
     "apart_seconds": ("one after another, s", "{:.3f}"),
     "together_seconds": ("as one program, s", "{:.3f}"),
-    "chosen": ("nclib chooses", "{}"),
 }
 NETWORKS_COLUMNS = {  # of benchmarks/results/phase_diagram.json
     "how": ("how", "{}"),

@@ -44,6 +44,7 @@ TRAINING_SOURCES = (
     "networks/features.py",
     "networks/models.py",
     "networks/patches.py",
+    "networks/stacked.py",
     "training/batches.py",
     "training/checkpoint.py",
     "training/distributed.py",

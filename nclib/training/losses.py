@@ -2,8 +2,8 @@
 
     loss = nc_loss(h, y, weight)
 
-An objective of ``LOSSES`` takes features (N, D), logits (N, C), labels (N,) and the weight (C, D) of the
-last layer, and returns a scalar.
+An objective of ``LOSSES`` takes features (..., N, D), logits (..., N, C), labels (..., N) and the weight
+(..., C, D) of the last layer, and returns (...): a scalar, or a number for each of several networks.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ ABLATED = {"nc1": ("nc1",), "nc2": NC_TERMS[1:5], "nc3": ("nc3",)}  # what an ab
 
 def cross_entropy(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Mean cross entropy."""
-    return F.cross_entropy(logits, labels)
+    each = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return each.view(labels.shape).mean(-1)
 
 
 def squared_error(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Squared distance of the logits to one-hot labels, averaged over entries."""
-    return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+    return (logits - F.one_hot(labels, logits.shape[-1])).square().mean((-2, -1))
 
 
 def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] = NC_TERMS) -> Tensor:
@@ -97,69 +98,86 @@ def is_collapse(loss: str) -> bool:
 
 
 def nc_terms(h: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    """The differentiable measures of a batch, as ``nc_loss`` defines them; float64 scalars by name.
+    """The differentiable measures of a batch, as ``nc_loss`` defines them; float64 (...) by name.
+
+    Parameters
+    ----------
+    h, labels, weight : (..., N, D), (..., N) and (..., C, D).
 
     Notes
     -----
-    Free of branches on values, for ``torch.func.vmap``. With M the centred means and G = M M^T,
-    NC1 = ||Z M^T G^+||_F^2 / N over features Z minus their class means. The vector of ones is the null
-    space of G, and M^T maps it to zero, so that G + s 11^T / C has an inverse which may stand in for G^+.
-    Eigenvectors of G would not do: its eigenvalues meet at collapse, and their gradient is not finite.
+    Free of branches on values. With M the centred means and G = M M^T, NC1 = ||Z M^T G^+||_F^2 / N over
+    features Z minus their class means. The vector of ones is the null space of G, and M^T maps it to zero, so
+    that G + s 11^T / C has an inverse which may stand in for G^+. Eigenvectors of G would not do: its
+    eigenvalues meet at collapse, and their gradient is not finite.
     """
-    num_classes, dim = weight.shape
+    num_classes, dim = weight.shape[-2:]
     if dim < num_classes - 1:
         raise ValueError(
             f"a simplex frame of {num_classes} classes needs {num_classes - 1} dimensions, not {dim}"
         )
     h, weight = h.double(), weight.double()
-    member = (labels[:, None] == torch.arange(num_classes, device=h.device)).double()  # (N, C)
-    counts = member.sum(dim=0)
-    present = (counts > 0).double()  # (C,)
-    means = member.T @ h / counts.clamp(min=1)[:, None]  # (C, D)
-    axes = present[:, None] * (means - _mean_row(means, present))
+    member = (labels[..., None] == torch.arange(num_classes, device=h.device)).double()  # (..., N, C)
+    counts = member.sum(dim=-2)
+    present = (counts > 0).double()  # (..., C)
+    means = member.mT @ h / counts.clamp(min=1)[..., None]  # (..., C, D)
+    axes = present[..., None] * (means - _mean_row(means, present))
     everyone = torch.ones_like(present)
-    rows = present[:, None] * (weight - _mean_row(weight, present) + weight.mean(dim=0))
+    rows = present[..., None] * (weight - _mean_row(weight, present) + weight.mean(dim=-2, keepdim=True))
     return {
         "nc1": _variability(h - member @ means, axes, present),
         **_frame_terms(axes, present, "means"),
         **_frame_terms(weight, everyone, "weights"),
-        "nc3": (rows / rows.norm() - axes / axes.norm()).square().sum(),
+        "nc3": (_of_size_one(rows) - _of_size_one(axes)).square().sum((-2, -1)),
     }
 
 
 def _variability(residual: Tensor, axes: Tensor, present: Tensor) -> Tensor:
-    """NC1 from residuals (N, D), centred means (C, D) and who is present (C,)."""
-    gram = axes @ axes.T  # (C, C)
-    missing = torch.outer(present, present) / present.sum() + torch.diag(1 - present)
-    size = gram.diagonal().sum().detach() / present.sum()
-    dual, _ = torch.linalg.solve_ex(gram + size * missing, axes)  # (C, D)
-    return (residual @ dual.T).square().sum() / len(residual)
+    """NC1 from residuals (..., N, D), centred means (..., C, D) and who is present (..., C)."""
+    gram = axes @ axes.mT  # (..., C, C)
+    missing = _outer(present) / present.sum(-1)[..., None, None] + torch.diag_embed(1 - present)
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach() / present.sum(-1)
+    dual, _ = torch.linalg.solve_ex(gram + size[..., None, None] * missing, axes)  # (..., C, D)
+    return (residual @ dual.mT).square().sum((-2, -1)) / residual.shape[-2]
 
 
 def _frame_terms(vectors: Tensor, present: Tensor, name: str) -> dict[str, Tensor]:
-    """NC2 of the present rows of (C, D), as ``nclib.measures.collapse.frame_measures`` has them."""
-    count = present.sum()
-    norms = vectors.norm(dim=1)
-    mean_norm = (norms * present).sum() / count
-    units = vectors / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
-    pairs = torch.outer(present, present) * (1 - torch.eye(len(present), device=present.device))
+    """NC2 of the present rows of (..., C, D), as ``nclib.measures.collapse.frame_measures`` has them."""
+    count = present.sum(-1)
+    norms = vectors.norm(dim=-1)
+    mean_norm = (norms * present).sum(-1) / count
+    units = vectors / norms.clamp(min=torch.finfo(norms.dtype).tiny)[..., None]
+    pairs = _outer(present) * (1 - torch.eye(present.shape[-1], device=present.device))
     number = count * (count - 1)
-    cosines = units @ units.T  # (C, C)
-    spread = pairs * (cosines - (pairs * cosines).sum() / number)
+    cosines = units @ units.mT  # (..., C, C)
+    mean_cosine = (pairs * cosines).sum((-2, -1)) / number
+    off_mean = pairs * (cosines - mean_cosine[..., None, None])
+    off_simplex = pairs * (cosines + (1 / (count - 1))[..., None, None])
+    spread = (present * (norms - mean_norm[..., None])).norm(dim=-1) / count.sqrt()
     return {
-        f"nc2_equinorm_{name}": _root_sum(present * (norms - mean_norm)) / count.sqrt() / mean_norm,
-        f"nc2_equiangular_{name}": _root_sum(spread) / number.sqrt(),
-        f"nc2_maxangle_{name}": (pairs * (cosines + 1 / (count - 1))).abs().sum() / number,
+        f"nc2_equinorm_{name}": spread / mean_norm,
+        f"nc2_equiangular_{name}": _size(off_mean) / number.sqrt(),
+        f"nc2_maxangle_{name}": off_simplex.abs().sum((-2, -1)) / number,
     }
 
 
-def _root_sum(deviations: Tensor) -> Tensor:
-    """Root of the sum of squares, as a norm: its gradient at zero is zero, that of a root is not a number."""
-    return deviations.flatten().norm()
+def _size(matrices: Tensor) -> Tensor:
+    """Frobenius norms of (..., C, D), (...); the gradient of a norm is zero at zero, that of a root none."""
+    return matrices.flatten(-2).norm(dim=-1)
+
+
+def _of_size_one(matrices: Tensor) -> Tensor:
+    return matrices / _size(matrices)[..., None, None]
+
+
+def _outer(vectors: Tensor) -> Tensor:
+    """(..., C) -> (..., C, C)."""
+    return vectors[..., :, None] * vectors[..., None, :]
 
 
 def _mean_row(rows: Tensor, present: Tensor) -> Tensor:
-    return present @ rows / present.sum()
+    """Mean of the present rows of (..., C, D), (..., 1, D)."""
+    return present[..., None, :] @ rows / present.sum(-1)[..., None, None]
 
 
 def _collapse(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor, terms: Sequence[str]) -> Tensor:

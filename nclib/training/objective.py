@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nclib.config import RunConfig
 from nclib.networks.models import Classifier
+from nclib.networks.stacked import StackedPerceptrons
 from nclib.training import distributed
 from nclib.training.losses import LOSSES
 
@@ -23,11 +24,12 @@ class Objective(nn.Module):
     """A network and its loss.
 
     ``forward`` maps images (B, C, H, W) and labels (B,) to the loss and to the number of images that the
-    network classifies rightly, both scalar tensors. Nothing in it depends on seed, learning rate or
-    weight decay, so that compiled code serves all runs of one shape.
+    network classifies rightly, both scalar tensors; for S perceptrons as one network, (S, B, C, H, W) and
+    (S, B) to tensors (S,). Nothing in it depends on seed, learning rate or weight decay, so that compiled
+    code serves all runs of one shape.
     """
 
-    def __init__(self, model: Classifier, config: RunConfig) -> None:
+    def __init__(self, model: Classifier | StackedPerceptrons, config: RunConfig) -> None:
         super().__init__()
         self.model = model
         self.loss = config.loss
@@ -39,7 +41,7 @@ class Objective(nn.Module):
             logits = self.model.head(h)
         labels = distributed.gathered(labels)
         loss = LOSSES[self.loss](h.float(), logits.float(), labels, self.model.head.weight)
-        return loss, (logits.argmax(1) == labels).sum()
+        return loss, (logits.argmax(-1) == labels).sum(-1)
 
 
 def objective_on(device: torch.device) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]:

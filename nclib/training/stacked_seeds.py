@@ -2,13 +2,10 @@
 
     trained = train_together([recipe_config("digits", seed=s) for s in range(15)])
 
-Where most of a step is the cost of starting operations, many seeds cost little more than one. Here
-the parameters of all seeds are stacked, ``torch.func.vmap`` runs their forward passes as one, and one
-optimiser steps them. Every seed keeps its own initialisation and its own order of samples, so each
-result is that of a single run up to the rounding of float32.
-
-Weights of linear layers are stacked as (S, in, out): then their gradients, which a batch of matrix products
-gives in that order, need no copy.
+Where most of a step is the cost of starting operations, many seeds cost little more than one. Here their
+networks are one, see ``nclib.networks.stacked``, and one optimiser steps it. Every seed keeps its own
+initialisation and its own order of samples, so each result is that of a single run up to the rounding of
+float32.
 """
 
 from __future__ import annotations
@@ -20,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from nclib.config import RunConfig
+from nclib.networks.stacked import StackedPerceptrons
 from nclib.training.loop import (
     Trained,
     Training,
@@ -36,10 +32,8 @@ from nclib.training.loop import (
     training_threads,
     using_threads,
 )
-from nclib.training.losses import is_collapse
+from nclib.training.objective import Objective
 from nclib.training.optimizer import SGD
-
-ENOUGH = 5  # seeds of an MLP with a loss of few operations
 
 
 def train_together(
@@ -57,7 +51,7 @@ def train_together(
 
     Raises
     ------
-    ValueError : configurations that differ in more than the seed.
+    ValueError : configurations that differ in more than the seed, or of networks that are no perceptrons.
     TrainingError, DataError, ConfigError : as ``nclib.training.loop.train`` does.
     """
     if len({replace(config, seed=0) for config in configs}) != 1:
@@ -71,29 +65,26 @@ def train_together(
         return Together(each).run()
 
 
-def pays_together(config: RunConfig, seeds: int, device: torch.device) -> bool:
-    """Whether seeds of this network train faster as one program than one after another on this device.
+def pays_together(config: RunConfig, seeds: int) -> bool:
+    """Whether seeds of this network train faster as one program than one after another.
 
     Notes
     -----
-    Measured by ``benchmarks/many_seeds.py`` on a CPU: an MLP gains with the NC loss, a hundred small
-    operations a step, and from ``ENOUGH`` seeds on with other losses; convolutions on images of 28 x 28 lose
-    much. On a GPU, where starting an operation costs more, an MLP is taken to gain: not measured.
+    Measured by ``benchmarks/many_seeds.py`` on a CPU, from two seeds on. A GPU, where starting an operation
+    costs more, is taken to gain as well: not measured.
     """
-    enough = device.type == "cuda" or is_collapse(config.loss) or seeds >= ENOUGH
-    return config.arch == "mlp" and seeds > 1 and enough
+    return config.arch == "mlp" and seeds > 1
 
 
 class Together:
-    """Trainings of one configuration and several seeds, and the stacked state that steps them."""
+    """Trainings of one configuration and several seeds, and the network of all that steps them."""
 
     def __init__(self, each: list[Training]) -> None:
         self.each = each
         self.config, self.device = each[0].config, each[0].device
-        self.objective = each[0].objective
-        stacked, self.buffers = stack_module_state([training.objective for training in each])
-        self.parameters = {name: _in_order_of_gradients(tensor) for name, tensor in stacked.items()}
-        self.optimizer = SGD(self.parameters.values(), self.config.momentum, self.config.weight_decay)
+        self.model = StackedPerceptrons([training.model for training in each])
+        self.objective = Objective(self.model, self.config)
+        self.optimizer = SGD(self.model.parameters(), self.config.momentum, self.config.weight_decay)
 
     def run(self) -> list[Trained]:
         start = time.perf_counter()
@@ -110,47 +101,20 @@ class Together:
         steps = self.each[0].batches.steps
         losses = torch.zeros(steps, len(self.each), device=self.device)
         correct = torch.zeros(len(self.each), device=self.device, dtype=torch.long)
-        self.objective.train()
+        self.model.train()
         batches = zip(*(training.batches.epoch(epoch) for training in self.each), strict=True)
         for step, batch in enumerate(batches):
             images, labels = (
                 torch.stack(part) for part in zip(*batch, strict=True)
             )  # (S, B, C, H, W), (S, B)
-            loss, hits = vmap(self._evaluate, randomness="error")(
-                self.parameters, self.buffers, images, labels
-            )
+            loss, hits = self.objective(images, labels)
             loss.sum().backward()
             self.optimizer.step(learning_rate(self.config, (epoch - 1) * steps + step, steps))
             losses[step] = loss.detach()
             correct += hits
             bar.update()
-        self._unstack()
+        self.model.unstack()
         return [
             training.epoch_record(epoch, losses[:, s], int(correct[s]) / labels[s].numel() / steps)
             for s, training in enumerate(self.each)
         ]
-
-    def _evaluate(
-        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Loss and number of hits of one seed's batch."""
-        parameters = {name: _in_order_of_modules(tensor) for name, tensor in parameters.items()}
-        return functional_call(self.objective, (parameters, buffers), (images, labels))
-
-    @torch.no_grad()
-    def _unstack(self) -> None:
-        """Bring every seed's network up to date."""
-        for s, training in enumerate(self.each):
-            for name, tensor in training.objective.state_dict(keep_vars=True).items():
-                stacked = self.parameters[name] if name in self.parameters else self.buffers[name]
-                tensor.copy_(_in_order_of_modules(stacked[s]))
-
-
-def _in_order_of_gradients(stacked: Tensor) -> Tensor:
-    """A leaf to be optimised: weights of linear layers (S, out, in) become (S, in, out), others stay."""
-    return stacked.detach().mT.contiguous().requires_grad_() if stacked.dim() == 3 else stacked
-
-
-def _in_order_of_modules(tensor: Tensor) -> Tensor:
-    """A parameter or buffer of one seed as its module has it."""
-    return tensor.mT if tensor.dim() == 2 else tensor
