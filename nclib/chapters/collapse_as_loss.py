@@ -146,6 +146,7 @@ def statements(
     """
     plain, nc = "cross entropy", "NC loss"
     less_nc1 = "decimal logarithm of NC1 of super-classes, train"
+    outside_first, along_three = _located(with_features, nc)
     return [
         Statement(
             f"The accuracy after the NC loss is less than {CLOSE:g} below that after cross entropy",
@@ -173,14 +174,14 @@ def statements(
             "After the NC loss sibling classes lie mostly apart along other directions than the one in which "
             "their super-class varies most",
             "share of the squared distance of sibling means outside the first principal direction, train",
-            _located(with_features, nc, lambda run: 1 - along_principal_directions(run, 1)),
+            outside_first,
             0.5,
         ),
         Statement(
             "After the NC loss sibling classes lie mostly apart along the three directions in which their "
             "super-class varies most",
             "share of the squared distance of sibling means along three principal directions, train",
-            _located(with_features, nc, lambda run: along_principal_directions(run, 3)),
+            along_three,
             0.5,
         ),
         Statement(
@@ -230,18 +231,18 @@ def _early_log_nc1(run: Run) -> float:
     return float(np.log10(coarse_nc1(run, epoch=epoch)))
 
 
-def along_principal_directions(run: Run, count: int, split: str = "train") -> float:
+def along_principal_directions(run: Run, counts: Sequence[int], split: str = "train") -> list[float]:
     """How much of the squared distance between sibling means lies along principal directions.
 
     Parameters
     ----------
     run : with features.
-    count : of directions, those in which the features of a super-class vary most.
+    counts : of directions, those in which the features of a super-class vary most.
 
     Returns
     -------
-    Share of the scatter of fine-class means about that of their super-class, averaged over super-classes; nan
-    where one of them has a single fine class.
+    For each count, the share of the scatter of fine-class means about that of their super-class, averaged
+    over super-classes; nan where one of them has a single fine class.
     """
     f = run.features(split)
     shares = []
@@ -249,20 +250,22 @@ def along_principal_directions(run: Run, count: int, split: str = "train") -> fl
         h, fine = f.h[f.coarse == c].double(), f.fine[f.coarse == c]  # (n, D), (n,)
         h = h - h.mean(dim=0)
         gaps = torch.stack([h[fine == k].mean(dim=0) for k in fine.unique()])  # (siblings, D)
-        directions = torch.linalg.svd(h, full_matrices=False).Vh[:count]  # (count, D)
+        directions = torch.linalg.svd(h, full_matrices=False).Vh  # (min(n, D), D)
         weights = fine.unique(return_counts=True)[1].double()
-        along = (weights * (gaps @ directions.T).square().sum(dim=1)).sum()
-        shares.append(float(along / (weights * gaps.square().sum(dim=1)).sum()) if len(gaps) > 1 else np.nan)
-    return float(np.mean(shares))
+        along = weights @ (gaps @ directions.T).square()  # (min(n, D),)
+        whole = weights @ gaps.square().sum(dim=1)
+        shares.append([float(along[:k].sum() / whole) if len(gaps) > 1 else np.nan for k in counts])
+    return np.mean(shares, axis=0).tolist()
 
 
-def _located(
-    runs_of: Mapping[str, Mapping[str, Sequence[Run]]], name: str, value: Callable[[Run], float]
-) -> list[Case]:
-    """A value of the runs of one name that needs features of train."""
-    return [
-        _case(data, runs[name], [value(run) for run in runs[name]], "train") for data, runs in runs_of.items()
-    ]
+def _located(runs_of: Mapping[str, Mapping[str, Sequence[Run]]], name: str) -> tuple[list[Case], list[Case]]:
+    """Shares outside the first principal direction, and along the first three, in the runs of one name."""
+    outside_first, along_three = [], []
+    for data, runs in runs_of.items():
+        one, three = zip(*(along_principal_directions(run, (1, 3)) for run in runs[name]), strict=True)
+        outside_first.append(_case(data, runs[name], [1 - share for share in one], "train"))
+        along_three.append(_case(data, runs[name], three, "train"))
+    return outside_first, along_three
 
 
 def _buried(run: Run) -> float:
