@@ -86,21 +86,29 @@ class TestExampleImages:
         assert "a + c, b + d" in figures.alt_text(axes)
 
 
-class TestEpochTicks:
-    EPOCHS = (0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 21, 26, 30, 39, 47, 56)
-
-    @pytest.mark.parametrize("last", [0, 1, 3, 4, 8, 11, 12, 15])
+class TestEpochsAxis:
+    @pytest.mark.parametrize(
+        ("last", "between"),
+        [(1, []), (2, [1]), (8, [1]), (12, [1]), (30, [1, 10]), (99, [1, 10]), (350, [1, 10]),
+         (999, [1, 10, 100])],
+    )  # fmt: skip
     @pytest.mark.parametrize("inches", [1.8, 3.4])
-    def test_written_epochs_do_not_touch(self, last, inches):
-        epochs = self.EPOCHS[: last + 1]
+    def test_written_epochs_do_not_touch(self, last, between, inches):
         figure, panel = plt.subplots(figsize=(inches / 0.775, 2))  # the panel's share of the figure's width
-        panel.set(xscale="symlog", xlim=(0, 1.05 * max(epochs[-1], 1)))
-        figures.epoch_ticks(panel, epochs)
+        figures.epochs_axis(panel, last)
         figure.draw_without_rendering()
-        ticks = panel.get_xticks().tolist()
-        assert ticks[0] == 0 and ticks[-1] == epochs[-1] and set(ticks) <= set(epochs)
-        boxes = [label.get_window_extent() for label in panel.get_xticklabels()]
+        labels = panel.get_xticklabels()
+        assert [label.get_text() for label in labels] == list(map(str, [0, *between, last]))
+        boxes = [label.get_window_extent() for label in labels]
         assert [box.count_overlaps(boxes) for box in boxes] == [1] * len(boxes)
+        plt.close(figure)
+
+    def test_epochs_are_linear_to_one_and_logarithmic_beyond(self):
+        figure, panel = plt.subplots()
+        figures.epochs_axis(panel, 100)
+        places = panel.transData.transform([(epoch, 0) for epoch in (0, 0.5, 1, 10, 100)])[:, 0]
+        assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+        assert places[3] - places[2] == pytest.approx(places[4] - places[3])
         plt.close(figure)
 
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
-from nclib.chapters.figures import MARKERS, described, epoch_ticks, theme
+from nclib.chapters.figures import MARKERS, described, epochs_axis, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
 from nclib.chapters.statistics import interval, with_interval
 from nclib.runs.evaluation import (
@@ -117,13 +117,10 @@ def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
         ends.append(f"{name}: NC1 {last['nc1']:.3g}, explained variance {last['explained_variance']:.3g}")
     for panel, name in zip(panels.flat, COMPARED_PANELS, strict=True):
         panel.set_title(name, fontsize="medium")
-    panels[0, 0].set_xscale("symlog", linthresh=1)
-    panels[0, 0].set_xlim(0, 1.05 * epochs[-1])
-    epoch_ticks(panels[0, 0], list(epochs))
     for panel in panels[1]:
         panel.set_xlabel("epoch (0: at initialisation)")
     for panel in panels.flat:
-        panel.minorticks_off()
+        epochs_axis(panel, epochs[-1])
     handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize="small")
     figure.suptitle(title or "What training makes of features")

@@ -37,8 +37,7 @@ DPI = 192  # of what is drawn as pixels: two for each of the page
 MOST_POINTS = 2000  # in the scatters of a figure; more become pixels, as heatmaps do
 MOST_COLUMNS = 5  # of small multiples
 MARKERS = "sDoX^"
-LONG = 50  # epochs beyond which their axis is logarithmic
-APART = 0.15  # of a panel's width between epochs that are written on its axis: three digits of a small panel
+APART = 0.17  # of a panel's width between epochs that are written on its axis: three digits of a small panel
 OFF_SCALE = "0.88"  # of distances between super-classes, where colours are for those inside one
 INK, LINE, SHADE = "#262627", "#cccccd", "#e0e0e1"  # writing, axes and grid, parts of a panel set off
 PAGE_COLOURS = {  # of a page; the ones above where it names none
@@ -65,30 +64,17 @@ def theme() -> Iterator[None]:
 
 
 def epochs_axis(panel: Axes, last: int) -> None:
-    """An axis of epochs from initialisation, 0, to the last; logarithmic where there are many."""
-    if last > LONG:
-        panel.set_xscale("symlog", linthresh=1)
-        ticks = [0, *(10**power for power in range(4) if 10**power <= last)]
-        panel.set_xticks(ticks, ticks)
+    """An axis of epochs, linear from initialisation, 0, to 1 and logarithmic from there on.
+
+    Initialisation and the last epoch are written on it, and those powers of ten between that have room.
+    """
+    panel.set_xscale("symlog", linthresh=1)
     panel.set_xlim(0, 1.06 * last)
     panel.minorticks_off()
-
-
-def epoch_ticks(panel: Axes, epochs: Sequence[int]) -> None:
-    """Write the first and the last measured epoch on the axis, and those between that have room.
-
-    Parameters
-    ----------
-    panel : its scale and its limits are set.
-    epochs : measured, in ascending order.
-    """
-    scale = panel.xaxis.get_transform().transform
-    places = scale(epochs) / np.ptp(scale(panel.get_xlim()))
-    shown = [0, len(epochs) - 1]
-    for at in reversed(range(len(epochs))):
-        if abs(places[at] - places[shown]).min() >= APART:
-            shown.append(at)
-    ticks = sorted({epochs[at] for at in shown})
+    places = panel.xaxis.get_transform().transform
+    room = APART * np.ptp(places(panel.get_xlim()))
+    between = [10**power for power in range(4) if 10**power < last]
+    ticks = [0, *(epoch for epoch in between if np.ptp(places([epoch, last])) >= room), last]
     panel.set_xticks(ticks, ticks)
 
 

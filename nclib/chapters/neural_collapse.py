@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import SHADE, described, epoch_ticks, theme
+from nclib.chapters.figures import SHADE, described, epochs_axis, theme
 from nclib.chapters.statistics import over_seeds
 from nclib.runs.evaluation import TERMINAL_ACCURACY
 
@@ -202,10 +202,8 @@ def collapse_and_structure_figure(of_seeds: Sequence[Measures], title: str = "")
     right.axhline(0, color="0.4", lw=1, ls=":")
     right.set(title="explained variance of the fine classes", ylim=(-0.03, 1))
     for panel in (left, right):
-        panel.set_xscale("symlog", linthresh=1)
-        panel.set(xlabel="epoch (0: initialisation)", xlim=(0, None))
-        epoch_ticks(panel, epochs)
-        panel.minorticks_off()
+        panel.set_xlabel("epoch (0: initialisation)")
+        epochs_axis(panel, epochs[-1])
     figure.suptitle(title or "NC1 of coarse labels and explained variance of fine classes over training")
     text = (
         f"Over {epochs[-1]} epochs NC1 of the coarse labels goes from {nc1[0]:.3g} to {nc1[-1]:.3g}, and the "
@@ -227,18 +225,14 @@ def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str 
     """
     figure, panels = plt.subplots(2, 4, figsize=(11, 5.4), sharex=True, layout="constrained")
     epochs = [row["epoch"] for row in of_split(of_seeds[0], "train")]
-    right = 1.15 * epochs[-1]
     for panel, (name, measure) in zip(panels.flat, COLLAPSE_PANELS.items(), strict=False):
         if begin is not None:
-            panel.axvspan(begin, right, color=SHADE, lw=0)
+            panel.axvspan(begin, 2 * epochs[-1], color=SHADE, lw=0)
         for rows in of_seeds:
             _collapse_lines(panel, rows, measure)
         panel.set_title(name, fontsize="medium")
         if measure != "nc1":
             panel.set_ylim(bottom=0)
-    panels[0, 0].set_xscale("symlog", linthresh=1)
-    panels[0, 0].set_xlim(0, right)
-    epoch_ticks(panels[0, 0], epochs)
     panels[0, 1].set_yscale("log")
     panels[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if len(of_seeds) > 1 else (1,)))
     panels[0, 1].yaxis.set_major_formatter("{x:g}")
@@ -246,7 +240,7 @@ def collapse_figure(of_seeds: Sequence[Measures], begin: int | None, title: str 
         panel.set_xlabel("epoch (0: initialisation)")
         panel.tick_params(labelbottom=True)
     for panel in panels.flat:
-        panel.minorticks_off()
+        epochs_axis(panel, epochs[-1])
     _collapse_legend(panels[1, 3], begin)
     figure.suptitle(title or "Neural collapse over training")
     first, last = (of_split(of_seeds[0], "train")[at] for at in (0, -1))
