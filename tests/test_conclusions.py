@@ -162,8 +162,14 @@ def test_cases_are_folded_below_how_they_fared():
         Case("a", STRONG, 9), Case("b", [-1.0], 9), Case("c", [1.0], 9), Case("d", [2.0], 9)
     ).html()
     (summary,) = re.findall("<summary>(.*?)</summary>", html)
-    assert summary.endswith("(has to exceed 0): holds in 1, not observed in 1, observed in 2")
+    assert summary.endswith("(has to exceed 0): holds in 1 of 4 cases, not observed in 1, observed in 2")
     assert html.count("<li>") == 5
+
+
+def test_what_is_counted_is_said_above():
+    html = decided(Case("a", STRONG, 9)).html()
+    assert "holds in one case</summary>" in html
+    assert "A <em>case</em> is" in html.partition("<ul")[0]
 
 
 def test_html_is_escaped():

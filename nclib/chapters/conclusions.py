@@ -15,6 +15,7 @@ as data, from which the page "All statements" is made.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -33,7 +34,8 @@ GOOD = ("holds", "observed")  # verdicts that support a statement
 WORDS = (
     "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
     "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are. <em>Undecided</em>: "
-    "neither. The page “All statements” has the whole rule."
+    "neither. A <em>case</em> is an experiment with its seeds, or one method, split or setting in it. "
+    "The page “All statements” has the whole rule."
 )
 
 
@@ -225,9 +227,10 @@ def beginning(verdicts: Sequence[str]) -> str:
 
 
 def tally(rows: Sequence[dict[str, Any]]) -> str:
-    """How often each verdict is given."""
-    verdicts = [row["verdict"] for row in rows]
-    return ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts))
+    """How often each verdict is given, the first one with the number of cases."""
+    (first, often), *others = Counter(row["verdict"] for row in rows).items()
+    cases = "one case" if len(rows) == 1 else f"{often} of {len(rows)} cases"
+    return ", ".join([f"{first} in {cases}", *(f"{verdict} in {number}" for verdict, number in others)])
 
 
 def in_words(row: dict[str, Any]) -> str:
