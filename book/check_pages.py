@@ -76,6 +76,14 @@ def test_explorers_carry_their_data_and_keep_pages_light(pages):
         assert len(text.encode()) < 3_000_000, page
 
 
+def test_statements_lead_to_all_statements(pages):
+    with_statements = {page: text for page, text in pages.items() if '<ul class="conclusions">' in text}
+    assert len(with_statements) > 1
+    for page, text in with_statements.items():
+        address = re.search(r'<a href="([^"]*)">All statements</a> has the whole rule', text)[1]
+        assert ((HTML / page).parent / address).resolve() == HTML / "book" / "statements.html"
+
+
 def test_mathjax_is_local(pages):
     page = (HTML / "book" / "intro.html").read_text("utf-8")
     assert 'src="../_static/mathjax/tex-svg-full.js' in page

@@ -15,12 +15,21 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
+from nclib.chapters.conclusions import WORDS
 from nclib.myst import plain
 from nclib.notebook import answer
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
-EXTENSIONS = ["chapter_opening", "prediction", "quiz", "rerun", "colophon", "glossary_notes"]
+EXTENSIONS = [
+    "chapter_opening",
+    "prediction",
+    "quiz",
+    "rerun",
+    "colophon",
+    "glossary_notes",
+    "statements_table",
+]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import chapter_opening  # noqa: E402
 import colophon  # noqa: E402
@@ -101,6 +110,7 @@ PAGES = {
     "parameters": PARAMETERS + "\nThe {rerun-file}`solved` and the {rerun-file}`missing one`.\n",
     "card": "Words & more. " * 30,
     "terms": "A {term}`feature`, {term}`again <feature>`.\n",
+    "statements": f"```{{raw}} html\n<p>{WORDS}</p>\n```\n",
     "words": "```{glossary}\nfeature\n  A vector $h$, see {term}`mean`.\n\nmean\n  Sum over count.\n```\n",
 }
 BAD_PAGES = {
@@ -356,6 +366,10 @@ class TestGlossaryNotes:
 
     def test_none_on_pages_without_terms(self, book):
         assert 'id="glossary-notes"' not in book["short"]
+
+
+def test_printed_statements_lead_to_all_statements(book):
+    assert 'The page <a href="book/statements.html">All statements</a> has' in book["statements"]
 
 
 PARTS = (

@@ -1,4 +1,4 @@
-"""Sphinx extension: the directive ``statements-table``, all statements that the book's pages decide.
+"""Sphinx extension: the directive ``statements-table``, all statements that pages decide, and links to it.
 
 Pages print their statements with ``nclib.chapters.conclusions``, whose outputs carry the rows as data.
 ``make book`` has executed all pages before Sphinx reads the first; here the rows are taken from its cache.
@@ -19,8 +19,9 @@ from docutils.parsers.rst import Directive
 from jupyter_cache import get_cache
 from nbformat import NotebookNode
 
-from nclib.chapters.conclusions import collected, repeats
+from nclib.chapters.conclusions import PAGE, collected, repeats
 
+DOCUMENT = "book/statements"
 COLUMNS = ("data", "verdict", "effect", "95 % interval", "repeats", "n", "p (Holm)")
 
 
@@ -62,6 +63,14 @@ def cells_of(row: dict[str, Any]) -> tuple:
     return (row["data"], row["verdict"], effect, interval, repeats(row), f"{row['n']:,}", p)
 
 
+def link(app, pagename: str, templatename: str, context: dict[str, Any], document) -> None:
+    """Make the table's name a link where a page prints statements; a notebook has no address for it."""
+    if "body" in context:
+        address = app.builder.get_relative_uri(pagename, DOCUMENT)
+        context["body"] = context["body"].replace(PAGE, f'<a href="{address}">{PAGE[1:-1]}</a>')
+
+
 def setup(app) -> dict[str, bool]:
     app.add_directive("statements-table", StatementsTable)
+    app.connect("html-page-context", link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -31,11 +31,12 @@ SIGNIFICANT = 0.05
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
+PAGE = "“All statements”"  # which the book makes a link
 WORDS = (
     "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
     "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are. <em>Undecided</em>: "
     "neither. A <em>case</em> is an experiment with its seeds, or one method, split or setting in it. "
-    "The page “All statements” has the whole rule."
+    f"The page {PAGE} has the whole rule."
 )
 
 
