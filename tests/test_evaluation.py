@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -335,22 +336,58 @@ class TestIntervals:
         covered = np.mean([abs(mean - 3) < half for mean, half in found])
         assert covered == pytest.approx(0.95, abs=0.012)  # three and a half standard errors
 
+    def test_equal_values_have_a_point(self):
+        values = [0.1] * 3  # whose mean is rounded
+        assert statistics.interval(values)[1] == 0
+        assert statistics.error_bar(values, statistics.SHARE)[1:] == (0, 0)
+        assert statistics.with_interval([1.0] * 3, statistics.SHARE) == "1.000 ± 0"
+
     def test_a_bar_ends_at_what_is_possible(self):
         values = [0.9, 0.95, 1.0]
-        mean, half = statistics.interval(values)
-        assert mean + half > 1
-        assert statistics.error_bar(values, 0, 1) == pytest.approx((mean, half, 1 - mean))
-        assert statistics.error_bar(values) == pytest.approx((mean, half, half))
-        assert statistics.error_bar([1.0] * 3, 0, 1) == (1, 0, 0)
+        whole = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert whole.high > 1
+        mean, below, above = statistics.error_bar(values, statistics.SHARE)
+        assert (mean - below, mean + above) == pytest.approx((whole.low, 1))
+        mean, below, above = statistics.error_bar(values, statistics.UNLIMITED)
+        assert (mean - below, mean + above) == pytest.approx((whole.low, whole.high))
+
+    def test_cutting_loses_no_possible_mean(self):
+        """Draws of a skewed share: the cut interval covers its mean exactly where the whole one does."""
+        rng, cut = np.random.default_rng(0), 0
+        for values in rng.beta(8, 1, size=(1000, 3)):  # of mean 8 / 9
+            mean, half = statistics.interval(values)
+            at, below, above = statistics.error_bar(values, statistics.SHARE)
+            assert 0 <= at - below <= at + above <= 1 + 1e-15
+            assert (at - below < 8 / 9 < at + above) == (abs(mean - 8 / 9) < half)
+            cut += above < half
+        assert 100 < cut < 900  # both kinds
 
     def test_the_bar_of_two_is_their_range(self):
-        assert statistics.error_bar([0.9, 0.7]) == pytest.approx((0.8, 0.1, 0.1))
-        assert np.isnan(statistics.error_bar([0.9])[1:]).all()
+        assert statistics.error_bar([0.9, 0.7], statistics.SHARE) == pytest.approx((0.8, 0.1, 0.1))
+        assert np.isnan(statistics.error_bar([0.9], statistics.SHARE)[1:]).all()
 
-    def test_one_value_has_none(self):
-        assert statistics.with_interval([0.25]) == "0.250"
-        assert statistics.with_interval([0.1, 0.2, 0.3]) == "0.200 ± 0.2"
-        assert statistics.with_interval([0.1, 0.2]) == "0.150 (0.100 to 0.200)"
+    @pytest.mark.parametrize(
+        ("values", "limits", "text"),
+        [
+            ([0.25], statistics.SHARE, "0.250"),
+            ([0.1, 0.2], statistics.SHARE, "0.150 (0.100 to 0.200)"),
+            ([0.4, 0.5, 0.6], statistics.SHARE, "0.500 ± 0.2"),
+            ([0.9, 0.95, 1.0], statistics.SHARE, "0.950 [0.826, 1.000]"),  # 4.303 * 0.05 / 3^0.5 below
+            ([0.9, 0.95, 1.0], statistics.NOT_NEGATIVE, "0.950 ± 0.1"),
+            ([0.0, 0.05, 0.1], statistics.NOT_NEGATIVE, "0.050 [0.000, 0.174]"),
+            ([0.0, 0.05, 0.1], statistics.UP_TO_ONE, "0.050 ± 0.1"),
+            ([0.0, 0.5, 1.0], statistics.SHARE, "0.500 [0.000, 1.000]"),
+        ],
+    )
+    def test_in_words(self, values, limits, text):
+        assert statistics.with_interval(values, limits) == text
+
+    def test_what_is_written_is_possible(self):
+        """Rounded, too: with one digit, 0.985 ± 0.015 would be 0.985 ± 0.02."""
+        for values in np.random.default_rng(0).beta(20, 1, size=(1000, 3)):
+            mean, *rest = re.findall(r"[\d.]+", statistics.with_interval(values, statistics.SHARE))
+            high = float(rest[-1]) + (float(mean) if len(rest) == 1 else 0)
+            assert round(high, 6) <= 1  # up to rounding of float64
 
 
 def detection_rows():

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import seaborn as sns
 import torch
+from scipy.stats import ttest_1samp
 
 import nclib
 from nclib.chapters import (
@@ -236,12 +237,20 @@ class TestCompared:
         ours = collapse_as_loss.over_training({"both": [tiny_run]})
         measured = [row["nc4"] for row in evaluation.measures(tiny_run) if row["split"] == "train"]
         assert ours["nc4"].tolist() == measured
-        axes = collapse_as_loss.compared_figure(pd.concat([ours, ours.assign(nc4=ours["nc4"] + 0.2, seed=1)]))
-        panel = next(p for p in axes.figure.axes if p.get_title().startswith("NC4"))
-        assert panel.lines[0].get_ydata() == pytest.approx(ours["nc4"].to_numpy() + 0.1)
-        band = panel.collections[0].get_paths()[0].vertices[:, 1]
-        half = statistics.interval([0.0, 0.2])[1]
-        assert band.max() == pytest.approx(ours["nc4"].max() + 0.1 + half)
+        values = (0.1, 0.15, 0.0)  # their interval reaches below 0
+        low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+        seeds = [ours.assign(nc1=1 + value, nc3=value, nc4=value, seed=s) for s, value in enumerate(values)]
+        axes = collapse_as_loss.compared_figure(pd.concat(seeds))
+        panels = {panel.get_title()[:3]: panel for panel in axes.figure.axes}
+        mean = 1 / 12
+        for name, line, ends in [
+            ("NC1", 1 + mean, (1 + low, 1 + high)),
+            ("NC3", mean, (mean / 10, high)),  # logarithmic
+            ("NC4", mean, (0, high)),
+        ]:
+            assert panels[name].lines[0].get_ydata() == pytest.approx(line)
+            band = panels[name].collections[0].get_paths()[0].vertices[:, 1]
+            assert (band.min(), band.max()) == pytest.approx(ends)
 
     def test_one_line_a_name_and_words(self, tiny_run):
         table = collapse_as_loss.over_training({"a": [tiny_run], "b": [tiny_run]})
@@ -262,9 +271,8 @@ def test_detection_draws_means_by_outliers():
     assert (noise.get_title(), svhn.get_title()) == ("noise", "svhn")
     assert sorted(noise.lines[0].get_xdata()) == pytest.approx([0.55, 0.75])
     assert [text.get_text() for text in noise.get_yticklabels()] == ["norm", "k-NN"]  # in the order of SCORES
-    half = statistics.interval([0.5, 0.6])[1]
     (bar,) = svhn.collections[0].get_segments()
-    assert np.ptp(bar[:, 0]) == pytest.approx(2 * half)
+    assert bar[:, 0] == pytest.approx([0.6, 0.7])  # of two seeds
     assert "noise: norm (0.750)" in figures.alt_text(axes)
 
 
@@ -590,7 +598,12 @@ class TestGrid:
         assert "some, 3 settings: reconstruction accuracy from 0.100 at lr 0.1, decay 0.005" in text
 
     @pytest.mark.parametrize(
-        ("values", "text"), [((0.2, 0.3), "0.250\n0.200 to\n0.300"), ((0.2, 0.3, 0.4), "0.300\n± 0.2")]
+        ("values", "text"),
+        [
+            ((0.2, 0.3), "0.250\n(0.200 to\n0.300)"),
+            ((0.2, 0.3, 0.4), "0.300\n± 0.2"),
+            ((0.9, 0.95, 1.0), "0.950\n[0.826,\n1.000]"),
+        ],
     )
     def test_two_runs_have_a_range_and_three_an_interval(self, values, text):
         several = ends_table({("", seed): v for seed, v in enumerate(values)}, lr=0.1, weight_decay=5e-4)
@@ -604,6 +617,16 @@ class TestGrid:
 
 
 class TestNumberOfClusters:
+    def test_bands_end_at_one(self):
+        found = [
+            {"seed": s, "k": 1, "accuracy": v, "purity": v, "ari": v} for s, v in enumerate((0.9, 0.95, 1))
+        ]
+        chosen = pd.DataFrame({"case": "a", "seed": 0, "label": 0, "method": "m", "true": [1], "chosen": [1]})
+        axes = number_of_classes.number_of_clusters_figure(pd.DataFrame(found), chosen, "A title")
+        bands = [band.get_paths()[0].vertices[:, 1] for band in axes.collections]
+        low = ttest_1samp([0.9, 0.95, 1], 0).confidence_interval(0.95).low
+        assert [(band.min(), band.max()) for band in bands] == [pytest.approx((low, 1))] * 3
+
     def test_counts_labels(self):
         quality = pd.DataFrame(
             [

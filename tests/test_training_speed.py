@@ -98,7 +98,7 @@ def test_same_learning(monkeypatch):
     assert (table["p of the difference"] == "1.00").all()  # both means are two
     assert "seeds 0, 1, 2" in training_speed.learning_caption()
     axes = training_speed.same_learning_figure(
-        rows, {key: title for key, (title, _) in training_speed.LEARNT.items()}
+        rows, {key: title for key, (title, *_) in training_speed.LEARNT.items()}
     )
     assert "2, 2" in figures.alt_text(axes)
 

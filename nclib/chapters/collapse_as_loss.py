@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, epochs_axis, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
-from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, UP_TO_ONE, error_bar, with_interval
 from nclib.runs.evaluation import (
     METHOD_NAMES,
     METHODS,
@@ -55,26 +55,31 @@ def end_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         found = [results(run, methods=METHODS[:1]) for run in runs]
         row = {"": name, "seeds": len(runs)}
         for split in ("train", "test"):
-            row[f"accuracy on super-classes, {split}"] = with_interval(end[split]["accuracy"] for end in ends)
+            row[f"accuracy on super-classes, {split}"] = with_interval(
+                (end[split]["accuracy"] for end in ends), SHARE
+            )
         for key in ("nc1", "nc2_maxangle_means", "nc2_maxangle_weights", "nc3", "nc4"):
-            row[COLLAPSE_NAMES[key]] = with_interval((end["train"][key] for end in ends), "{:.2g}")
+            limits = SHARE if key == "nc4" else NOT_NEGATIVE
+            row[COLLAPSE_NAMES[key]] = with_interval((end["train"][key] for end in ends), limits, "{:.2g}")
         explained = (end["train"]["explained_variance"] for end in ends)
-        row["explained variance"] = with_interval(explained, "{:.2f}")
-        row["MSDR of fine classes"] = with_interval((end["train"]["msdr"] for end in ends), "{:.2f}")
+        row["explained variance"] = with_interval(explained, UP_TO_ONE, "{:.2f}")
+        row["MSDR of fine classes"] = with_interval(
+            (end["train"]["msdr"] for end in ends), NOT_NEGATIVE, "{:.2f}"
+        )
         accuracies = [r["reconstruction"][METHODS[0]]["train"] for r in found]
-        row[f"reconstruction accuracy, {METHOD_NAMES[METHODS[0]]}"] = with_interval(accuracies)
-        row["probe on fine labels, test"] = with_interval(r["probe"] for r in found)
+        row[f"reconstruction accuracy, {METHOD_NAMES[METHODS[0]]}"] = with_interval(accuracies, SHARE)
+        row["probe on fine labels, test"] = with_interval((r["probe"] for r in found), SHARE)
         rows.append(row)
     return pd.DataFrame(rows).set_index("").T
 
 
-COMPARED_PANELS = {  # title: (measure, scale of its axis)
-    "NC1: variability": ("nc1", "log"),
-    "NC2: maximal angle, means": ("nc2_maxangle_means", "log"),
-    "NC3: self-duality": ("nc3", "log"),
-    "accuracy on super-classes": ("accuracy", "linear"),
-    "NC4: nearest mean": ("nc4", "linear"),
-    "explained variance": ("explained_variance", "linear"),
+COMPARED_PANELS = {  # title: measure, what is possible, scale of its axis
+    "NC1: variability": ("nc1", NOT_NEGATIVE, "log"),
+    "NC2: maximal angle, means": ("nc2_maxangle_means", NOT_NEGATIVE, "log"),
+    "NC3: self-duality": ("nc3", NOT_NEGATIVE, "log"),
+    "accuracy on super-classes": ("accuracy", SHARE, "linear"),
+    "NC4: nearest mean": ("nc4", SHARE, "linear"),
+    "explained variance": ("explained_variance", UP_TO_ONE, "linear"),
 }
 
 
@@ -95,7 +100,7 @@ def over_training(runs_of: Mapping[str, Sequence[Run]], split: str = "train") ->
 def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
     """Collapse of the super-classes and structure of the fine classes over training, a line for each name.
 
-    Lines are means over seeds, bands their 95 % intervals.
+    Lines are means over seeds, bands those of ``error_bar``, on a logarithmic axis from a tenth of the mean.
 
     Parameters
     ----------
@@ -105,13 +110,13 @@ def compared_figure(table: pd.DataFrame, title: str = "") -> Axes:
     ends = []
     for number, (name, rows) in enumerate(table.groupby("name", sort=False)):
         by_epoch = rows.groupby("epoch")
-        for panel, (measure, scale) in zip(panels.flat, COMPARED_PANELS.values(), strict=True):
-            mean, half = np.array(by_epoch[measure].agg(interval).tolist()).T
+        for panel, (measure, limits, scale) in zip(panels.flat, COMPARED_PANELS.values(), strict=True):
+            mean, below, above = np.array(by_epoch[measure].agg(error_bar, limits).tolist()).T
             style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "ms": 3}
             epochs = np.array(sorted(by_epoch.groups))
             panel.plot(epochs, mean, label=name, **style)
-            bottom = np.maximum(mean - half, mean / 10) if scale == "log" else mean - half
-            panel.fill_between(epochs, bottom, mean + half, color=f"C{number}", alpha=0.2, lw=0)
+            bottom = mean - (np.minimum(below, 0.9 * mean) if scale == "log" else below)
+            panel.fill_between(epochs, bottom, mean + above, color=f"C{number}", alpha=0.2, lw=0)
             panel.set_yscale(scale)
         last = by_epoch[["nc1", "explained_variance"]].mean().iloc[-1]
         ends.append(f"{name}: NC1 {last['nc1']:.3g}, explained variance {last['explained_variance']:.3g}")

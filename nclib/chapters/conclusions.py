@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nclib.chapters.statistics import FEWEST, interval
+from nclib.chapters.statistics import FEWEST, differ, interval
 from nclib.measures.significance import holm
 
 SIGNIFICANT = 0.05
@@ -187,11 +187,6 @@ def counted(case: Count, above: float) -> dict[str, Any]:
     share = case.hits / case.draws
     found = {"value": share, "least": share, "most": share, "low": low, "high": high, "p": test.pvalue}
     return found | {"draws": case.draws, "seeds": None}
-
-
-def differ(values: np.ndarray) -> bool:
-    """Whether values differ by more than rounding."""
-    return np.ptp(values) > 8 * np.finfo(float).eps * np.abs(values).max()
 
 
 def p_value(values: np.ndarray, above: float) -> float:

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
-from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, over_seeds, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
 from nclib.runs.baselines import pixel_distances
 from nclib.runs.evaluation import terminal_epoch
 from nclib.runs.run import Run
 
-CONTRAST_NAMES = {  # keys of ``contrasts``: title, how a cell is written
-    "siblings": ("siblings", "{:.2f}"),
-    "others": ("other super-classes", "{:.2f}"),
-    "difference": ("excess / other super-classes", "{:.2g}"),
-    "msdr": ("MSDR", "{:.2f}"),
+CONTRAST_NAMES = {  # keys of ``contrasts``: title, what is possible, how a cell is written
+    "siblings": ("siblings", NOT_NEGATIVE, "{:.2f}"),
+    "others": ("other super-classes", NOT_NEGATIVE, "{:.2f}"),
+    "difference": ("excess / other super-classes", UNLIMITED, "{:.2g}"),
+    "msdr": ("MSDR", NOT_NEGATIVE, "{:.2f}"),
 }
 STAGES = ("initialisation", "before the end", "end")  # measured epochs that are shown
 ALIKE = 0.8  # siblings at initialisation: their R over that of other classes; the choice is ours
@@ -128,8 +128,8 @@ def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 row["coarse accuracy, train"] = over_seeds(_accuracies(runs, epochs))
             for split in ("train", "test"):
                 of_seeds = _contrasts_of(runs, epochs, split, group)
-                for key, (title, form) in CONTRAST_NAMES.items():
-                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), form)
+                for key, (title, limits, form) in CONTRAST_NAMES.items():
+                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), limits, form)
             rows.append(row)
     return pd.DataFrame(rows).set_index(["data", "when"]).T
 
@@ -142,11 +142,12 @@ def siblings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         row = {"data": name, "seeds": len(runs)}
         for stage in ("pixels", "initialisation", "end"):
             values = [found[stage]["siblings"] for found in of_seeds]
-            row[f"siblings, {stage}"] = with_interval(values[:1] if stage == "pixels" else values, "{:.2f}")
+            values = values[:1] if stage == "pixels" else values
+            row[f"siblings, {stage}"] = with_interval(values, NOT_NEGATIVE, "{:.2f}")
         for key in ("others", "difference", "msdr"):
-            title, form = CONTRAST_NAMES[key]
+            title, limits, form = CONTRAST_NAMES[key]
             title = "excess" if key == "difference" else title
-            row[f"{title}, end"] = with_interval((found["end"][key] for found in of_seeds), form)
+            row[f"{title}, end"] = with_interval((found["end"][key] for found in of_seeds), limits, form)
         rows.append(row)
     return pd.DataFrame(rows).set_index("data")
 

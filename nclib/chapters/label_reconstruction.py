@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import INK, MARKERS, by_super_class, described, draw_edges, theme
-from nclib.chapters.statistics import error_bar
+from nclib.chapters.statistics import SHARE, error_bar
 from nclib.chapters.tables import LARGER, SPACES
 from nclib.data.grouping import Grouping
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
@@ -225,7 +225,7 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
             found = [r["reconstruction"][method] for r in of_seeds if method in r["reconstruction"]]
             if not found:
                 continue
-            mean, *bar = error_bar((r["train"] for r in found), least=0, most=1)
+            mean, *bar = error_bar((r["train"] for r in found), SHARE)
             height, color = at + 0.2 * (number - 1.5), f"C{number}"
             axes.errorbar(
                 mean, height, xerr=[[b] for b in bar], fmt=MARKERS[number], color=color, capsize=3, ms=6

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
-from nclib.chapters.statistics import interval
+from nclib.chapters.statistics import SHARE, UP_TO_ONE, error_bar
 from nclib.chapters.tables import shown_split
 from nclib.measures.cluster_number import CRITERIA, MOST, choose_k
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
@@ -157,19 +157,20 @@ def number_of_clusters_figure(quality: pd.DataFrame, chosen: pd.DataFrame, title
 
     Parameters
     ----------
-    quality : of ``wrong_k``. Lines are means over seeds, bands their 95 % intervals.
+    quality : of ``wrong_k``. Lines are means over seeds, bands those of ``error_bar``.
     chosen : of ``chosen_k``. Colours count super-classes and seeds.
     """
     methods, trues = list(chosen["method"].unique()), sorted(chosen["true"].unique())
     most = max(quality["k"].max(), chosen["chosen"].max())
     figure, stacks = stacked_panels(1 + len(methods), 2, (4.2, 3.4))
     panels = stacks[:, 0]
-    for number, measure in enumerate(("accuracy", "purity", "ari")):
-        means = quality.groupby("k")[measure].agg(interval)
-        mean, half = np.array(means.tolist()).T
+    measures = {"accuracy": SHARE, "purity": SHARE, "ari": UP_TO_ONE}
+    for number, (measure, limits) in enumerate(measures.items()):
+        means = quality.groupby("k")[measure].agg(error_bar, limits)
+        mean, below, above = np.array(means.tolist()).T
         name = "adjusted Rand index" if measure == "ari" else measure
         panels[0].plot(means.index, mean, color=f"C{number}", marker=MARKERS[number], ms=4, label=name)
-        panels[0].fill_between(means.index, mean - half, mean + half, color=f"C{number}", alpha=0.2, lw=0)
+        panels[0].fill_between(means.index, mean - below, mean + above, color=f"C{number}", alpha=0.2, lw=0)
     panels[0].set(xlabel="clusters in each super-class", ylim=(-0.03, 1.03), xticks=range(1, most + 1))
     panels[0].legend(fontsize="small")
     words = []

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
-from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.statistics import SHARE, error_bar, with_interval
 from nclib.runs.detection import CLASS_SCORES, LABELLINGS, PLAIN_SCORES
 from nclib.runs.released import ReleasedRun, released_runs
 
@@ -58,7 +58,7 @@ def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
     text: mean over seeds with its 95 % interval.
     """
     keys = ["OOD samples", "trained on", "score", "labels"]
-    cells = named(rows).groupby(keys, sort=False)[measure].agg(with_interval)
+    cells = named(rows).groupby(keys, sort=False)[measure].agg(with_interval, SHARE)
     table = cells.unstack("OOD samples", sort=False)
     table.columns.name = {"auroc": "AUROC", "fpr95": "FPR at 95 % TPR"}[measure]
     return table
@@ -81,9 +81,13 @@ def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
         best = of_score["auroc"].mean().idxmax()
         chosen = of_score.get_group(best)
         row = {"OOD samples": kind, "trained on": trained, "best score": best[0], "labels": best[1]}
-        row |= {"AUROC": with_interval(chosen["auroc"]), "worst seed": f"{chosen['auroc'].min():.3f}"}
+        row |= {"AUROC": with_interval(chosen["auroc"], SHARE), "worst seed": f"{chosen['auroc'].min():.3f}"}
         found.append(
-            row | {"FPR at 95 % TPR": with_interval(chosen["fpr95"]), "OOD samples, n": chosen["n"].iloc[0]}
+            row
+            | {
+                "FPR at 95 % TPR": with_interval(chosen["fpr95"], SHARE),
+                "OOD samples, n": chosen["n"].iloc[0],
+            }
         )
     return pd.DataFrame(found).set_index(["OOD samples", "trained on"])
 
@@ -92,7 +96,7 @@ def best_scores(rows: pd.DataFrame) -> pd.DataFrame:
 def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
     """AUROC of every score and labelling, a panel for each kind of OOD samples, a colour for each training.
 
-    Points are means over seeds, bars their 95 % intervals.
+    Points are means over seeds, bars those of ``error_bar``.
 
     Parameters
     ----------
@@ -112,14 +116,14 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
         squeeze=False,
         layout="constrained",
     )
-    means = rows.groupby(["OOD samples", "case", "trained on"])["auroc"].agg(interval)
+    means = rows.groupby(["OOD samples", "case", "trained on"])["auroc"].agg(error_bar, SHARE)
     for kind, panel in zip(kinds, panels[0], strict=True):
         for number, training in enumerate(trainings):
             shown = [(at, case) for at, case in enumerate(cases) if (kind, case, training) in means]
-            mean, half = np.array([means[kind, case, training] for _, case in shown]).T
+            mean, *bar = np.array([means[kind, case, training] for _, case in shown]).T
             height = [at + 0.5 * ((number + 0.5) / len(trainings) - 0.5) for at, _ in shown]
             style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "ms": 4, "lw": 1.2}
-            panel.errorbar(mean, height, xerr=half, ls="none", label=training, **style)
+            panel.errorbar(mean, height, xerr=bar, ls="none", label=training, **style)
         panel.axvline(0.5, color="0.4", ls=":")
         panel.set(xlabel="AUROC (dotted: chance)", title=kind)
         panel.set_xlim(right=1.01)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
 from nclib.chapters.coarse_labels import SOME, explained_elsewhere
-from nclib.chapters.conclusions import differ, p_value
+from nclib.chapters.conclusions import p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
@@ -351,17 +351,19 @@ def _provenance(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def _mean(values: Sequence[float], null: float) -> Found | None:
-    """Mean over seeds; None of no seeds."""
+def _mean(
+    values: Sequence[float], null: float, limits: statistics.Limits = statistics.UNLIMITED
+) -> Found | None:
+    """Mean over seeds, its interval cut at what is possible; None of no seeds."""
     if not values:
         return None
-    mean, half = statistics.interval(values)
+    mean, below, above = statistics.error_bar(values, limits)
     found = Found(mean, min(values), max(values), null, len(values), size=mean - null)
     if len(values) < statistics.FEWEST:
         return found
     values = np.asarray(values)
     found = found._replace(p=p_value(values, null), deviation=float(values.std(ddof=1)))
-    return found._replace(low=mean - half, high=mean + half) if differ(values) else found
+    return found._replace(low=mean - below, high=mean + above) if statistics.differ(values) else found
 
 
 def _mean_ratio(ratios: Sequence[float]) -> Found | None:
@@ -396,7 +398,8 @@ def _reconstruction(runs: Sequence[Run], method: str, key: str) -> Found | None:
     results = [evaluation.results(run, methods=(method,)) for run in runs]
     results = [result for result in results if method in result["reconstruction"]]
     values = [result["reconstruction"][method][key] for result in results]
-    return _mean(values, null=float(np.mean([result["chance"] for result in results] or [0])))
+    chance = float(np.mean([result["chance"] for result in results] or [0]))
+    return _mean(values, chance, statistics.SHARE)
 
 
 def settings(runs: Sequence[Run], _: str) -> Found:
@@ -417,7 +420,8 @@ def explained(runs: Sequence[Run], split: str) -> Found | None:
 
     The reference is the most that they explain at initialisation and in pixels.
     """
-    found = _mean([evaluation.mean_explained_variance(run, split) for run in runs], null=SOME)
+    values = [evaluation.mean_explained_variance(run, split) for run in runs]
+    found = _mean(values, SOME, statistics.UP_TO_ONE)
     return found and found._replace(reference=explained_elsewhere(runs, split))
 
 
@@ -443,7 +447,7 @@ def tsne_purity(runs: Sequence[Run], _: str) -> Found | None:
         chance = float(purity_by_chance(fine, coarse).mean())
         everything = neighbours(run)["test"]["all"]
         others += [everything["untrained"], everything["pixels"]]
-    result = _mean(found, null=chance)
+    result = _mean(found, chance, statistics.SHARE)
     return result and result._replace(reference=max(others))
 
 

@@ -9,42 +9,60 @@ from scipy.stats import t as student_t
 
 FEWEST = 3  # values that are given an interval: that of two is a dozen times as wide as they lie apart
 
+Limits = tuple[float, float]  # least and largest possible value of what is averaged
+SHARE: Limits = (0.0, 1.0)
+NOT_NEGATIVE: Limits = (0.0, np.inf)
+UP_TO_ONE: Limits = (-np.inf, 1.0)
+UNLIMITED: Limits = (-np.inf, np.inf)
+
 
 def interval(values: Iterable[float]) -> tuple[float, float]:
     """Mean of independent values, and half the width of its 95 % interval.
 
-    Student's t; the half width of a single value is not a number.
+    Student's t; that of equal values is 0, that of a single one not a number.
     """
     values = np.fromiter(values, float)
     if len(values) < 2:
         return float(values.mean()), float("nan")
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    error = values.std(ddof=1) / np.sqrt(len(values)) if differ(values) else 0.0
     return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
 
 
-def error_bar(
-    values: Iterable[float], least: float = -np.inf, most: float = np.inf
-) -> tuple[float, float, float]:
+def differ(values: np.ndarray) -> bool:
+    """Whether values differ by more than rounding."""
+    return np.ptp(values) > 8 * np.finfo(float).eps * np.abs(values).max()
+
+
+def error_bar(values: Iterable[float], limits: Limits) -> tuple[float, float, float]:
     """Mean of some values, and how far its error bar reaches below and above.
 
-    The bar is the 95 % interval, cut at the least and the largest possible value; of fewer than ``FEWEST``
-    values it is their range, and a single one has none.
+    The bar is the 95 % interval, cut at the least and the largest possible value; what it loses holds no
+    possible mean. Of fewer than ``FEWEST`` values it is their range, and a single one has none.
     """
     values = list(values)
     mean, half = interval(values)
     if len(values) < 2:
         return mean, half, half
-    low, high = (min(values), max(values)) if len(values) < FEWEST else (mean - half, mean + half)
-    return mean, max(0.0, mean - max(low, least)), max(0.0, min(high, most) - mean)
+    if len(values) < FEWEST:
+        return mean, mean - min(values), max(values) - mean
+    least, most = limits
+    return mean, max(0.0, min(half, mean - least)), max(0.0, min(half, most - mean))
 
 
-def with_interval(values: Iterable[float], form: str = "{:.3f}") -> str:
-    """Mean of some values with its 95 % interval; of fewer than ``FEWEST`` as ``over_seeds`` writes them."""
+def with_interval(values: Iterable[float], limits: Limits, form: str = "{:.3f}") -> str:
+    """Mean of some values with its 95 % interval; of fewer than ``FEWEST`` as ``over_seeds`` writes them.
+
+    Half its width follows after ±; where that, as written, reaches beyond what is possible, the ends of
+    ``error_bar`` in square brackets.
+    """
     values = list(values)
     if len(values) < FEWEST:
         return over_seeds(values, form)
-    mean, half = interval(values)
-    return f"{form.format(mean)} ± {half:.1g}"
+    mean, below, above = error_bar(values, limits)
+    text, half = form.format(mean), f"{interval(values)[1]:.1g}"
+    if float(text) - float(half) < limits[0] or float(text) + float(half) > limits[1]:
+        return f"{text} [{form.format(mean - below)}, {form.format(mean + above)}]"
+    return f"{text} ± {half}"
 
 
 def over_seeds(values: Iterable[float], form: str = "{:.3f}") -> str:

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from nclib.chapters.figures import alt_text, svg
 from nclib.chapters.statistics import with_interval
 from nclib.chapters.tables import duration, short_commit
-from nclib.chapters.when_structure_appears import ENDS_PANELS, conditions_figure, ends, grid_figure
+from nclib.chapters.when_structure_appears import ENDS_PANELS, LIMITS, conditions_figure, ends, grid_figure
 from nclib.config import RunConfig
 from nclib.errors import StoreError, status_of
 from nclib.runs.get import find_run
@@ -84,9 +84,7 @@ def settings_table(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting: mean over seeds with 95 % interval of each measure, and the cost of a run."""
     groups = table.groupby("case", sort=False)
     columns = {"seeds": groups["seed"].count()}
-    columns |= {
-        title: groups[name].agg(lambda values: with_interval(values)) for name, title in ENDS_PANELS.items()
-    }
+    columns |= {title: groups[name].agg(with_interval, LIMITS[name]) for name, title in ENDS_PANELS.items()}
     columns["time a run"] = groups["seconds"].mean().map(duration)
     return pd.DataFrame(columns).rename_axis("setting")
 
@@ -98,7 +96,8 @@ def extremes(table: pd.DataFrame) -> list[str]:
         of_case = table.groupby("case", sort=False)[name]
         means = of_case.mean()
         most, least = (
-            f"{case} ({with_interval(of_case.get_group(case))})" for case in (means.idxmax(), means.idxmin())
+            f"{case} ({with_interval(of_case.get_group(case), LIMITS[name])})"
+            for case in (means.idxmax(), means.idxmin())
         )
         title = ENDS_PANELS[name].capitalize()
         sentences.append(f"{title}, mean over seeds: most in {most}, least in {least}.")

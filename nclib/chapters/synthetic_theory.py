@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import INK, MARKERS, described, theme
-from nclib.chapters.statistics import interval, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, error_bar, with_interval
 from nclib.measures.distances import sibling_pairs
 from nclib.measures.moments import Moments
 from nclib.measures.variance import explained_variance_of
@@ -23,6 +23,7 @@ from nclib.runs.run import Run
 from nclib.theory import noisy_inputs, two_layer
 from nclib.theory.two_layer import limit_cosine, limit_ratio
 
+LIMITS = {"cosine": (-1.0, 1.0), "ratio": NOT_NEGATIVE, "exponent": UNLIMITED}
 PATH_POINTS = 60  # of the path of a unit
 
 
@@ -52,9 +53,11 @@ def exponent_table(slopes: pd.DataFrame, predicted: Callable[[float], float]) ->
 
 
 def _compared(name: str, predicted: float, values: Iterable[float]) -> dict[str, str]:
-    off = interval(values)[0] / predicted - 1
-    return {f"{name}, formula": f"{predicted:.4f}", f"{name}, trained": with_interval(values, "{:.4f}"),
-            f"{name}, off": f"{off:+.1%}"}  # fmt: skip
+    off = np.mean(values) / predicted - 1
+    trained = with_interval(values, LIMITS[name], "{:.4f}")
+    return {
+        f"{name}, formula": f"{predicted:.4f}", f"{name}, trained": trained, f"{name}, off": f"{off:+.1%}"
+    }  # fmt: skip
 
 
 @theme()
@@ -117,7 +120,7 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
     words = []
     eps = by_margin["eps"].iloc[0]
     for number, (rho, rows) in enumerate(by_margin.groupby("rho")):
-        at = rows.groupby("goal")["ratio"].agg(interval)
+        at = rows.groupby("goal")["ratio"].agg(error_bar, NOT_NEGATIVE)
         law = [
             two_layer.collapsed_ratio(rho, eps, margin=goal) if rho > 0 else limit_ratio(rho)
             for goal in at.index
@@ -125,7 +128,7 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
         _measured(panels[0], at, law, number, rf"$\rho$ = {rho:g}")
         words.append(f"rho {rho:g}: from {at.iloc[0][0]:.2g} to {at.iloc[-1][0]:.2g}")
     for number, ((rho, decay), rows) in enumerate(by_time.groupby(["rho", "decay"])):
-        at = rows.groupby("time")["ratio"].agg(interval)
+        at = rows.groupby("time")["ratio"].agg(error_bar, NOT_NEGATIVE)
         label = rf"$\rho$ = {rho:g}, $\lambda$ = {decay:g}"
         _measured(panels[1], at, rows.groupby("time")["theory"].mean(), number, label)
         words.append(f"rho {rho:g}, decay {decay:g}: from {at.iloc[0][0]:.2g} to {at.iloc[-1][0]:.2g}")
@@ -142,9 +145,9 @@ def longer_figure(by_margin: pd.DataFrame, by_time: pd.DataFrame) -> Axes:
 
 
 def _measured(panel: Axes, at: pd.Series, law: Sequence[float], number: int, label: str) -> None:
-    mean, half = np.array(at.tolist()).T
+    mean, *bar = np.array(at.tolist()).T
     style = {"color": f"C{number % 6}", "marker": MARKERS[number % len(MARKERS)], "ms": 4, "ls": "none"}
-    panel.errorbar(at.index, mean, yerr=half, label=label, **style)
+    panel.errorbar(at.index, mean, yerr=bar, label=label, **style)
     panel.plot(at.index, law, color=f"C{number % 6}", lw=1)
 
 
@@ -336,10 +339,10 @@ def transition_figure(table: pd.DataFrame) -> Axes:
         axes.plot(
             above, law, color=f"C{number}", lw=1, ls="--", label="leading order" if number == 0 else None
         )
-        at = rows.groupby("rho")["ratio"].agg(interval)
-        mean, half = np.array(at.tolist()).T
+        at = rows.groupby("rho")["ratio"].agg(error_bar, NOT_NEGATIVE)
+        mean, *bar = np.array(at.tolist()).T
         style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 4, "ls": "none"}
-        axes.errorbar(at.index, mean, yerr=half, label=rf"trained, $\epsilon$ = {eps:g}", **style)
+        axes.errorbar(at.index, mean, yerr=bar, label=rf"trained, $\epsilon$ = {eps:g}", **style)
     axes.set(yscale="log", ylim=(table["ratio"].min() / 3, 4), ylabel="fine over coarse squared distance")
     axes.set_xlabel(r"inner product $\rho$ of two clusters of one label")
     axes.set_title(r"Fine structure against the similarity of siblings")
@@ -396,11 +399,11 @@ def eps_law_figure(
     words = []
     for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
         for number, (rho, rows) in enumerate(table.groupby("rho")):
-            power, at = predicted[name](rho), rows.groupby("eps")["ratio"].agg(interval)
-            mean, half = np.array(at.tolist()).T
+            power, at = predicted[name](rho), rows.groupby("eps")["ratio"].agg(error_bar, NOT_NEGATIVE)
+            mean, *bar = np.array(at.tolist()).T
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 4, "ls": "none"}
             label = rf"$\rho$ = {rho:g}, slope {power:.3g}"
-            panel.errorbar(at.index, mean, yerr=half, label=label, **style)
+            panel.errorbar(at.index, mean, yerr=bar, label=label, **style)
             panel.plot(at.index, mean[0] * (at.index / at.index[0]) ** power, color=f"C{number}", lw=1)
             words.append(f"{name}, rho {rho:g}: from {mean[-1]:.2g} to {mean[0]:.2g}")
         panel.set(xscale="log", yscale="log", title=name, xlabel=r"size $\epsilon$ of the start")

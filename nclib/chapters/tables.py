@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.chapters.statistics import SHARE, over_seeds, with_interval
 from nclib.config import RunConfig, recipe_config
 from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_variance, mean_msdr
 from nclib.runs.released import ReleasedRun, find_released, released_runs
@@ -42,10 +42,10 @@ def reconstruction_table(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) 
                 continue
             found = [r["reconstruction"][method] for r in with_method]
             row = {"data": name, "method": title, "seeds": len(found)}
-            row["reconstruction accuracy, train"] = with_interval(r["train"] for r in found)
-            row["reconstruction accuracy, test"] = with_interval(r["test"] for r in found)
-            row["probe on pseudo-labels"] = with_interval(r["probe"] for r in found)
-            row["probe on true labels"] = with_interval(r["probe"] for r in with_method)
+            row["reconstruction accuracy, train"] = with_interval((r["train"] for r in found), SHARE)
+            row["reconstruction accuracy, test"] = with_interval((r["test"] for r in found), SHARE)
+            row["probe on pseudo-labels"] = with_interval((r["probe"] for r in found), SHARE)
+            row["probe on true labels"] = with_interval((r["probe"] for r in with_method), SHARE)
             row["pixels, train"] = f"{with_method[0]['pixels'][method]:.3f}"
             for split, key in (("train", "chance"), ("test", "chance_test")):
                 row[f"chance, {split}"] = f"{with_method[0][key]:.3f}"

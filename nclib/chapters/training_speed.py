@@ -20,16 +20,16 @@ from scipy.stats import ttest_ind
 
 from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.figures import INK, described, theme
-from nclib.chapters.statistics import with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, with_interval
 from nclib.chapters.tables import short_commit
 from nclib.runs.released import released_runs
 
-LEARNT = {  # keys of same_learning.json: title, how a number is written
-    "train_accuracy": ("coarse accuracy, train", "{:.4f}"),
-    "test_accuracy": ("coarse accuracy, test", "{:.4f}"),
-    "found": ("reconstruction accuracy", "{:.3f}"),
-    "nc1": ("NC1 of super-classes", "{:.3f}"),
-    "msdr": ("MSDR of fine classes", "{:.3f}"),
+LEARNT = {  # keys of same_learning.json: title, what is possible, how a number is written
+    "train_accuracy": ("coarse accuracy, train", SHARE, "{:.4f}"),
+    "test_accuracy": ("coarse accuracy, test", SHARE, "{:.4f}"),
+    "found": ("reconstruction accuracy", SHARE, "{:.3f}"),
+    "nc1": ("NC1 of super-classes", NOT_NEGATIVE, "{:.3f}"),
+    "msdr": ("MSDR of fine classes", NOT_NEGATIVE, "{:.3f}"),
 }
 
 
@@ -130,7 +130,9 @@ def terminal_phase() -> pd.DataFrame:
     columns = {"seconds": "{:.1f}", "epochs": "{:.1f}", "joules": "{:.0f}"}
     known = [name for name in columns if rows[name].notna().all()]
     table = rows.groupby("loop", sort=False)[known].agg(list)
-    cells = {name: [with_interval(values, columns[name]) for values in table[name]] for name in known}
+    cells = {
+        name: [with_interval(values, NOT_NEGATIVE, columns[name]) for values in table[name]] for name in known
+    }
     return pd.DataFrame(cells, index=table.index)
 
 
@@ -138,9 +140,9 @@ def same_learning() -> pd.DataFrame:
     """What both loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference."""
     rows = pd.DataFrame(benchmark("same_learning")["rows"])
     found = []
-    for key, (title, form) in LEARNT.items():
+    for key, (title, limits, form) in LEARNT.items():
         values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop")}
-        cells = {f"{loop} loop": with_interval(v, form) for loop, v in values.items()}
+        cells = {f"{loop} loop": with_interval(v, limits, form) for loop, v in values.items()}
         p = ttest_ind(values["nclib"], values["plain"], equal_var=False).pvalue
         found.append({"measure": title} | cells | {"p of the difference": f"{p:.2f}"})
     return pd.DataFrame(found).set_index("measure")

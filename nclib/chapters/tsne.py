@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, theme
-from nclib.chapters.statistics import error_bar, with_interval
+from nclib.chapters.statistics import SHARE, error_bar, with_interval
 from nclib.chapters.tables import SPACES
 from nclib.data.grouping import Grouping
 from nclib.measures.embedding import tsne
@@ -101,7 +101,7 @@ def neighbour_table(
         row = {"data": name, "n": f"{parts[0]['n']:,}"}
         for space, title in SPACES.items():
             chosen = parts[:1] if space == "pixels" else parts  # which do not depend on the seed
-            row[title] = with_interval(part["all"][space] for part in chosen)
+            row[title] = with_interval((part["all"][space] for part in chosen), SHARE)
         row["chance"] = f"{parts[0]['chance']:.3f}"
         by_class = np.mean([part["features"] for part in parts], axis=0)
         worst = int(by_class.argmin())
@@ -212,7 +212,7 @@ def neighbours_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Axe
         for number, (space, title) in enumerate(SPACES.items()):
             values = [part["all"][space] for part in of_seeds]
             values = values[:1] if space == "pixels" else values  # no seed
-            mean, *bar = error_bar(values, least=0, most=1)
+            mean, *bar = error_bar(values, SHARE)
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 6, "lw": 1.5, "ls": "none"}
             label = title if at == 0 else None
             axes.errorbar(mean, at + 0.2 * (number - 1), xerr=[[b] for b in bar], label=label, **style)

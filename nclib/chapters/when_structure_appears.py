@@ -23,7 +23,7 @@ from torch import Tensor
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, epochs_axis, theme
 from nclib.chapters.long_runs import STYLES
-from nclib.chapters.statistics import FEWEST, error_bar, interval, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, UP_TO_ONE, error_bar, with_interval
 from nclib.config import RunConfig
 from nclib.data.grouping import SEMANTIC, Grouping, task
 from nclib.measures.collapse import collapse_of
@@ -157,7 +157,7 @@ def found_by_setting(grids: Mapping[str, Mapping[str, Sequence[Run]]], method: s
     text: mean over seeds with its 95 % interval, a dash for a setting without a run.
     """
     rows = pd.concat([ends(cases, method).assign(data=name) for name, cases in grids.items() if cases])
-    cells = rows.groupby(["data", "lr", "weight_decay"])["found"].agg(with_interval).unstack()
+    cells = rows.groupby(["data", "lr", "weight_decay"])["found"].agg(with_interval, SHARE).unstack()
     cells = cells.sort_index(ascending=[True, False]).sort_index(axis=1, ascending=False).fillna("-")
     cells = cells.rename("{:g}".format, axis=1).rename("{:g}".format, level="lr")
     return cells.rename_axis(index=["data", "learning rate"], columns="weight decay")
@@ -230,9 +230,7 @@ ENDS_PANELS = {  # columns of ``nclib.chapters.when_structure_appears.ends``: ti
     "explained_variance": "explained variance",
     "nc1": "NC1 of super-classes",
 }
-POSSIBLE = {  # their least and largest possible values
-    "accuracy": (0, 1), "found": (0, 1), "explained_variance": (-np.inf, 1), "nc1": (0, np.inf),
-}  # fmt: skip
+LIMITS = {"accuracy": SHARE, "found": SHARE, "explained_variance": UP_TO_ONE, "nc1": NOT_NEGATIVE}
 
 
 CONTRAST = {  # data set: patterns of released runs, without augmentation first
@@ -609,7 +607,7 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
         for number, (kind, rows) in enumerate(kinds):
             offset = 0.3 * ((number + 0.5) / len(kinds) - 0.5)
             style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 5, "lw": 0.8, "elinewidth": 1.5}
-            means = rows.groupby("at")[measure].agg(error_bar, *POSSIBLE[measure])
+            means = rows.groupby("at")[measure].agg(error_bar, LIMITS[measure])
             mean, *bar = np.array(means.tolist()).T
             panel.plot(rows["at"] + offset, rows[measure], ".", color=f"C{number}", alpha=0.4, ms=4)
             line = "-" if xlabel else "none"
@@ -638,8 +636,8 @@ def conditions_figure(table: pd.DataFrame, title: str, xlabel: str = "", hue: st
 def grid_figure(tables: Mapping[str, pd.DataFrame], rates: Sequence[float], decays: Sequence[float]) -> Axes:
     """Structure over learning rate and weight decay, a row of heatmaps for each name.
 
-    Numbers are means over seeds with their 95 % intervals, of two seeds with both; a setting without a run
-    says so. A column of heatmaps shares its colours.
+    Numbers are means over seeds as ``with_interval`` writes them; a setting without a run says so. A column
+    of heatmaps shares its colours.
 
     Parameters
     ----------
@@ -682,22 +680,14 @@ def _grid_panel(panel: Axes, cells: pd.Series, norm: Normalize, measure: str) ->
         row, column = divmod(at, len(decays))
         text, color = "not run\nyet", "0.3"
         if isinstance(cell, tuple):
-            text = _over_seeds_in_lines(cell, form)
+            text = with_interval(cell, LIMITS[measure], form).replace(" ", "\n", 1)
+            text = text.replace(" to ", " to\n").replace(", ", ",\n")
             color = "w" if norm(np.mean(cell)) > 0.5 else "k"
         panel.text(column + 0.5, row + 0.5, text, color=color, ha="center", va="center", fontsize=7)
     panel.set_xticks(np.arange(len(decays)) + 0.5, [f"{decay:g}" for decay in decays])
     panel.set_yticks(np.arange(len(rates)) + 0.5, [f"{lr:g}" for lr in rates])
     panel.set(xlim=(0, len(decays)), ylim=(len(rates), 0))
     panel.grid(False)
-
-
-def _over_seeds_in_lines(values: Sequence[float], form: str) -> str:
-    """As ``with_interval``, in lines that are short enough for a heatmap."""
-    mean, half = interval(values)
-    if len(values) >= FEWEST:
-        return f"{form.format(mean)}\n± {half:.1g}"
-    low, high = (form.format(of(values)) for of in (min, max))
-    return form.format(mean) + ("" if low == high else f"\n{low} to\n{high}")
 
 
 def _plain_log(panel: Axes) -> None:

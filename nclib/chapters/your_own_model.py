@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.conclusions import CLOSE, Case, Count, Statement
 from nclib.chapters.figures import INK, MARKERS, SHADE, described, stacked_panels, theme
-from nclib.chapters.statistics import over_seeds, with_interval
+from nclib.chapters.statistics import SHARE, over_seeds, with_interval
 from nclib.measures.subpopulations import Subpopulations, subpopulations
 from nclib.measures.valley import Valley
 from nclib.networks.features import extract
@@ -294,7 +294,7 @@ def acted() -> pd.DataFrame:
 
 def acted_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Worst and mean group accuracy of every way; means over seeds with their 95 % intervals."""
-    cells = rows.groupby(["mark", "how"], sort=False)[["worst", "mean"]].agg(with_interval)
+    cells = rows.groupby(["mark", "how"], sort=False)[["worst", "mean"]].agg(with_interval, SHARE)
     return cells.rename(columns={"worst": "worst group", "mean": "mean of the four"})
 
 
