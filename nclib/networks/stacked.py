@@ -44,7 +44,7 @@ class StackedPerceptrons(nn.Module):
         h = ((x - self.mean) / self.std).flatten(2)
         for linear, norm in zip(self.linears, self.norms, strict=True):
             h = linear(h).transpose(0, 1)  # (N, S, D)
-            h = norm(h.flatten(1)).relu().view(h.shape).transpose(0, 1)
+            h = norm(h.flatten(1)).relu_().view(h.shape).transpose(0, 1)
         return F.normalize(h.float(), dim=-1) if self.l2_features else h
 
     @torch.no_grad()

@@ -189,6 +189,10 @@ def measures(run: Run) -> list[dict[str, Any]]:
     have siblings and over their super-classes (if there are any), and from the history "accuracy" and "nc4",
     which on both splits compares with the class means of train.
     """
+    return remembered(run, _measures)
+
+
+def _measures(run: Run) -> list[dict[str, Any]]:
     recorded = {record["epoch"]: record for record in run.history}
     return [
         {"epoch": epoch, "split": split}

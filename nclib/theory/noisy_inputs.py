@@ -85,8 +85,8 @@ def train_on_samples(
         return (x @ w).relu() @ (a / width) * y
 
     def change_of(w: Tensor, pull: Tensor) -> tuple[Tensor]:
-        active = torch.where(x @ w > 0, (pull * y * 4 / x.shape[1])[..., None], 0.0)  # (B, N, m)
-        return (x.mT @ active * a,)
+        pulled = x * (pull * y * 4 / x.shape[1])[..., None]  # (B, N, d)
+        return (pulled.mT @ (x @ w).sign_().relu_() * a,)
 
     start = starting_networks(eps, seed, dim, width)
     (w,) = flow((start,), margins_of, change_of, eps / dim**0.5, margin, step)
