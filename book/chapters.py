@@ -20,9 +20,9 @@ from typing import Any
 
 import nbformat
 import yaml
+from forked import forked_kernels
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from kernels import forked_kernels
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from nbclient import NotebookClient

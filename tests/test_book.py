@@ -188,7 +188,7 @@ BUSY_BUILD = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "book")!r})
 from jupyter_client.manager import start_new_kernel
-from kernels import forked_kernels
+from forked import forked_kernels
 
 with forked_kernels():
     manager, client = start_new_kernel()

@@ -1,10 +1,11 @@
-"""Kernels of a build, forked from a process that has loaded what chapters import.
+"""Processes of a build, forked from one that has loaded what chapters and pages import.
 
 with forked_kernels():
-    ...
+    ...                                           # kernels that Jupyter starts
+context().Process(target=function).start()        # any other
 
 Loading torch, scikit-learn and matplotlib takes most of the time of a short chapter. The process that is
-forked has one thread and has computed nothing. Where there is no fork, kernels start as they always do.
+forked has one thread and has computed nothing. Where there is no fork, processes start as they always do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,26 @@ CHAPTERS = (f"nclib.chapters.{path.stem}" for path in Path(nclib.__file__).paren
 LOADED = ("ipykernel.kernelapp", "matplotlib.pyplot", "openTSNE", *sorted(CHAPTERS))
 
 
+def context() -> BaseContext:
+    """Of processes that are forked, if this system can."""
+    if not can_fork():
+        return multiprocessing.get_context()
+    os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib looks when it is imported
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(list(LOADED))
+    return forking
+
+
+def can_fork() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
 @contextmanager
 def forked_kernels() -> Iterator[None]:
     """Kernels that this process starts inside the block are forked."""
     factory = KernelProvisionerFactory.instance()
     before = factory.default_provisioner_name
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib looks when it is imported
-        multiprocessing.get_context("forkserver").set_forkserver_preload(list(LOADED))
+    if can_fork():
         factory.provisioners["forked"] = EntryPoint("forked", f"{__name__}:Forked", factory.GROUP_NAME)
         factory.default_provisioner_name = "forked"
     try:
@@ -60,8 +74,7 @@ class ForkedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, command: list[str], folder: str, environment: dict[str, str]) -> None:
-        forking = multiprocessing.get_context("forkserver")
-        self.process = forking.Process(target=serve, args=(command, folder, environment), daemon=True)
+        self.process = context().Process(target=serve, args=(command, folder, environment), daemon=True)
         self.process.start()
         self.pid = self.process.pid
 
