@@ -28,6 +28,7 @@ DECIDES_PAGES = (
     "notebooks/*.md",
     "notebooks/*.py",
 )  # beside what decides outputs
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
 def main() -> int:
@@ -72,16 +73,11 @@ def written(cache: Path) -> bool:
 
 def rendered() -> bool:
     """Turn pages and cached outputs into HTML, all of them anew: only then does every warning show."""
-    from forked import context
-
     for old in (HTML, BUILD / ".doctrees"):
         shutil.rmtree(old, ignore_errors=True)
     print("rendering the pages", flush=True)
-    arguments = ("build", str(ROOT), "--all", "--warningiserror", "--keep-going", "--quiet")
-    process = context().Process(target=jupyter_book, args=arguments)
-    process.start()
-    process.join()
-    good = ended(process.exitcode, "the warnings and errors above stop the book")
+    arguments = ("build", ".", "--all", "--warningiserror", "--keep-going", "--quiet")
+    good = run("-c", JUPYTER_BOOK, *arguments, otherwise="the warnings and errors above stop the book")
     if good:
         shutil.copytree(TEACHING, HTML / "teaching")
     return good
@@ -89,23 +85,18 @@ def rendered() -> bool:
 
 def checked() -> bool:
     """Whether the pages are complete and need no network."""
-    command = [sys.executable, "-m", "pytest", "--quiet", "--no-header", "book/check_pages.py"]
-    code = subprocess.run(command, cwd=ROOT).returncode
-    return ended(code, "the pages are built, but not as they should be: see above")
+    arguments = ("--quiet", "--no-header", "book/check_pages.py")
+    return run(
+        "-m", "pytest", *arguments, otherwise="the pages are built, but not as they should be: see above"
+    )
 
 
-def jupyter_book(*arguments: str) -> None:
-    """The program of that name."""
-    from jupyter_book.cli.main import main
-
-    main(arguments)
-
-
-def ended(code: int, otherwise: str) -> bool:
-    """Whether a process ended well; where it did not, print what is ``otherwise``."""
-    if code != 0:
+def run(*arguments: str, otherwise: str) -> bool:
+    """Run Python on these arguments; where that fails, print what is ``otherwise``."""
+    good = subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode == 0
+    if not good:
         print(f"\nmake book: {otherwise}", file=sys.stderr, flush=True)
-    return code == 0
+    return good
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ def execute_all(found: Sequence[Chapter], cache_folder: Path, timeout: int) -> l
     todo = sorted((chapter for chapter in found if not is_cached(cache, chapter)), key=turn)
     if len(todo) < len(found):
         print(f"{len(found) - len(todo)} of {len(found)} chapters are unchanged", flush=True)
+    if not todo:
+        return []
     with (
         kernel_folder() as folder,
         forked_kernels(),
@@ -181,7 +183,10 @@ def kill(client: NotebookClient) -> None:
     """End a kernel and all processes that it started."""
     process = getattr(getattr(client.km, "provisioner", None), "process", None)
     if process is not None and process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has no group yet, or has just ended
+            process.kill()
 
 
 def report(failed: Sequence[Chapter], total: int, root: Path) -> str:

@@ -1,62 +1,64 @@
-"""Processes of a build, forked from one that has loaded what chapters and pages import.
+"""Kernels of a build, forked from a process that has loaded what chapters import.
 
 with forked_kernels():
-    ...                                           # kernels that Jupyter starts
-context().Process(target=function).start()        # any other
+    ...
 
 Loading torch, scikit-learn and matplotlib takes most of the time of a short chapter. The process that is
-forked has one thread and has computed nothing. Where there is no fork, processes start as they always do.
+forked has one thread and has computed nothing. Elsewhere than on Linux, where libraries may not survive a
+fork, kernels start as they always do.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
-from multiprocessing.context import BaseContext
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-import nclib
-
+forking = multiprocessing.get_context("forkserver") if sys.platform == "linux" else None
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with
-CHAPTERS = (f"nclib.chapters.{path.stem}" for path in Path(nclib.__file__).parent.glob("chapters/[a-z]*.py"))
-LOADED = ("ipykernel.kernelapp", "matplotlib.pyplot", "openTSNE", *sorted(CHAPTERS))
-
-
-def context() -> BaseContext:
-    """Of processes that are forked, if this system can."""
-    if not can_fork():
-        return multiprocessing.get_context()
-    os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib looks when it is imported
-    forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(list(LOADED))
-    return forking
-
-
-def can_fork() -> bool:
-    return sys.platform == "linux"  # elsewhere libraries may not survive it
+LOADED = (  # nothing of nclib: an error in its sources is the error of the chapter that imports them
+    "ipykernel.kernelapp",
+    "matplotlib.pyplot",
+    "openTSNE",
+    "scipy.stats",
+    "seaborn",
+    "sklearn.cluster",
+    "sklearn.mixture",
+    "torch",
+)
 
 
 @contextmanager
 def forked_kernels() -> Iterator[None]:
-    """Kernels that this process starts inside the block are forked."""
+    """Kernels that this process starts inside the block are forked, and end with it."""
+    if forking is None:
+        yield
+        return
+    os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib looks when it is imported
+    forking.set_forkserver_preload(list(LOADED))
+    first = forking.Process(target=int)  # so that all is loaded before a chapter is timed
+    first.start()
+    first.join()
     factory = KernelProvisionerFactory.instance()
     before = factory.default_provisioner_name
-    if can_fork():
-        factory.provisioners["forked"] = EntryPoint("forked", f"{__name__}:Forked", factory.GROUP_NAME)
-        factory.default_provisioner_name = "forked"
+    factory.provisioners["forked"] = EntryPoint("forked", f"{__name__}:Forked", factory.GROUP_NAME)
+    factory.default_provisioner_name = "forked"
     try:
         yield
     finally:
         factory.default_provisioner_name = before
+        for kernel in multiprocessing.active_children():
+            kernel.kill()
 
 
 class Forked(LocalProvisioner):
@@ -74,7 +76,7 @@ class ForkedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, command: list[str], folder: str, environment: dict[str, str]) -> None:
-        self.process = context().Process(target=serve, args=(command, folder, environment), daemon=True)
+        self.process = forking.Process(target=serve, args=(command, folder, environment))
         self.process.start()
         self.pid = self.process.pid
 
@@ -103,6 +105,8 @@ def serve(command: list[str], folder: str, environment: dict[str, str]) -> None:
     os.setsid()  # signals to its group then reach what it starts, and nothing else
     os.chdir(folder)
     multiprocessing.set_start_method(None, force=True)  # again what it is by default
+    random.seed()  # as Python and numpy do when they are loaded: else all kernels would draw the same
+    np.random.seed()
     os.environ.update(environment)
     sys.argv = command[2:]
     threading.Thread(target=_leave_with_build, daemon=True).start()

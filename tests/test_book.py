@@ -198,7 +198,9 @@ with forked_kernels():
 
 
 TINY_CHAPTERS = {
-    "01_good": ["import os, sys\nassert 'torch' in sys.modules\nprint(os.getcwd())"],
+    "01_good": [
+        "import os, sys\nassert sys.platform != 'linux' or 'torch' in sys.modules\nprint(os.getcwd())"
+    ],
     "02_bad": ["print('so far')", 'x = "no"\n{}[x]', "print('never')"],
     "03_dies": ["import os", "os._exit(1)"],
 }

@@ -366,6 +366,12 @@ class TestIntervals:
         assert statistics.error_bar([0.9, 0.7], statistics.SHARE) == pytest.approx((0.8, 0.1, 0.1))
         assert np.isnan(statistics.error_bar([0.9], statistics.SHARE)[1:]).all()
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_values_that_are_not_finite_have_none(self, value):
+        assert np.isnan(statistics.interval([value, 0.1, 0.2])[1])
+        assert np.isnan(statistics.error_bar([value, 0.1, 0.2], statistics.NOT_NEGATIVE)[1:]).all()
+        assert "± 0" not in statistics.with_interval([value, 0.1, 0.2], statistics.NOT_NEGATIVE)
+
     @pytest.mark.parametrize(
         ("values", "limits", "text"),
         [

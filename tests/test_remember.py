@@ -9,6 +9,7 @@ import pytest
 from nclib.runs import evaluation, sources
 from nclib.runs.remember import remembered
 from nclib.storage import store
+from nclib.storage.layout import MANIFEST
 
 
 @pytest.fixture
@@ -34,12 +35,14 @@ def test_is_computed_once_for_each_run_and_arguments(stored, calls, compute):
     assert calls == [((2, 2), "kmeans"), ((2, 3), "kmeans")]
 
 
-@pytest.mark.parametrize("what", ["source", "package", "damage"])
+@pytest.mark.parametrize("what", ["source", "package", "damage", "run"])
 def test_is_computed_again_when_something_changed(stored, home, calls, compute, monkeypatch, tmp_path, what):
     remembered(stored, compute)
     (file,) = (home / "results" / stored.key).iterdir()
     if what == "damage":
         file.write_text("{")
+    elif what == "run":  # trained once more, after it was lost
+        (stored.folder / MANIFEST).write_text("{}")
     else:
         sources.fingerprint.cache_clear()
         if what == "source":

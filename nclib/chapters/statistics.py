@@ -19,10 +19,13 @@ UNLIMITED: Limits = (-np.inf, np.inf)
 def interval(values: Iterable[float]) -> tuple[float, float]:
     """Mean of independent values, and half the width of its 95 % interval.
 
-    Student's t; that of equal values is 0, that of a single one not a number.
+    Student's t; that of equal values is 0, that of a single one, or of values that are not all finite, is not
+    a number.
     """
     values = np.fromiter(values, float)
     if len(values) < 2:
+        return float(values.mean()), float("nan")
+    if not np.isfinite(values).all():
         return float(values.mean()), float("nan")
     error = values.std(ddof=1) / np.sqrt(len(values)) if differ(values) else 0.0
     return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
@@ -46,7 +49,8 @@ def error_bar(values: Iterable[float], limits: Limits) -> tuple[float, float, fl
     if len(values) < FEWEST:
         return mean, mean - min(values), max(values) - mean
     least, most = limits
-    return mean, max(0.0, min(half, mean - least)), max(0.0, min(half, most - mean))
+    below, above = (float(np.maximum(0, np.minimum(half, room))) for room in (mean - least, most - mean))
+    return mean, below, above
 
 
 def with_interval(values: Iterable[float], limits: Limits, form: str = "{:.3f}") -> str:

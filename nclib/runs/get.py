@@ -183,7 +183,7 @@ def train_share(configs: Sequence[RunConfig]) -> None:
         free = (seeds for seeds in waiting if not any(store.is_busy(keys[config]) for config in seeds))
         seeds = next(free, waiting[0])
         waiting.remove(seeds)
-        if pays_together(seeds[0], len(seeds)):
+        if pays_together(seeds[0], len(seeds), default_device()):
             _train_seeds(seeds)
         else:
             for config in seeds:

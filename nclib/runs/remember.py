@@ -2,11 +2,12 @@
 
     remembered(run, reconstruction, clusters, "kmeans", seed)
 
-    NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and a fingerprint of what computed it
+    NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and what computed it of what
     NCLIB_HOME/results/data/NAME-ARGUMENTS.json    the same for what depends on a data set alone
 
-A value is used as long as the sources of nclib and the packages that compute are the same; it is computed
-again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes everything each time.
+A value is used as long as the sources of nclib, the packages that compute and the files of the run are the
+same; it is computed again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes everything
+each time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 from nclib.runs.run import Run
 from nclib.runs.sources import fingerprint
 from nclib.storage import store
-from nclib.storage.files import write_bytes
+from nclib.storage.files import sha256, write_bytes
+from nclib.storage.layout import MANIFEST
 
 
 def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
@@ -38,7 +40,8 @@ def remembered(run: Run, compute: Callable[..., Any], *arguments: Any) -> Any:
     """
     if not store.contains(run.key) or run.folder != store.run_folder(run.key):
         return compute(run, *arguments)
-    return _remembered(run.key, compute.__name__, arguments, lambda: compute(run, *arguments))
+    of = sha256(run.folder / MANIFEST)
+    return _remembered(run.key, compute.__name__, arguments, lambda: compute(run, *arguments), of)
 
 
 def remembered_of_data(compute: Callable[..., Any], *arguments: Any) -> Any:
@@ -46,18 +49,21 @@ def remembered_of_data(compute: Callable[..., Any], *arguments: Any) -> Any:
     return _remembered("data", compute.__name__, arguments, lambda: compute(*arguments))
 
 
-def _remembered(folder: str, name: str, arguments: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+def _remembered(
+    folder: str, name: str, arguments: tuple[Any, ...], compute: Callable[[], Any], of: str = ""
+) -> Any:
     if os.environ.get("NCLIB_REMEMBER") == "0":
         return compute()
+    basis = {"computed_by": fingerprint(), "of": of}
     called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
     file = store.part("results") / folder / f"{name.strip('_')}-{called}.json"
     try:
         found = json.loads(file.read_bytes())
-        if found["computed_by"] == fingerprint():
+        if {key: found[key] for key in basis} == basis:
             return found["value"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         pass
     value = compute()
     store.prepare()
-    write_bytes(file, json.dumps({"computed_by": fingerprint(), "value": value}).encode())
+    write_bytes(file, json.dumps(basis | {"value": value}).encode())
     return value

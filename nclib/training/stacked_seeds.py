@@ -65,15 +65,15 @@ def train_together(
         return Together(each).run()
 
 
-def pays_together(config: RunConfig, seeds: int) -> bool:
-    """Whether seeds of this network train faster as one program than one after another.
+def pays_together(config: RunConfig, seeds: int, device: torch.device) -> bool:
+    """Whether seeds of this network train faster as one program than one after another on this device.
 
     Notes
     -----
-    Measured by ``benchmarks/many_seeds.py`` on a CPU, from two seeds on. A GPU, where starting an operation
-    costs more, is taken to gain as well: not measured.
+    Measured by ``benchmarks/many_seeds.py`` on a CPU, from two seeds on. On a GPU single runs are compiled
+    and replayed as graphs, and this program is not; no measurement there, so it is not chosen.
     """
-    return config.arch == "mlp" and seeds > 1
+    return config.arch == "mlp" and seeds > 1 and device.type == "cpu"
 
 
 class Together:
