@@ -4,8 +4,7 @@ with forked_kernels():
     ...
 
 Loading torch, scikit-learn and matplotlib takes most of the time of a short chapter. The process that is
-forked has one thread and has computed nothing. Elsewhere than on Linux, where libraries may not survive a
-fork, kernels start as they always do.
+forked has one thread and has computed nothing. Where that cannot be, kernels start as they always do.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-forking = multiprocessing.get_context("forkserver") if sys.platform == "linux" else None
+from nclib.notebook import LONGEST_TEMPORARY
+
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with
 LOADED = (  # nothing of nclib: an error in its sources is the error of the chapter that imports them
     "ipykernel.kernelapp",
@@ -38,13 +39,19 @@ LOADED = (  # nothing of nclib: an error in its sources is the error of the chap
 )
 
 
+def can_fork() -> bool:
+    """Elsewhere than on Linux libraries may not survive it; its socket's path is that of temporary files."""
+    return sys.platform == "linux" and len(tempfile.gettempdir()) <= LONGEST_TEMPORARY
+
+
 @contextmanager
 def forked_kernels() -> Iterator[None]:
     """Kernels that this process starts inside the block are forked, and end with it."""
-    if forking is None:
+    if not can_fork():
         yield
         return
     os.environ.setdefault("MPLBACKEND", INLINE)  # matplotlib looks when it is imported
+    forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(list(LOADED))
     first = forking.Process(target=int)  # so that all is loaded before a chapter is timed
     first.start()
@@ -76,6 +83,7 @@ class ForkedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, command: list[str], folder: str, environment: dict[str, str]) -> None:
+        forking = multiprocessing.get_context("forkserver")
         self.process = forking.Process(target=serve, args=(command, folder, environment))
         self.process.start()
         self.pid = self.process.pid

@@ -8,14 +8,17 @@ import importlib.util
 import io
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import chapters
+import forked
 import nbformat
 import pytest
 import yaml
 from conftest import alive, ends
 from jupyter_cache import get_cache
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
@@ -273,6 +276,12 @@ class TestChapters:
         build.kill()
         build.wait()
         assert ends(pid)
+
+    def test_where_the_path_of_a_socket_would_be_too_long_none_is_forked(self, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", "/" + 90 * "a")
+        factory = KernelProvisionerFactory.instance()
+        with forked.forked_kernels():
+            assert factory.default_provisioner_name == "local-provisioner"
 
     def test_the_good_one_is_not_executed_again(self, first, tiny_book, capsys):
         found = chapters.chapters(tiny_book)
