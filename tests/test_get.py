@@ -281,6 +281,15 @@ def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config
     assert not any("tsne" in name or "features" in name for name in run.arrays)
 
 
+@pytest.mark.parametrize("held_out", [(), (7, 9)])
+def test_detection_is_released_where_classes_were_held_out(released, home, held_out, monkeypatch):
+    monkeypatch.setattr(publish, "detection", lambda run: pd.DataFrame([{"auroc": 0.5}]))
+    monkeypatch.setattr(evaluation, "results", lambda run, methods: {})
+    run = nclib.get_run("digits", **TINY, held_out=held_out)
+    release(run, "tiny", with_features=False, with_tsne=False)
+    assert ("detection" in find_released(run.config).results) == bool(held_out)
+
+
 def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config, monkeypatch, capsys):
     monkeypatch.setattr(publish, "find_spec", lambda name: None)
     release(tiny_run, "tiny", with_features=False)
