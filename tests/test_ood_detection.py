@@ -29,9 +29,9 @@ def rows(auroc, outliers: str = "held-out classes", trainings=("coarse", "fine")
     return pd.DataFrame(found)
 
 
-def decided(live, losses) -> list[dict[str, str]]:
+def decided(live, losses, kept=None) -> list[dict[str, str]]:
     """Verdicts by data, of every statement."""
-    made = ood_detection.statements("digits", live, live.iloc[:0], losses)
+    made = ood_detection.statements("digits", live, live.iloc[:0] if kept is None else kept, losses)
     found = conclusions.show(*made).rows
     return [{r["data"]: r["verdict"] for r in found if r["statement"] == s.text} for s in made]
 
@@ -54,6 +54,30 @@ def test_statements_change_with_the_scores():
     labels = {"none": 0.4, COARSE: 0.35, PSEUDO: 0.2, FINE: 0.3}
     worse = rows(lambda trained, _, of: labels[of] + 0.2 * (trained == "fine"))
     assert [set(of.values()) for of in decided(worse, of_losses("cross entropy"))] == [{"does not hold"}] * 7
+
+
+def test_released_runs_decide_the_same_statements_by_their_own_scores():
+    better = {"none": 0.8, COARSE: 0.7, PSEUDO: 0.95, FINE: 0.95}
+    worse = {"none": 0.4, COARSE: 0.35, PSEUDO: 0.2, FINE: 0.3}
+    live = rows(lambda trained, _, of: better[of])
+    kept = rows(lambda trained, _, of: worse[of] + 0.2 * (trained == "fine"))
+    held = decided(live, of_losses("NC loss"), kept)
+    for at, scores in enumerate((4, 4, 3, 8, 4, 8)):
+        verdicts = {
+            data: [v for d, v in held[at].items() if d.startswith(f"{data}, ")]
+            for data in ("digits", "FashionMNIST")
+        }
+        assert verdicts == {"digits": ["holds"] * scores, "FashionMNIST": ["does not hold"] * scores}
+
+
+def test_released_runs_leave_siblings_and_are_of_five_seeds():
+    runs = ood_detection.held_out()
+    assert [len(of) for of in runs.values()] == [5, 5]
+    for labels, of in runs.items():
+        for run in of:
+            assert (run.config.held_out, run.config.augment) == ((7, 8, 9), "crop-flip")
+            siblings = [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
+            assert siblings == ([3, 2, 2] if labels == "coarse" else [1] * 7)
 
 
 def test_the_best_score_without_labels_is_the_reference():

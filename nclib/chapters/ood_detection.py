@@ -40,9 +40,10 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns={"outliers": "OOD samples"})
 
 
-def held_out(recipe: str = "fashion-narrow") -> dict[str, list[ReleasedRun]]:
-    """Released runs without classes 7, 8 and 9, by the labels that they were trained on."""
-    return {labels: released_runs(f"{recipe}-{labels}-without-7-8-9-seed*") for labels in ("coarse", "fine")}
+def held_out() -> dict[str, list[ReleasedRun]]:
+    """Released runs on FashionMNIST without classes 7, 8 and 9, by the labels that they were trained on."""
+    names = {"coarse": "fashion-narrow-without-7-8-9", "fine": "fashion-narrow-fine-without-7-8-9"}
+    return {trained: released_runs(f"{name}-seed*") for trained, name in names.items()}
 
 
 def detection_table(rows: pd.DataFrame, measure: str = "auroc") -> pd.DataFrame:
@@ -142,14 +143,14 @@ def _place_of_score(case: str) -> int:
 
 
 def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.DataFrame) -> list[Statement]:
-    """What the page's runs decide about labels, networks and losses, a case for each score.
+    """What the page's runs decide about labels, networks and losses, a case for each data set and score.
 
     Parameters
     ----------
     data : name of the data set of ``live``.
     live : of ``nclib.runs.detection.detections``, networks trained on "coarse" and "fine" labels, in which
         the held-out classes leave siblings behind.
-    kept : the same of released runs, whose held-out classes leave super-classes of one class.
+    kept : the same of released runs on FashionMNIST.
     losses : the same of released runs by loss, without held-out classes.
 
     Notes
@@ -160,11 +161,12 @@ def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.Dat
     """
     same = {"trained on": "coarse", "outliers": HELD_OUT}
     coarse, pseudo, fine = (same | {"labels": name} for name in LABELLINGS)
-    of_data = {data: live, "FashionMNIST, without siblings": kept}
+    of_data = {data: live, "FashionMNIST": kept}
 
     def by_labels(other: dict[str, str], scores: Sequence[str]) -> list[Case | None]:
         return [
-            _case(f"{data}, {SCORE_NAMES[s]}", live, pseudo | {"score": s}, other | {"score": s})
+            _case(f"{name}, {SCORE_NAMES[s]}", rows, pseudo | {"score": s}, other | {"score": s})
+            for name, rows in of_data.items()
             for s in scores
         ]
 
@@ -186,7 +188,7 @@ def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.Dat
             "With pseudo-labels, scores that need classes detect held-out classes better than the best score"
             " that needs none",
             "AUROC with pseudo-labels minus that of the best score without labels, chosen with hindsight",
-            _beyond_label_free(data, live, pseudo),
+            [case for name, rows in of_data.items() for case in _beyond_label_free(name, rows, pseudo)],
         ),
         Statement(
             "Pseudo-labels detect held-out classes about as well as the true fine labels do",
@@ -207,8 +209,9 @@ def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.Dat
             "AUROC, coarse minus fine training, both with the fine labels, by score",
             [
                 _case(
-                    f"{data}, {SCORE_NAMES[s]}", live, fine | {"score": s}, _as_trained(s, "fine", HELD_OUT)
+                    f"{name}, {SCORE_NAMES[s]}", rows, fine | {"score": s}, _as_trained(s, "fine", HELD_OUT)
                 )
+                for name, rows in of_data.items()
                 for s in CLASS_SCORES
             ],
             -CLOSE,
