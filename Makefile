@@ -50,6 +50,7 @@ bench: .venv/.installed ## measure speed on this machine: measures, distances, m
 	@$(python) -m benchmarks.training
 	@$(python) -m benchmarks.wide
 	@$(python) -m benchmarks.same_learning
+	@$(python) -m benchmarks.same_convolutions
 	@$(python) -m benchmarks.subpopulations
 	@$(python) -m benchmarks.hidden_classes
 	@$(python) -m benchmarks.act_on_it

@@ -53,7 +53,7 @@ def loop_by_width(repeats: int) -> list[dict[str, Any]]:
         training = Training(config, *noise(images), DEVICE, None)
         loops = {
             "nclib": lambda epoch, t=training: t.train_epoch(epoch, BAR),
-            "usual": lambda epoch, t=training: _usual_convolutions(t, epoch),
+            "usual": lambda epoch, t=training: usual_convolutions(t, epoch),
         }
         times = in_turns(loops, repeats)
         row = {"width": width} | speed(times["nclib"], images)
@@ -64,7 +64,8 @@ def loop_by_width(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _usual_convolutions(training: Training, epoch: int) -> None:
+def usual_convolutions(training: Training, epoch: int) -> None:
+    """An epoch of nclib's loop without products over patches."""
     with mock.patch.object(patches, "pays", lambda x, stride: False):
         training.train_epoch(epoch, BAR)
 
