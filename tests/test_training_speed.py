@@ -109,7 +109,7 @@ def test_figure_of_speeds():
     assert "in float32: 2,000; the copied loop: 1,000" in figures.alt_text(axes)
 
 
-@pytest.mark.parametrize("name", ["training", "same_learning"])
+@pytest.mark.parametrize("name", ["training", "same_learning", "same_convolutions"])
 def test_written_files_have_what_the_page_shows(name):
     assert (BENCHMARKS / f"{name}.json").exists()
     assert benchmarks.benchmark(name)["provenance"]["commit"] != "unknown"

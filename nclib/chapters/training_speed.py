@@ -136,24 +136,28 @@ def terminal_phase() -> pd.DataFrame:
     return pd.DataFrame(cells, index=table.index)
 
 
-def same_learning() -> pd.DataFrame:
-    """What both loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference."""
-    rows = pd.DataFrame(benchmark("same_learning")["rows"])
+def same_learning(name: str = "same_learning") -> pd.DataFrame:
+    """What two loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference.
+
+    ``name`` is that of a file under benchmarks/results.
+    """
+    rows = pd.DataFrame(benchmark(name)["rows"])
     found = []
     for key, (title, limits, form) in LEARNT.items():
-        values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop")}
-        cells = {f"{loop} loop": with_interval(v, limits, form) for loop, v in values.items()}
-        p = ttest_ind(values["nclib"], values["plain"], equal_var=False).pvalue
+        values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop", sort=False)}
+        cells = {loop: with_interval(v, limits, form) for loop, v in values.items()}
+        p = ttest_ind(*values.values(), equal_var=False).pvalue
         found.append({"measure": title} | cells | {"p of the difference": f"{p:.2f}"})
     return pd.DataFrame(found).set_index("measure")
 
 
-def learning_caption() -> str:
-    """How both loops were compared."""
-    record = benchmark("same_learning")
+def learning_caption(name: str = "same_learning") -> str:
+    """How the loops of ``same_learning`` were compared."""
+    record = benchmark(name)
     made, rows = record["provenance"], pd.DataFrame(record["rows"])
     seeds = ", ".join(str(seed) for seed in sorted(rows["seed"].unique()))
-    return f"{record['recipe']}, seeds {seeds} of each loop; {made['device']}, torch {made['torch']}."
+    words = f"{record['recipe']}, seeds {seeds} each way; {made['device']}, torch {made['torch']}."
+    return fill(words, 72)
 
 
 @theme()
