@@ -144,7 +144,6 @@ def main() -> None:
     rows = [row for size in SIZES for row in side_by_side(size, options.repeats)]
     for row in rows:
         print(json.dumps(row))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, {"rows": rows, "provenance": provenance(torch.device("cpu"))})
 
 

@@ -86,7 +86,6 @@ def main() -> None:
         for seeds in SEEDS:
             rows.append({"case": name} | measured(config, seeds, options.repeats))
             print(json.dumps(rows[-1]), flush=True)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, {"rows": rows, "provenance": provenance(default_device())})
 
 

@@ -328,7 +328,6 @@ def main() -> None:
         "provenance": provenance(torch.device("cpu")) | versions,
         "seconds": time.perf_counter() - start,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, record)
     print(table(rows))
     print(f"\n{streamed['samples']:,} samples in a stream: {streamed['seconds_in_nclib']:.1f} s in nclib")

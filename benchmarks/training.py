@@ -354,7 +354,6 @@ def main() -> None:
         for name, measure in parts.items():
             record[name] = measure(options.repeats)
             print(f"{name}\n{json.dumps(record[name], indent=2)}")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, record)
 
 

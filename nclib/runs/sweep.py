@@ -129,8 +129,6 @@ def plan(sweep: Sweep, output: Path) -> Path:
                 release_marker(output, job).unlink(missing_ok=True)
                 require_free(run["folder"])
     file = output / "plan.json"
-    with storage_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
     # the sources are part of the names of measures: another version measures anew
     content = {"table": str(sweep.file), "code": fingerprint()[:12], "release": sweep.release, "jobs": jobs}
     write_json(file, content | {"features": sweep.feature_files, "pages": sweep.pages})
