@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from benchmarks.training import seconds
 from nclib.config import RunConfig, recipe_config
 from nclib.runs.provenance import provenance
 from nclib.storage.files import write_json
@@ -41,16 +40,6 @@ def trainings(config: RunConfig, seeds: int) -> list[Training]:
     splits, grouping = training_task(config)
     device = default_device()
     return [Training(replace(config, seed=s), splits, grouping, device, None) for s in range(seeds)]
-
-
-def seconds(train: Callable[[], Any]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    train()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def measured(config: RunConfig, seeds: int, repeats: int) -> dict[str, Any]:

@@ -18,13 +18,10 @@ import torch
 from filelock import FileLock
 
 from benchmarks.copied_loop import CopiedLoop
+from nclib.chapters.when_structure_appears import remains
 from nclib.config import RunConfig, recipe_config
 from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
-from nclib.measures.collapse import collapse_of
-from nclib.measures.distances import msdr_of
-from nclib.measures.moments import Moments
-from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.networks.features import FeatureSet
 from nclib.runs import evaluation
 from nclib.runs.get import get_run
@@ -55,15 +52,11 @@ def plain(config: RunConfig) -> dict[str, float]:
 
 def measured(train: FeatureSet, test: FeatureSet, grouping: Grouping) -> dict[str, float]:
     """What is compared."""
-    moments = Moments.of(train.h, train.fine, len(grouping.fine_names))
-    clusters = [len(grouping.members(c)) for c in range(grouping.num_coarse)]
-    found = reconstruct_labels(train.h, train.coarse, clusters, "kmeans")
+    left = remains(train.h, train.fine, grouping)
     return {
         "train_accuracy": accuracy(train),
         "test_accuracy": accuracy(test),
-        "found": match_labels(found, train.fine).accuracy,
-        "nc1": collapse_of(moments.grouped(grouping.fine_to_coarse))["nc1"],
-        "msdr": float(msdr_of(moments, grouping.fine_to_coarse).nanmean()),
+        **{name: left[name] for name in ("found", "nc1", "msdr")},
     }
 
 
