@@ -264,28 +264,19 @@ def _gc(options: argparse.Namespace) -> int:
 
 def _stale(folder: Path) -> bool:
     """Whether another version of the code made a run of the store, finished or not, or it cannot be read."""
+    from nclib.runs.run import Run
     from nclib.storage import store
-    from nclib.storage.files import Damaged
+    from nclib.storage.files import Damaged, read_tensors
+    from nclib.training.checkpoint import CHECKPOINT
 
     try:
-        chosen = _run_config(folder) if folder.parent.name == "runs" else _checkpoint_config(folder)
+        if folder.parent.name == "runs":
+            chosen = Run(folder).config
+        else:
+            chosen = config.RunConfig(**json.loads(read_tensors(folder / CHECKPOINT)[1]["config"]))
         return store.run_key(chosen) != folder.name
     except (Damaged, KeyError, ValueError, TypeError):  # damaged, or of another version
         return True
-
-
-def _run_config(folder: Path) -> config.RunConfig:
-    from nclib.runs.run import Run
-
-    return Run(folder).config
-
-
-def _checkpoint_config(folder: Path) -> config.RunConfig:
-    from nclib.storage.files import read_tensors
-    from nclib.training.checkpoint import CHECKPOINT
-
-    metadata = read_tensors(folder / CHECKPOINT)[1]
-    return config.RunConfig(**json.loads(metadata["config"]))
 
 
 def _run(options: argparse.Namespace) -> None:
