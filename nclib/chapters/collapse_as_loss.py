@@ -229,8 +229,13 @@ def _log_nc1(run: Run) -> float:
 
 
 def _early_log_nc1(run: Run) -> float:
+    return float(np.log10(early_nc1(run)))
+
+
+def early_nc1(run: Run) -> float:
+    """NC1 of the super-classes after a tenth of the epochs."""
     epoch = next(epoch for epoch in run.measured_epochs if epoch >= run.config.epochs / 10)
-    return float(np.log10(coarse_nc1(run, epoch=epoch)))
+    return coarse_nc1(run, epoch=epoch)
 
 
 def along_principal_directions(run: Run, counts: Sequence[int], split: str = "train") -> list[float]:

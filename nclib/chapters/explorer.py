@@ -111,8 +111,7 @@ def run_data(run: Run, rows: np.ndarray) -> dict[str, Any]:
         match_labels(reconstruct_labels(f.h, f.coarse, fine_per_coarse(run), "kmeans"), f.fine)
         for f in features
     ]
-    predicted = [(f.h @ f.weight.T + f.bias).argmax(dim=1) for f in features]
-    shown = [p.numpy()[rows] for p in predicted]
+    shown = [f.logits().argmax(dim=1).numpy()[rows] for f in features]
     groups = grouping.fine_to_coarse.tolist()
     names = {"fine": list(grouping.fine_names), "coarse": list(grouping.coarse_names)}
     members = [np.flatnonzero(coarse == c) for c in range(grouping.num_coarse)]

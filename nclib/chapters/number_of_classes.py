@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import MARKERS, described, stacked_panels, theme
@@ -120,11 +121,9 @@ def wrong_k(runs: Iterable[Run], most: int = MOST) -> pd.DataFrame:
         fine, coarse = f.fine.numpy(), f.coarse.numpy()
         for k in range(1, most + 1):
             pseudo = reconstruct_labels(f.h, coarse, k, "kmeans")
-            table = np.zeros((pseudo.max() + 1, fine.max() + 1))
-            np.add.at(table, (pseudo, fine), 1)
             labels = (coarse == c for c in range(run.grouping.num_coarse))
             row = {"seed": run.config.seed, "k": k, "accuracy": match_labels(pseudo, fine).accuracy}
-            row["purity"] = table.max(axis=1).sum() / len(fine)
+            row["purity"] = contingency_matrix(pseudo, fine).max(axis=1).sum() / len(fine)
             row["ari"] = float(np.mean([adjusted_rand_score(fine[at], pseudo[at]) for at in labels]))
             rows.append(row)
     return pd.DataFrame(rows)

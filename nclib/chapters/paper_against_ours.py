@@ -20,11 +20,11 @@ import pandas as pd
 
 from nclib.chapters import distance_heatmaps, statistics, tables
 from nclib.chapters.coarse_labels import SOME, explained_elsewhere
+from nclib.chapters.collapse_as_loss import early_nc1
 from nclib.chapters.conclusions import p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
-from nclib.measures.collapse import collapse_of
 from nclib.measures.distances import distances_of
 from nclib.measures.neighbours import neighbour_purity, purity_by_chance
 from nclib.measures.ood_scores import detection_of, outlier_scores
@@ -494,12 +494,7 @@ def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found
 
 def earlier(runs: Sequence[Run], plain: Sequence[Run], _: str) -> Found | None:
     """NC1 of the super-classes in ``plain`` over that in ``runs``, after a tenth of the epochs."""
-    return _mean_ratio([_early_nc1(b) / _early_nc1(a) for a, b in _pairs(runs, plain)])
-
-
-def _early_nc1(run: Run) -> float:
-    epoch = next(epoch for epoch in run.measured_epochs if epoch >= run.config.epochs / 10)
-    return collapse_of(run.moments("train", epoch).grouped(run.grouping.fine_to_coarse))["nc1"]
+    return _mean_ratio([early_nc1(b) / early_nc1(a) for a, b in _pairs(runs, plain)])
 
 
 def gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:

@@ -86,7 +86,7 @@ def test_features(run: Run) -> FeatureSet | None:
 
 def coarse_accuracy(f: FeatureSet) -> np.ndarray:
     """Accuracy of the network on the coarse label, by fine class, (C,)."""
-    correct = (f.h @ f.weight.T + f.bias).argmax(dim=1) == f.coarse
+    correct = f.logits().argmax(dim=1) == f.coarse
     return _share(correct.numpy(), f.fine.numpy())
 
 

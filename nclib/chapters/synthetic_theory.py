@@ -19,6 +19,7 @@ from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, error_bar, with_i
 from nclib.measures.distances import sibling_pairs
 from nclib.measures.moments import Moments
 from nclib.measures.variance import explained_variance_of
+from nclib.runs.evaluation import mean_explained_variance
 from nclib.runs.run import Run
 from nclib.theory import noisy_inputs, two_layer
 from nclib.theory.two_layer import limit_cosine, limit_ratio
@@ -212,10 +213,7 @@ def groupings_table(runs: Iterable[Run]) -> pd.DataFrame:
     rows = {}
     for run in runs:
         group, (first, last) = run.grouping.fine_to_coarse, (run.measured_epochs[0], run.measured_epochs[-1])
-        explained = [
-            float(explained_variance_of(run.moments("train", epoch), group).nanmean())
-            for epoch in (first, last)
-        ]
+        explained = [mean_explained_variance(run, "train", epoch) for epoch in (first, last)]
         rho = class_similarity(run.moments("train", first).means, group)
         rows[run.config.dataset, run.config.grouping, run.config.augment, run.config.seed] = (rho, *explained)
     columns = ["rho at the start", "explained at the start", "explained at the end"]
