@@ -19,6 +19,7 @@ from nclib.theory.two_layer import (
     Networks,
     centres,
     check,
+    entries,
     flow,
     gram_power,
     signs,
@@ -72,9 +73,7 @@ def train_on_samples(
     ------
     ValueError, RuntimeError : as ``train`` does.
     """
-    given = np.broadcast_arrays(*np.atleast_1d(rho, eps, sigma, seed))
-    rho, eps, sigma, seed = (torch.as_tensor(np.array(x)) for x in given)
-    rho, eps = rho.double(), eps.double()
+    rho, eps, sigma, seed = entries(rho, eps, sigma, seed)
     check(rho, eps, width, dim, members=2)
     noise = _noise(seed, samples, dim)[:, 2].flatten(1, 2)  # (B, 4, n, d)
     x = centres(rho, 2, dim)[:, :, None] + sigma.view(-1, 1, 1, 1) * noise
@@ -170,14 +169,13 @@ def probe_accuracy(train: Tensor, test: Tensor) -> Tensor:
     Least squares on +-1 finds the direction of Fisher's discriminant. The ridge only keeps the normal
     equations solvable where units are dead.
     """
-    side = _sides(train)
     origin = train.mean(1, keepdim=True)
     z = train - origin
     square = z.mT @ z  # (B, D, D)
     ridge = RIDGE * square.diagonal(dim1=1, dim2=2).sum(1)
     square.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    direction = torch.linalg.solve(square, z.mT @ side)  # (B, D, 1)
-    return ((test - origin) @ direction * _sides(test) > 0).double().mean((1, 2))
+    direction = torch.linalg.solve(square, z.mT @ signs(z.shape[1])[:, None])  # (B, D, 1)
+    return ((test - origin) @ direction * signs(test.shape[1])[:, None] > 0).double().mean((1, 2))
 
 
 def two_means_accuracy(h: Tensor, seed: int = 0) -> Tensor:
@@ -202,13 +200,6 @@ def two_means_accuracy(h: Tensor, seed: int = 0) -> Tensor:
         total = inside.mT @ z  # (B, R, D)
         first, second = total / count, -total / (n - count)
     gain = (total.square().sum(2, keepdim=True) * n / (count * (n - count)))[..., 0]
-    agreement = ((2 * inside - 1) * _sides(z) > 0).double().mean(1)  # (B, R)
+    agreement = ((2 * inside - 1) * signs(n)[:, None] > 0).double().mean(1)  # (B, R)
     agreement = torch.maximum(agreement, 1 - agreement)
     return agreement.gather(1, gain.argmax(1, keepdim=True))[:, 0]
-
-
-def _sides(h: Tensor) -> Tensor:
-    """+1 for the first half of the samples, -1 for the second, (2 n, 1)."""
-    side = torch.ones(h.shape[1], 1, dtype=h.dtype)
-    side[h.shape[1] // 2 :] = -1
-    return side

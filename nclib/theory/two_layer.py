@@ -184,7 +184,7 @@ def start(
     members: int = 2,
 ) -> Networks:
     """The networks of ``train`` before training, a at +1 and -1. Raises ValueError as ``train`` does."""
-    rho, eps, seed = _entries(rho, eps, seed)
+    rho, eps, seed = entries(rho, eps, seed)
     check(rho, eps, width, dim, members)
     weights = starting_networks(eps, seed, dim, width)
     u = gram_power(weights[:, : 2 * members].unflatten(1, (2, members)), rho, 0.5)
@@ -247,7 +247,7 @@ def train(
     ValueError : a value outside these ranges.
     RuntimeError : the margin was not reached in ``MAX_STEPS`` steps.
     """
-    rho, eps, seed = _entries(rho, eps, seed)
+    rho, eps, seed = entries(rho, eps, seed)
     check(rho, eps, width, dim, members)
     count = max(1, CHUNK // width)
     order = eps.argsort(stable=True)  # those of a part then need about equally many steps
@@ -259,11 +259,10 @@ def train(
     return together.chosen(order.argsort())
 
 
-def _entries(rho: ArrayLike, eps: ArrayLike, seed: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
-    rho, eps, seed = (
-        torch.as_tensor(np.array(x)) for x in np.broadcast_arrays(*np.atleast_1d(rho, eps, seed))
-    )
-    return rho.double(), eps.double(), seed
+def entries(rho: ArrayLike, eps: ArrayLike, *others: ArrayLike) -> tuple[Tensor, ...]:
+    given = np.broadcast_arrays(*np.atleast_1d(rho, eps, *others))
+    rho, eps, *others = (torch.as_tensor(np.array(x)) for x in given)
+    return rho.double(), eps.double(), *others
 
 
 def check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
