@@ -398,12 +398,10 @@ def eps_law_figure(
     for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
         for number, (rho, rows) in enumerate(table.groupby("rho")):
             power, at = predicted[name](rho), rows.groupby("eps")["ratio"].agg(error_bar, NOT_NEGATIVE)
-            mean, *bar = np.array(at.tolist()).T
-            style = {"color": f"C{number}", "marker": MARKERS[number], "ms": 4, "ls": "none"}
-            label = rf"$\rho$ = {rho:g}, slope {power:.3g}"
-            panel.errorbar(at.index, mean, yerr=bar, label=label, **style)
-            panel.plot(at.index, mean[0] * (at.index / at.index[0]) ** power, color=f"C{number}", lw=1)
-            words.append(f"{name}, rho {rho:g}: from {mean[-1]:.2g} to {mean[0]:.2g}")
+            first, last = at.iloc[0][0], at.iloc[-1][0]
+            law = first * (at.index / at.index[0]) ** power
+            _measured(panel, at, law, number, rf"$\rho$ = {rho:g}, slope {power:.3g}")
+            words.append(f"{name}, rho {rho:g}: from {last:.2g} to {first:.2g}")
         panel.set(xscale="log", yscale="log", title=name, xlabel=r"size $\epsilon$ of the start")
         panel.legend(fontsize="small")
     panels[0, 0].set_ylabel("fine over coarse squared distance")
