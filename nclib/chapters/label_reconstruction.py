@@ -131,7 +131,7 @@ def statements(
         return [
             Case(f"{opened.name}, {METHOD_NAMES[m]}", [effect(found[m])], opened.n)
             for m in methods
-            if opened and m in found
+            if m in found
         ]
 
     methods = list(METHOD_NAMES)

@@ -23,9 +23,7 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     a number.
     """
     values = np.fromiter(values, float)
-    if len(values) < 2:
-        return float(values.mean()), float("nan")
-    if not np.isfinite(values).all():
+    if len(values) < 2 or not np.isfinite(values).all():
         return float(values.mean()), float("nan")
     error = values.std(ddof=1) / np.sqrt(len(values)) if differ(values) else 0.0
     return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
