@@ -184,7 +184,7 @@ def _of_super_class(
     x = x - x.mean(dim=0)
     n = torch.bincount(labels).to(x)  # (K,)
     _, means = class_means(x, labels, len(n))
-    variances = _class_sums((x - means[labels]).square().sum(dim=1), labels, len(n)) / (n - 1)
+    variances = x.new_zeros(len(n)).index_add_(0, labels, (x - means[labels]).square().sum(dim=1)) / (n - 1)
     deltas = n.sqrt()[:, None] * (means - x.mean(dim=0))  # (K, D)
     gaps = float(deltas.square().sum())
     expected, within = float((1 - n / len(x)) @ variances), float(n @ variances)
@@ -205,10 +205,6 @@ def _of_super_class(
 
 def _share(between: float, within: float) -> float:
     return between / (between + within) if between + within else 0.0
-
-
-def _class_sums(values: Tensor, labels: Tensor, count: int) -> Tensor:
-    return values.new_zeros(count).index_add_(0, labels, values)
 
 
 def _permuted_t(x: Tensor, labels: Tensor, n: Tensor, draws: int, rng: np.random.Generator) -> np.ndarray:
