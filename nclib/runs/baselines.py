@@ -36,10 +36,10 @@ def pixels(images: Tensor) -> Tensor:
     return images.flatten(1).float() / 255
 
 
-def pixel_components(images: Tensor, seed: int = 0) -> np.ndarray:
+def pixel_components(images: Tensor) -> np.ndarray:
     """Principal components of the ``pixels`` of images, (N, 50) or fewer, float32."""
     x = pixels(images).numpy()  # (N, C H W)
-    return PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
+    return PCA(min(PIXEL_COMPONENTS, *x.shape), random_state=0).fit_transform(x)
 
 
 def pixel_distances(run: Run, split: str) -> Tensor:

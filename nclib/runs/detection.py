@@ -55,13 +55,8 @@ def absent_data(run: Run) -> list[str]:
     return [name for name in OTHER_DATA if name != run.config.dataset and missing_files(name)]
 
 
-def detection(run: Run, seed: int = 0) -> pd.DataFrame:
+def detection(run: Run) -> pd.DataFrame:
     """Detection of all OOD samples by all scores; a run that was published with it carries it.
-
-    Parameters
-    ----------
-    run : whose detection.
-    seed : of the clustering that gives pseudo-labels.
 
     Returns
     -------
@@ -75,7 +70,7 @@ def detection(run: Run, seed: int = 0) -> pd.DataFrame:
     model = run.model()
     outside = {name: features_of(model, images) for name, images in outlier_images(run).items()}
     rows = _rows(train, test.h, outside, "none", None, PLAIN_SCORES)
-    for name, labels in labellings(run, train, seed).items():
+    for name, labels in labellings(run, train).items():
         rows += _rows(train, test.h, outside, name, labels, CLASS_SCORES)
     return pd.DataFrame(rows)
 
@@ -89,12 +84,12 @@ def detections(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     )
 
 
-def labellings(run: Run, train: FeatureSet, seed: int = 0) -> dict[str, Tensor]:
+def labellings(run: Run, train: FeatureSet) -> dict[str, Tensor]:
     """Class labels of the training features, by name; only the first if training knew the fine ones."""
     clusters = fine_per_coarse(run)
     if max(clusters) == 1:
         return {LABELLINGS[0]: train.coarse}
-    found = torch.as_tensor(reconstruct_labels(train.h, train.coarse, clusters, "kmeans", seed))
+    found = torch.as_tensor(reconstruct_labels(train.h, train.coarse, clusters, "kmeans"))
     return dict(zip(LABELLINGS, (train.coarse, found, train.fine), strict=True))
 
 

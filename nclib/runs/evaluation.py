@@ -42,14 +42,13 @@ TERMINAL_ACCURACY = 0.999  # on train
 DRAWS = 1000  # of random labels for more classes than two
 
 
-def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
+def results(run: Run, k: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     """Reconstruction and probes of a run.
 
     Parameters
     ----------
     run : of the store, or a released one, which carries its results.
     k : clusters inside each super-class; 0 means as many as it has fine classes.
-    seed : of the clustering and of t-SNE.
     methods : of the reconstruction; a released run has those that it was released with.
 
     Returns
@@ -71,8 +70,8 @@ def results(run: Run, k: int = 0, seed: int = 0, methods: Sequence[str] = METHOD
     images = {name: getattr(run.config, name) for name in ("dataset", "grouping", "held_out")}
     clusters = k or tuple(fine_per_coarse(run))
     return {
-        "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m, seed) for m in methods},
-        "pixels": {m: remembered_of_data(_pixel_accuracy, images, clusters, m, seed) for m in methods},
+        "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m) for m in methods},
+        "pixels": {m: remembered_of_data(_pixel_accuracy, images, clusters, m) for m in methods},
         **remembered(run, _probe_of),
         **chance,
         "seconds": time.perf_counter() - start,
@@ -88,8 +87,8 @@ def _probe_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _reconstruction_of(run: Run, k: int | Sequence[int], method: str, seed: int) -> dict[str, Any]:
-    return _reconstruction(run.features("train"), run.features("test"), k, method, seed)
+def _reconstruction_of(run: Run, k: int | Sequence[int], method: str) -> dict[str, Any]:
+    return _reconstruction(run.features("train"), run.features("test"), k, method)
 
 
 def fine_per_coarse(run: Run) -> list[int]:
@@ -136,12 +135,12 @@ def _matched_by_chance(sizes: tuple[int, ...], k: int) -> float:
     return float(np.mean([table[linear_sum_assignment(table, maximize=True)].sum() for table in counts]))
 
 
-def tsne_inside(f: FeatureSet, perplexity: float = 30, seed: int = 0) -> np.ndarray:
+def tsne_inside(f: FeatureSet) -> np.ndarray:
     """t-SNE of each super-class by itself. (N, 2) float64, in the order of ``f``."""
     points = np.empty((len(f.h), 2))
     for coarse in f.coarse.unique():
         rows = f.coarse == coarse
-        points[rows.numpy()] = tsne(f.h[rows], perplexity, seed)
+        points[rows.numpy()] = tsne(f.h[rows])
     return points
 
 
@@ -155,10 +154,10 @@ def _embedding_of(run: Run) -> list[list[float]]:
 
 
 def _reconstruction(
-    train: FeatureSet, test: FeatureSet, k: int | Sequence[int], method: str, seed: int
+    train: FeatureSet, test: FeatureSet, k: int | Sequence[int], method: str
 ) -> dict[str, Any]:
     on_train, on_test = (
-        match_labels(reconstruct_labels(f.h, f.coarse, k, method, seed), f.fine) for f in (train, test)
+        match_labels(reconstruct_labels(f.h, f.coarse, k, method), f.fine) for f in (train, test)
     )
     named = on_train.labels >= 0  # clusters beyond the number of classes have no name
     probe = linear_probe(train.h[torch.as_tensor(named)], on_train.labels[named])
@@ -171,12 +170,12 @@ def _reconstruction(
     }
 
 
-def _pixel_accuracy(fields: dict[str, Any], k: int | Sequence[int], method: str, seed: int) -> float:
+def _pixel_accuracy(fields: dict[str, Any], k: int | Sequence[int], method: str) -> float:
     """Accuracy of clustering the training images of a configuration's data set and grouping."""
     (images, _), grouping = task(RunConfig(**fields))
     coarse = grouping.coarse(images.labels)
-    components = pixel_components(images.images, seed)
-    return match_labels(reconstruct_labels(components, coarse, k, method, seed), images.labels).accuracy
+    components = pixel_components(images.images)
+    return match_labels(reconstruct_labels(components, coarse, k, method), images.labels).accuracy
 
 
 def measures(run: Run) -> list[dict[str, Any]]:
@@ -209,16 +208,16 @@ def _structure(run: Run, split: str, epoch: int) -> dict[str, float]:
     return {"msdr": mean_msdr(run, split, epoch), "explained_variance": explained}
 
 
-def trajectory(run: Run, method: str = "kmeans") -> list[dict[str, Any]]:
-    """``measures`` of a run of the store, and the accuracy of clustering its features at each of them.
+def trajectory(run: Run) -> list[dict[str, Any]]:
+    """``measures`` of a run of the store, and "kmeans", how accurately it clusters the features at each.
 
-    Under the name of the method; of train those images that are followed, see ``Run.features``.
+    Of train those images that are followed, see ``Run.features``.
     """
     k = fine_per_coarse(run)
     rows = measures(run)
     for row in rows:
         f = run.features(row["split"], row["epoch"])
-        row[method] = match_labels(reconstruct_labels(f.h, f.coarse, k, method), f.fine).accuracy
+        row["kmeans"] = match_labels(reconstruct_labels(f.h, f.coarse, k, "kmeans"), f.fine).accuracy
     return rows
 
 
