@@ -50,6 +50,7 @@ FOLDER = REPOSITORY / "book" / "explorer"
 PER_CLASS = 150  # test images, the first of each class in the data set's order
 EACH = 50  # images of one class on a sheet
 COLUMNS = 10  # of a sheet
+PANELS = 4  # epochs side by side, where there is no JavaScript
 QUALITY = 80  # of WebP: 0.3 kB an image
 LARGEST = 2**16 - 1  # of a coordinate
 TITLES = {"cifar10": "CIFAR-10"}
@@ -304,46 +305,39 @@ def full_caption(data: dict[str, Any], images: int) -> str:
     )
 
 
-def panels_of(data: dict[str, Any], panels: int) -> list[int]:
+def panels_of(data: dict[str, Any]) -> list[int]:
     """Positions of epochs that are spread evenly over those measured, the first and the last among them."""
-    return np.linspace(0, len(data["epochs"]) - 1, panels).round().astype(int).tolist()
+    return np.linspace(0, len(data["epochs"]) - 1, PANELS).round().astype(int).tolist()
 
 
-def epochs_text(data: dict[str, Any], shown: int = 0, panels: int = 4) -> str:
+def epochs_text(data: dict[str, Any]) -> str:
     """What ``epochs_figure`` shows, in words."""
-    at = panels_of(data, panels)
-    first, last = (data["curves"][0]["values"][shown][i] for i in (at[0], at[-1]))
+    at = panels_of(data)
+    first, last = (data["curves"][0]["values"][0][i] for i in (at[0], at[-1]))
     return (
-        f"t-SNE of test features of the super-class {data['views'][shown]['name']} at epochs "
+        f"t-SNE of test features of the super-class {data['views'][0]['name']} at epochs "
         f"{', '.join(str(data['epochs'][i]) for i in at)}, coloured by class. They explain {first:.2f} "
         f"of the variance inside the super-class at first and {last:.2f} at the end."
     )
 
 
 @theme()
-def epochs_figure(data: dict[str, Any], shown: int = 0, panels: int = 4) -> Axes:
-    """One view at a few epochs side by side, coloured by fine class.
-
-    Parameters
-    ----------
-    data : of ``data.json``.
-    shown : which view.
-    panels : how many epochs.
-    """
-    rows = decoded(data["views"][shown]["rows"], np.uint16)
-    points = decoded(data["views"][shown]["points"], np.uint16).reshape(len(data["epochs"]), len(rows), 2)
+def epochs_figure(data: dict[str, Any]) -> Axes:
+    """The first view of ``data.json`` at a few epochs side by side, coloured by fine class."""
+    rows = decoded(data["views"][0]["rows"], np.uint16)
+    points = decoded(data["views"][0]["points"], np.uint16).reshape(len(data["epochs"]), len(rows), 2)
     names = data["colourings"][0]["categories"]
     fine = decoded(data["colourings"][0]["values"])[rows]
     figure, axes = plt.subplots(
-        1, panels, figsize=(2.5 * panels, 2.1), sharex=True, sharey=True, layout="constrained"
+        1, PANELS, figsize=(2.5 * PANELS, 2.1), sharex=True, sharey=True, layout="constrained"
     )
-    for panel, i in zip(axes, panels_of(data, panels), strict=True):
+    for panel, i in zip(axes, panels_of(data), strict=True):
         for member, marker in zip(np.unique(fine), ("o", "^", *MARKERS), strict=False):
             chosen = points[i, fine == member]
             panel.scatter(*chosen.T, s=9, lw=0, marker=marker, label=names[member])
-        explained = data["curves"][0]["values"][shown][i]
+        explained = data["curves"][0]["values"][0][i]
         panel.set(xticks=[], yticks=[], aspect="equal")
         panel.set_title(f"epoch {data['epochs'][i]}: η² = {explained:.2f}", fontsize="medium")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[0]), markerscale=2, frameon=False)
-    return described(axes[0], epochs_text(data, shown, panels))
+    return described(axes[0], epochs_text(data))
