@@ -9,7 +9,6 @@ version alone. Cards that social networks show get title and description, and an
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ CARD_IMAGE = "_static/fine-structure.png"
 LONGEST = 200  # characters of a description
 
 
-def revision(root: Path, paths: Sequence[str] = DECIDES) -> str:
-    """The last commit that touched one of the paths, with its date, and whether they have changed since.
+def revision(root: Path) -> str:
+    """The last commit that touched what decides pages, with its date, and whether that has changed since.
 
     Empty where ``root`` is not the top of a git repository, or git is missing.
     """
-    there = [path for path in paths if (root / path).exists()]
+    there = [path for path in DECIDES if (root / path).exists()]
     if Path(_git(root, "rev-parse", "--show-toplevel") or "/nowhere").resolve() != root.resolve():
         return ""
     commit = _git(root, "log", "-1", "--format=%h, %cs", "--", *there)

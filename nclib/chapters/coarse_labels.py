@@ -89,17 +89,17 @@ def explained_elsewhere(runs: Sequence[Run], split: str) -> float:
     return max(pixels, *(mean_explained_variance(run, split, epoch=0) for run in runs))
 
 
-def structure_table(run: Run, split: str = "test") -> pd.DataFrame:
-    """Explained variance of every super-class and MSDR of every fine class at the end of training.
+def structure_table(run: Run) -> pd.DataFrame:
+    """Explained variance of every super-class and MSDR of every fine class on test at the end of training.
 
     A row for each fine class, siblings side by side.
     """
-    group, moments = run.grouping.fine_to_coarse, run.moments(split)
+    group, moments = run.grouping.fine_to_coarse, run.moments("test")
     explained = explained_variance_of(moments, group)[group]
     columns = {
         "super-class": group.tolist(),
-        f"explained variance, {split}": explained.tolist(),
-        f"MSDR, {split}": msdr_of(moments, group).tolist(),
+        "explained variance, test": explained.tolist(),
+        "MSDR, test": msdr_of(moments, group).tolist(),
     }
     table = pd.DataFrame(columns, index=pd.Index(run.grouping.fine_names, name="class"))
     return table.sort_values("super-class", kind="stable").round(2)

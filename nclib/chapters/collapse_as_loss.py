@@ -83,15 +83,15 @@ COMPARED_PANELS = {  # title: measure, what is possible, scale of its axis
 }
 
 
-def over_training(runs_of: Mapping[str, Sequence[Run]], split: str = "train") -> pd.DataFrame:
-    """The rows of ``nclib.runs.evaluation.measures`` of every run, with its "name" and "seed"."""
+def over_training(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """The rows of ``nclib.runs.evaluation.measures`` of every run on train, with its "name" and "seed"."""
     return pd.DataFrame(
         [
             {"name": name, "seed": run.config.seed} | row
             for name, runs in runs_of.items()
             for run in runs
             for row in measures(run)
-            if row["split"] == split
+            if row["split"] == "train"
         ]
     )
 
@@ -238,8 +238,8 @@ def early_nc1(run: Run) -> float:
     return coarse_nc1(run, epoch=epoch)
 
 
-def along_principal_directions(run: Run, counts: Sequence[int], split: str = "train") -> list[float]:
-    """How much of the squared distance between sibling means lies along principal directions.
+def along_principal_directions(run: Run, counts: Sequence[int]) -> list[float]:
+    """How much of the squared distance between sibling means lies along principal directions, on train.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def along_principal_directions(run: Run, counts: Sequence[int], split: str = "tr
     For each count, the share of the scatter of fine-class means about that of their super-class, averaged
     over super-classes; nan where one of them has a single fine class.
     """
-    f = run.features(split)
+    f = run.features("train")
     shares = []
     for c in f.coarse.unique():
         h, fine = f.h[f.coarse == c].double(), f.fine[f.coarse == c]  # (n, D), (n,)

@@ -246,7 +246,7 @@ def reconstruction_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
 
 @theme()
-def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> Axes:
+def confusion_figure(matrix: ArrayLike, grouping: Grouping) -> Axes:
     """True classes against matched pseudo-labels, as shares of each true class, ordered by super-class."""
     order, edges = by_super_class(grouping)
     counts = np.asarray(matrix)[np.ix_(order, order)]
@@ -259,7 +259,7 @@ def confusion_figure(matrix: ArrayLike, grouping: Grouping, title: str = "") -> 
     )  # fmt: skip
     draw_edges(axes, edges)
     axes.set(xlabel="matched pseudo-label", ylabel="true class")
-    axes.set_title(title or "Confusion of true classes and pseudo-labels")
+    axes.set_title("Confusion of true classes and pseudo-labels")
     diagonal = np.diag(counts) / counts.sum(1)
     worst = int(np.argmin(diagonal))
     text = f"Confusion matrix; the lowest accuracy is that of {names[worst]}, {diagonal[worst]:.2f}."

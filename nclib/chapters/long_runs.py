@@ -47,7 +47,7 @@ PANELS = {  # measure: title, scale of its axis
     "nc1": ("NC1", "log"),
 }
 TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
-DRAWS = 40  # of features without structure
+DRAWS = 40  # of features without structure, of each kind for each run
 PERMUTED, RESAMPLED = "labels permuted", "samples drawn again"  # columns of ``level_table``
 SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
 STYLES = {"train": "-", "test": "--"}
@@ -124,8 +124,8 @@ def _sweeps_row(name: str, of_name: Sequence[ReleasedRun | None]) -> dict[str, s
     }
 
 
-def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str = "test") -> pd.DataFrame:
-    """Explained variance and k-means at the start, at the peak of the former and at the end of training.
+def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
+    """Explained variance and k-means on test at the start, at the peak of the former and at the end.
 
     A cell is the mean over seeds, with the lowest and the highest in brackets.
     """
@@ -133,7 +133,7 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]], split: str
     for name, runs in runs_of.items():
         if "explained_variance" not in runs[0].results["measures"][0]:
             continue  # trained on its fine classes: nothing is inside them
-        of_runs = [of_split(run.results["measures"], split) for run in runs]
+        of_runs = [of_split(run.results["measures"], "test") for run in runs]
         peaks = [max(rows, key=lambda row: row["explained_variance"]) for rows in of_runs]
         config = runs[0].config
         row = {"experiment": name, "seeds": str(len(runs)), "schedule": config.schedule}
@@ -205,7 +205,7 @@ def _milestone(runs: Sequence[Run], epochs: Sequence[int | None]) -> dict[str, s
     return row
 
 
-def level_table(runs: Sequence[ReleasedRun], draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def level_table(runs: Sequence[ReleasedRun]) -> pd.DataFrame:
     """How often ``explained_variance_null`` rejects at 5 % where there is nothing to find.
 
     The gaps between the fine classes of a super-class are taken out of the test features. Then the fine
@@ -215,8 +215,6 @@ def level_table(runs: Sequence[ReleasedRun], draws: int = DRAWS, seed: int = 0) 
     Parameters
     ----------
     runs : with test features.
-    draws : of each kind for each run.
-    seed : of the draws.
 
     Returns
     -------
@@ -225,7 +223,7 @@ def level_table(runs: Sequence[ReleasedRun], draws: int = DRAWS, seed: int = 0) 
     rows = []
     for run in runs:
         f, group = run.features("test"), run.grouping.fine_to_coarse
-        found = null_p_values(f.h.to(torch.float64), f.fine, group, draws, np.random.default_rng(seed))
+        found = null_p_values(f.h.to(torch.float64), f.fine, group, DRAWS, np.random.default_rng(0))
         row = {"run": run.folder.name, "p-values": f"{len(found[PERMUTED]):,}"}
         rows.append(row | {kind: f"{np.mean(np.array(p) <= 0.05):.3f}" for kind, p in found.items()})
     return pd.DataFrame(rows).set_index("run")

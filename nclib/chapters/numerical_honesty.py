@@ -117,15 +117,15 @@ def siblings_dropped_nc1(distance: float, pairs: int = 5, noise: float = NOISE) 
     return noise**2 * (pairs - 1) / 2 * distance**2
 
 
-def pinv_limit(dim: int = 512, dtype: torch.dtype = torch.float32) -> float:
-    """Distance of siblings below which ``torch.linalg.pinv`` drops the directions between them.
+def pinv_limit(dim: int = 512) -> float:
+    """Distance of siblings below which ``torch.linalg.pinv`` in float32 drops the directions between them.
 
     Notes
     -----
     pinv of a D x D matrix drops singular values below D eps times the largest. Of Sigma_B these are
     distance^2 / (4 P) and 1 / P.
     """
-    return 2 * (dim * torch.finfo(dtype).eps) ** 0.5
+    return 2 * (dim * torch.finfo(torch.float32).eps) ** 0.5
 
 
 def nc1_by_pinv(h: Tensor, y: Tensor, rtol: float | None = None) -> float:

@@ -90,14 +90,13 @@ def coarse_accuracy(f: FeatureSet) -> np.ndarray:
     return _share(correct.numpy(), f.fine.numpy())
 
 
-def inside_accuracy(f: FeatureSet, folds: int = 5, seed: int = 0) -> np.ndarray:
+def inside_accuracy(f: FeatureSet) -> np.ndarray:
     """Accuracy of every fine class among its siblings only: a linear probe that is given the super-class.
 
     Parameters
     ----------
-    f : features of one split; probes are trained and judged on it, by cross-validation.
-    folds : of the cross-validation, with equal shares of every class.
-    seed : of the folds.
+    f : features of one split; probes are trained and judged on it, by cross-validation: five folds with equal
+        shares of every class.
 
     Returns
     -------
@@ -115,7 +114,7 @@ def inside_accuracy(f: FeatureSet, folds: int = 5, seed: int = 0) -> np.ndarray:
         h, y = f.h[rows], fine[rows]
         if len(np.unique(y)) == 1:
             continue
-        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(h, y):
+        for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(h, y):
             correct[rows[test]] = linear_probe(h[train], y[train]).predict(h[test]) == y[test]
     return _share(correct, fine)
 
@@ -203,9 +202,7 @@ def correlation(x: ArrayLike, y: ArrayLike, group: ArrayLike) -> Correlation:
     )
 
 
-def permutation_p(
-    x: ArrayLike, y: ArrayLike, group: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
-) -> float:
+def permutation_p(x: ArrayLike, y: ArrayLike, group: ArrayLike, permutations: int = PERMUTATIONS) -> float:
     """Two-sided p of Pearson's correlation by restricted permutations, which keep siblings together.
 
     Parameters
@@ -213,10 +210,9 @@ def permutation_p(
     x, y : (C,) one number a class.
     group : (C,) super-classes. Those of one size change places as a whole, then classes inside each.
     permutations : drawn at random; the arrangement that was observed counts as one more.
-    seed : of the drawing.
     """
     x, y, group = (np.asarray(values) for values in (x, y, group))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     by_size: dict[int, list[np.ndarray]] = {}
     for one in np.unique(group):
         members = np.flatnonzero(group == one)

@@ -57,10 +57,10 @@ GRID = {
 }  # Yang, Steinhardt and Hu (2023)
 
 
-def groupings(dataset: str, random: int = 3) -> dict[str, dict[str, str]]:
-    """Cases for ``nclib.get_cases``: class index modulo 5, look-alikes, and some random groups of five."""
+def groupings(dataset: str) -> dict[str, dict[str, str]]:
+    """Cases for ``nclib.get_cases``: class index modulo 5, look-alikes, and three random groups of five."""
     alike = {"look-alikes": {"grouping": "semantic"}} if dataset in SEMANTIC else {}
-    drawn = {f"random {seed}": {"grouping": f"random5:{seed}"} for seed in range(1, random + 1)}
+    drawn = {f"random {seed}": {"grouping": f"random5:{seed}"} for seed in (1, 2, 3)}
     return {"modulo 5": {"grouping": "mod5"}} | alike | drawn
 
 
@@ -266,9 +266,9 @@ CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before,
 }
 
 
-def contrast_runs(patterns: Mapping[str, Sequence[str]] = CONTRAST) -> dict[str, list[ReleasedRun]]:
-    """Released runs on super-classes by data set, in the order of the patterns."""
-    found = {data: [run for name in names for run in released_runs(name)] for data, names in patterns.items()}
+def contrast_runs() -> dict[str, list[ReleasedRun]]:
+    """Released runs on super-classes by data set, in the order of ``CONTRAST``."""
+    found = {data: [run for name in names for run in released_runs(name)] for data, names in CONTRAST.items()}
     joined = {data: [run for run in runs if max(fine_per_coarse(run)) > 1] for data, runs in found.items()}
     return {data: runs for data, runs in joined.items() if runs}
 
