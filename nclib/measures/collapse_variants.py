@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_vector, as_whole
 from nclib.measures.collapse import pair_rows
+from nclib.measures.distances import euclidean
 from nclib.measures.moments import ClassMoments, Moments, centred
 
 
@@ -45,7 +46,7 @@ def class_distance_variance(moments: Moments) -> float:
     _require_two(means, "classes")
     total = 0.0
     for rows, others in pair_rows(len(means)):
-        squares = _distances(means[rows], means[others]) ** 2
+        squares = euclidean(means[rows], means[others]) ** 2
         spread = (scatter[rows, None] + scatter[others]) / 2
         total += float((spread / squares).triu_(1).sum())
     return total / _pairs(means)
@@ -129,7 +130,7 @@ def uniformity(vectors: ArrayLike, kernel: str = "inverse", s: float = 1.0) -> f
     units = vectors / norms
     total = 0.0
     for rows, others in pair_rows(len(units)):
-        energies = KERNELS[kernel](_distances(units[rows], units[others]), s)
+        energies = KERNELS[kernel](euclidean(units[rows], units[others]), s)
         total += float(energies.triu_(1).sum())
     return total / _pairs(units)
 
@@ -227,11 +228,6 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
     explained = ((means @ axes[:, kept]).square() / values[kept]).sum() / len(means)
     return float(1 - explained / torch.linalg.matrix_rank(means))
-
-
-def _distances(points: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances by differences: inner products would lose the digits of close points."""
-    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _require_two(rows: Tensor, name: str) -> None:

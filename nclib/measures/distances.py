@@ -48,11 +48,14 @@ def distances_of(moments: Moments) -> Tensor:
 
 def _distances(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
     require_samples(counts, at_least=2)
-    # differences, not the expansion by inner products: it would lose the digits of close means
-    gaps = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
-    distances = scatter[:, None] + scatter[None, :] + gaps**2  # (C, C)
+    distances = scatter[:, None] + scatter[None, :] + euclidean(means, means) ** 2  # (C, C)
     distances.diagonal().copy_(2 * scatter * counts / (counts - 1))
     return distances
+
+
+def euclidean(points: Tensor, others: Tensor) -> Tensor:
+    """Distances (N, M) by differences: inner products would lose the digits of close points."""
+    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:

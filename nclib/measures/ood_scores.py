@@ -30,6 +30,7 @@ from nclib.measures.arrays import (
     as_vector,
     as_whole,
 )
+from nclib.measures.distances import euclidean
 from nclib.measures.moments import class_means
 from nclib.networks.features import FeatureSet
 
@@ -134,7 +135,7 @@ def norm(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
 def nearest_mean(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
     """Euclidean distance to the nearest class mean."""
     _, means = _class_means(train, labels)
-    return _distances(h, means).amin(dim=1)
+    return euclidean(h, means).amin(dim=1)
 
 
 def gaussian(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ def gaussian(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
     _, means = _class_means(train, labels)
     root = _covariance_root(train.h - means[labels], _floor(train.h))
     origin = means.mean(dim=0)
-    return _distances(_whitened(h - origin, root), _whitened(means - origin, root)).amin(dim=1).square()
+    return euclidean(_whitened(h - origin, root), _whitened(means - origin, root)).amin(dim=1).square()
 
 
 def gmm(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
@@ -267,11 +268,6 @@ def _logits(train: FeatureSet, h: Tensor) -> Tensor:
 
 def _class_means(train: FeatureSet, labels: Tensor) -> tuple[Tensor, Tensor]:
     return class_means(train.h, labels, int(labels.max()) + 1)  # (C,), (C, D)
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """(N, C), from differences: products would lose the digits of points close to one another."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _floor(h: Tensor) -> Tensor:
