@@ -129,8 +129,7 @@ def run_name(setting: Setting, config: RunConfig) -> str:
 
 def folder_name(run: str) -> str:
     """Name under ``book/released`` of the run that is called so."""
-    setting, _, seed = run.rpartition(", seed ")
-    return "-".join([*re.findall(r"[\w.]+", setting), f"seed{seed}"])
+    return "-".join(re.findall(r"[\w.]+", run.replace(", seed ", " seed")))
 
 
 def job_name(keys: list[str]) -> str:
