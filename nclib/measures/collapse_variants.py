@@ -49,7 +49,7 @@ def class_distance_variance(moments: Moments) -> float:
         squares = euclidean(means[rows], means[others]) ** 2
         spread = (scatter[rows, None] + scatter[others]) / 2
         total += float((spread / squares).triu_(1).sum())
-    return total / _pairs(means)
+    return total / math.comb(len(means), 2)
 
 
 def simplex_error(left: Tensor, right: Tensor | None = None) -> float:
@@ -132,7 +132,7 @@ def uniformity(vectors: ArrayLike, kernel: str = "inverse", s: float = 1.0) -> f
     for rows, others in pair_rows(len(units)):
         energies = KERNELS[kernel](euclidean(units[rows], units[others]), s)
         total += float(energies.triu_(1).sum())
-    return total / _pairs(units)
+    return total / math.comb(len(units), 2)
 
 
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -233,8 +233,3 @@ def variability_collapse_index(moments: ClassMoments) -> float:
 def _require_two(rows: Tensor, name: str) -> None:
     if len(rows) < 2:
         raise ValueError(f"this measure relates {name} to each other; got a single one")
-
-
-def _pairs(points: Tensor) -> float:
-    """Number of pairs i < j."""
-    return len(points) * (len(points) - 1) / 2
