@@ -247,7 +247,7 @@ def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping)
         len(distances), 2, figsize=(9, 0.6 + 3.7 * len(distances)), squeeze=False, layout="constrained"
     )
     inside, words = _inside(grouping), []
-    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    siblings = sibling_pairs(grouping.fine_to_coarse).numpy()
     for row, (name, matrix) in zip(panels, distances.items(), strict=True):
         matrix = np.asarray(matrix)
         norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
@@ -307,7 +307,7 @@ def relative_distances_figure(
     bar.ax.xaxis.set_major_formatter("{x:g}")
     bar.ax.minorticks_off()
     figure.suptitle(title or "Relative class distances over training")
-    siblings = inside & ~np.eye(len(inside), dtype=bool)
+    siblings = sibling_pairs(grouping.fine_to_coarse).numpy()
     words = "; ".join(
         f"{name}, {when}: inside super-classes {m[siblings].mean():.2f}, between {m[~inside].mean():.2f}"
         for name, of_row in relative.items()
