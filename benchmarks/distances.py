@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from benchmarks.measures import peak_bytes
+from benchmarks.measures import child, peak_bytes
 from nclib.measures.distances import class_distances, distances_of, msdr
 from nclib.measures.moments import Moments
 from nclib.runs.provenance import provenance
@@ -114,7 +113,7 @@ def side_by_side(size: str, repeats: int) -> list[dict[str, object]]:
             "seconds": statistics.median(of_turn[name] for of_turn in times),
             "seconds_lowest": min(of_turn[name] for of_turn in times),
             "seconds_highest": max(of_turn[name] for of_turn in times),
-            "peak_over_features": peak_of(size, name),
+            "peak_over_features": child("benchmarks.distances", "memory", size, name),
             "relative_error": error(name, close=False),
             "relative_error_close_pairs": error(name, close=True),
         }
@@ -128,11 +127,6 @@ def memory(size: str, name: str) -> float:
     before = peak_bytes()
     METHODS[name](h, y)
     return 1 + (peak_bytes() - before) / h.nbytes
-
-
-def peak_of(size: str, name: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.distances", "memory", size, name]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from nclib.runs.provenance import provenance
 from nclib.storage.files import write_json
 
 ROOT = Path(__file__).parents[1]
+MODULE = "benchmarks.measures"
 SIZES = {"small": (50_000, 512, 10), "large": (50_000, 2_048, 1_000)}  # N, D, C
 LARGE_REPEATS = 1
 STREAM = (10_000_000, 64, 10)
@@ -235,7 +236,7 @@ def side_by_side(size: str, repeats: int) -> list[dict[str, Any]]:
             "all_seconds": statistics.median(times[name][1]) if times[name][1] else None,
             "nc1_relative_error": errors[name],
             "nc1_relative_error_close_pairs": on_pairs.get(name),
-            "peak_over_features": child("memory", size, name) if size in method.memory else None,
+            "peak_over_features": child(MODULE, "memory", size, name) if size in method.memory else None,
         }
         for name, method in methods.items()
     ]
@@ -282,9 +283,9 @@ def peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def child(*arguments: str) -> Any:
-    """The JSON that this file prints in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.measures", *arguments]
+def child(module: str, *arguments: str) -> Any:
+    """The JSON that a module prints in a process of its own."""
+    command = [sys.executable, "-m", module, *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
 
 
@@ -318,7 +319,7 @@ def main() -> None:
     for size in options.sizes:
         repeats = options.repeats if size == "small" else min(options.repeats, LARGE_REPEATS)
         rows += side_by_side(size, repeats)
-    streamed = child("stream")
+    streamed = child(MODULE, "stream")
     versions = {"numpy": np.__version__, "scipy": scipy.__version__}
     absent = sorted(METHODS.keys() - available().keys())
     record = {
