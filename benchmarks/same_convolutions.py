@@ -1,4 +1,4 @@
-"""Do products over patches learn what the usual convolutions do? Fifteen seeds each way, a ResNet-18 on digits.
+"""Do products over patches learn what usual convolutions do? Fifteen seeds each way, a ResNet-18 on digits.
 
     python -m benchmarks.same_convolutions [--output benchmarks/results/same_convolutions.json]
 

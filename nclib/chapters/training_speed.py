@@ -20,7 +20,7 @@ from scipy.stats import ttest_ind
 
 from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.figures import INK, described, theme
-from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, differ, with_interval
 from nclib.chapters.tables import short_commit
 from nclib.runs.released import released_runs
 
@@ -146,8 +146,10 @@ def same_learning(name: str = "same_learning") -> pd.DataFrame:
     for key, (title, limits, form) in LEARNT.items():
         values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop", sort=False)}
         cells = {loop: with_interval(v, limits, form) for loop, v in values.items()}
-        p = ttest_ind(*values.values(), equal_var=False).pvalue
-        found.append({"measure": title} | cells | {"p of the difference": f"{p:.2f}"})
+        p = "-"
+        if differ(rows[key]):
+            p = f"{ttest_ind(*values.values(), equal_var=False).pvalue:.2f}"
+        found.append({"measure": title} | cells | {"p of the difference": p})
     return pd.DataFrame(found).set_index("measure")
 
 
