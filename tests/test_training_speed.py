@@ -94,11 +94,11 @@ def test_same_learning(monkeypatch):
     ]
     record = {"rows": rows, "recipe": "a recipe", "provenance": RECORD["provenance"]}
     monkeypatch.setattr(training_speed, "benchmark", lambda name: record)
-    table = training_speed.same_learning()
+    table = training_speed.same_learning(rows)
     assert (table["p of the difference"] == "1.00").all()  # both means are two
     for row in rows:
         row["train_accuracy"] = 1.0
-    assert training_speed.same_learning()["p of the difference"].tolist() == ["-", *["1.00"] * 4]
+    assert training_speed.same_learning(rows)["p of the difference"].tolist() == ["-", *["1.00"] * 4]
     assert "seeds 0, 1, 2" in training_speed.learning_caption()
     axes = training_speed.same_learning_figure(
         rows, {key: title for key, (title, *_) in training_speed.LEARNT.items()}

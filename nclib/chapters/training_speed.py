@@ -1,7 +1,7 @@
 """What ``make bench`` found out about training, as tables.
 
 speed.loops()          # of benchmarks/results/training.json
-speed.same_learning()  # of benchmarks/results/same_learning.json
+speed.caption()        # where and how that was
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ def terminal_phase() -> pd.DataFrame:
     return pd.DataFrame(cells, index=table.index)
 
 
-def same_learning(name: str = "same_learning") -> pd.DataFrame:
+def same_learning(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """What two loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference.
 
-    ``name`` is that of a file under benchmarks/results.
+    ``rows`` are those of benchmarks/results/same_learning.json or same_convolutions.json.
     """
-    rows = pd.DataFrame(benchmark(name)["rows"])
+    rows = pd.DataFrame(rows)
     found = []
     for key, (title, limits, form) in LEARNT.items():
         values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop", sort=False)}
