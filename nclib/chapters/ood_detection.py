@@ -126,13 +126,13 @@ def detection_figure(rows: pd.DataFrame, title: str = "") -> Axes:
             style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "ms": 4, "lw": 1.2}
             panel.errorbar(mean, height, xerr=bar, ls="none", label=training, **style)
         panel.axvline(0.5, color="0.4", ls=":")
-        panel.set(xlabel="AUROC (dotted: chance)", title=kind)
+        panel.set(xlabel="AUROC", title=kind)
         panel.set_xlim(right=1.01)
     panels[0, 0].set_yticks(range(len(cases)), cases)
     panels[0, 0].invert_yaxis()
     handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), title="trained on")
-    figure.suptitle(title or "Which score detects which OOD samples")
+    figure.suptitle(f"{title or 'Which score detects which OOD samples'} (dotted: chance)")
     best = {kind: max(((m[0], c) for (k, c, _), m in means.items() if k == kind)) for kind in kinds}
     words = "; ".join(f"{kind}: {case} ({auroc:.3f})" for kind, (auroc, case) in best.items())
     return described(panels[0, 0], f"AUROC by score. Best for each kind of OOD samples: {words}.")
