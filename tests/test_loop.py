@@ -425,7 +425,7 @@ class TestCompiledStep:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.filterwarnings("default")  # torch's own compiler warns, of more with every release
+@pytest.mark.filterwarnings("ignore:::torch")  # its compiler warns, of more with every release
 class TestOnAGPU:
     def trained_epoch(self, **fields):
         config = recipe_config("digits", arch="resnet18", width=8, batch_size=64, augment="crop", **fields)
