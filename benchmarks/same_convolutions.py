@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.same_learning import measured
+from benchmarks.same_learning import learnt
 from benchmarks.training import BAR, DEVICE, ROOT
 from benchmarks.wide import usual_convolutions
 from nclib.config import RunConfig, recipe_config
-from nclib.data.datasets import ImageSet
-from nclib.networks.features import FeatureSet, features_of
+from nclib.networks.features import features_of
 from nclib.runs.provenance import provenance
 from nclib.storage.files import write_json
 from nclib.training.loop import Training, training_task
@@ -39,19 +38,13 @@ def products(training: Training, epoch: int) -> None:
 WAYS = {"products over patches": products, "usual convolutions": usual_convolutions}
 
 
-def learnt(config: RunConfig, train_epoch: Callable[[Training, int], None]) -> dict[str, float]:
+def trained(config: RunConfig, train_epoch: Callable[[Training, int], None]) -> dict[str, float]:
     """What a network has learnt after all epochs."""
     splits, grouping = training_task(config)
     training = Training(config, splits, grouping, DEVICE, None)
     for epoch in range(1, config.epochs + 1):
         train_epoch(training, epoch)
-    weight, bias = (p.detach().float().cpu() for p in (training.model.head.weight, training.model.head.bias))
-
-    def features(split: ImageSet) -> FeatureSet:
-        h = features_of(training.model, split.images)
-        return FeatureSet(h, split.labels, grouping.coarse(split.labels), weight, bias)
-
-    return measured(*map(features, splits), grouping)
+    return learnt(training.model, lambda split: features_of(training.model, split.images), splits, grouping)
 
 
 def main() -> None:
@@ -67,7 +60,7 @@ def main() -> None:
     for seed in SEEDS:
         for way, train_epoch in WAYS.items():
             config = recipe_config("digits", **NETWORK, seed=seed)
-            rows.append({"loop": way, "seed": seed} | learnt(config, train_epoch))
+            rows.append({"loop": way, "seed": seed} | trained(config, train_epoch))
             print(json.dumps(rows[-1]), flush=True)
     write_json(
         options.output, {"recipe": "digits", **NETWORK, "rows": rows, "provenance": provenance(DEVICE)}

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import Tensor
 
 from benchmarks.copied_loop import CopiedLoop
 from nclib.chapters.when_structure_appears import remains
 from nclib.config import RunConfig, recipe_config
-from nclib.data.datasets import ImageSet
+from nclib.data.datasets import ImageSet, Splits
 from nclib.data.grouping import Grouping
 from nclib.networks.features import FeatureSet
+from nclib.networks.models import Classifier
 from nclib.runs import evaluation
 from nclib.runs.get import get_run
 from nclib.runs.provenance import provenance
@@ -40,14 +43,19 @@ def plain(config: RunConfig) -> dict[str, float]:
     loop = CopiedLoop(config, splits, grouping, default_device(), workers=0)
     for epoch in range(1, config.epochs + 1):
         print(config.seed, epoch, loop.train_epoch(epoch), flush=True)
-    head = loop.model.head
-    weight, bias = (p.detach().float().cpu() for p in (head.weight, head.bias))
+    return learnt(loop.model, loop.features, splits, grouping)
 
-    def features(split: ImageSet) -> FeatureSet:
-        fine = split.labels
-        return FeatureSet(loop.features(split), fine, grouping.coarse(fine), weight, bias)
 
-    return measured(*map(features, splits), grouping)
+def learnt(
+    model: Classifier, features: Callable[[ImageSet], Tensor], splits: Splits, grouping: Grouping
+) -> dict[str, float]:
+    """What a network that was trained outside of the store has learnt."""
+    weight, bias = (p.detach().float().cpu() for p in (model.head.weight, model.head.bias))
+
+    def of_split(split: ImageSet) -> FeatureSet:
+        return FeatureSet(features(split), split.labels, grouping.coarse(split.labels), weight, bias)
+
+    return measured(*map(of_split, splits), grouping)
 
 
 def measured(train: FeatureSet, test: FeatureSet, grouping: Grouping) -> dict[str, float]:
