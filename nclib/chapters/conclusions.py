@@ -34,8 +34,9 @@ GOOD = ("holds", "observed")  # verdicts that support a statement
 PAGE = "“All statements”"  # which the book makes a link
 WORDS = (
     "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
-    "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are. <em>Undecided</em>: "
-    "neither. A <em>case</em> is an experiment with its seeds, or one method, split or setting in it. "
+    "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are, or in more that all "
+    "have one value. <em>Undecided</em>: neither. A <em>case</em> is an experiment with its seeds, or one "
+    "method, split or setting in it. "
     f"The page {PAGE} has the whole rule."
 )
 
@@ -130,10 +131,11 @@ def show(*statements: Statement) -> Decided:
 
     Notes
     -----
-    A case with three runs or more is decided by a two-sided t test of their mean against ``above`` (by the
-    sign test if they all have one value), a count by the exact binomial test, p-values adjusted by Holm's
-    method over all cases: it "holds", "does not hold" (the effect is significantly lower) or is "undecided".
-    Of one or two runs the effect is "observed" if it exceeds ``above`` in all, "not observed" if in none.
+    A case with three runs or more is decided by a two-sided t test of their mean against ``above``, a count
+    by the exact binomial test, p-values adjusted by Holm's method over all cases: it "holds", "does not
+    hold" (the effect is significantly lower) or is "undecided". Of one or two runs, and of more that all
+    have one value and so no t, the effect is "observed" if it exceeds ``above`` in all, "not observed" if in
+    none.
     """
     rows = [row(statement, case) for statement in statements for case in statement.cases]
     tested = [r for r in rows if r["p"] is not None]
@@ -172,11 +174,11 @@ def over_runs(case: Case, above: float) -> dict[str, Any]:
         raise ValueError(f"expected finite values, got {case.values!r}")
     found = {"value": float(values.mean()), "least": float(values.min()), "most": float(values.max())}
     found |= {"seeds": len(values), "low": None, "high": None, "p": None}
-    if len(values) < FEWEST:
+    if len(values) < FEWEST or not differ(values):
         return found
     mean, half = interval(values)
-    found["p"] = p_value(values, above)
-    return found | {"low": mean - half, "high": mean + half} if differ(values) else found
+    p = float(stats.ttest_1samp(values, above).pvalue)
+    return found | {"low": mean - half, "high": mean + half, "p": p}
 
 
 def counted(case: Count, above: float) -> dict[str, Any]:
@@ -187,13 +189,6 @@ def counted(case: Count, above: float) -> dict[str, Any]:
     share = case.hits / case.draws
     found = {"value": share, "least": share, "most": share, "low": low, "high": high, "p": test.pvalue}
     return found | {"draws": case.draws, "seeds": None}
-
-
-def p_value(values: np.ndarray, above: float) -> float:
-    """Two-sided p of Student's t test of the mean against ``above``; of equal values, of the sign test."""
-    if differ(values):
-        return float(stats.ttest_1samp(values, above).pvalue)
-    return 2.0 ** (1 - len(values)) if differ(np.append(values, above)) else 1.0
 
 
 def verdict(row: dict[str, Any]) -> str:

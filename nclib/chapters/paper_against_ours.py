@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_1samp
 
 from nclib.chapters import distance_heatmaps, statistics, tables
 from nclib.chapters.coarse_labels import SOME, explained_elsewhere
 from nclib.chapters.collapse_as_loss import early_nc1
-from nclib.chapters.conclusions import p_value
 from nclib.chapters.more_datasets import labels_of_test
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
@@ -359,11 +359,12 @@ def _mean(
         return None
     mean, below, above = statistics.error_bar(values, limits)
     found = Found(mean, min(values), max(values), null, len(values), size=mean - null)
-    if len(values) < statistics.FEWEST:
-        return found
     values = np.asarray(values)
-    found = found._replace(p=p_value(values, null), deviation=float(values.std(ddof=1)))
-    return found._replace(low=mean - below, high=mean + above) if statistics.differ(values) else found
+    if len(values) < statistics.FEWEST or not statistics.differ(values):
+        return found
+    p = float(ttest_1samp(values, null).pvalue)
+    deviation = float(values.std(ddof=1))
+    return found._replace(low=mean - below, high=mean + above, p=p, deviation=deviation)
 
 
 def _mean_ratio(ratios: Sequence[float]) -> Found | None:
