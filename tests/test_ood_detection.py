@@ -46,14 +46,17 @@ def test_statements_change_with_the_scores():
     held = decided(
         rows(lambda trained, _, of: 0.8 if trained == "fine" else labels[of]), of_losses("NC loss")
     )
-    assert [len(of) for of in held] == [4, 4, 3, 8, 4, 8, 8]
-    assert [set(held[at].values()) for at in (0, 1, 2, 4, 5, 6)] == [{"holds"}] * 6
-    networks = {data.partition(", ")[2]: verdict for data, verdict in held[3].items()}
+    assert [len(of) for of in held] == [4, 4, 3, 8, 8, 4, 8, 8]
+    assert [set(held[at].values()) for at in (0, 1, 2, 5, 6, 7)] == [{"holds"}] * 6
+    not_worse, better = ({d.partition(", ")[2]: v for d, v in held[at].items()} for at in (3, 4))
     for score, name in SCORE_NAMES.items():  # with the labels of training, 0.7 against 0.8
-        assert networks[name] == ("does not hold" if score in CLASS_SCORES else "holds")
+        assert not_worse[name] == ("does not hold" if score in CLASS_SCORES else "holds")
+        assert better[name] == ("does not hold" if score in CLASS_SCORES else "undecided")
     labels = {"none": 0.4, COARSE: 0.35, PSEUDO: 0.2, FINE: 0.3}
     worse = rows(lambda trained, _, of: labels[of] + 0.2 * (trained == "fine"))
-    assert [set(of.values()) for of in decided(worse, of_losses("cross entropy"))] == [{"does not hold"}] * 7
+    assert [set(of.values()) for of in decided(worse, of_losses("cross entropy"))] == [{"does not hold"}] * 8
+    ahead = rows(lambda trained, *_: 0.9 if trained == "coarse" else 0.6)
+    assert set(decided(ahead, of_losses("NC loss"))[4].values()) == {"holds"}
 
 
 def test_released_runs_decide_the_same_statements_by_their_own_scores():
@@ -62,7 +65,7 @@ def test_released_runs_decide_the_same_statements_by_their_own_scores():
     live = rows(lambda trained, _, of: better[of])
     kept = rows(lambda trained, _, of: worse[of] + 0.2 * (trained == "fine"))
     held = decided(live, of_losses("NC loss"), kept)
-    for at, scores in enumerate((4, 4, 3, 8, 4, 8)):
+    for at, scores in {0: 4, 1: 4, 2: 3, 3: 8, 5: 4, 6: 8}.items():
         verdicts = {
             data: [v for d, v in held[at].items() if d.startswith(f"{data}, ")]
             for data in ("digits", "FashionMNIST")
@@ -101,6 +104,14 @@ def test_the_guess_is_answered_by_all_scores():
     assert better == "the network trained on fine labels"
     assert "fine labels: 7; both about equally well: 1" in counts
     assert answer(everything | {"knn": 0.1})[0] == "it depends on the score"
+
+
+def test_scores_are_counted_by_data_and_outliers():
+    ahead = rows(lambda trained, score, _: 0.8 + (0.1 if score == "knn" else -0.1) * (trained == "coarse"))
+    table = ood_detection.scores_ahead({"a": ahead, "b": rows(lambda *_: 0.8)})
+    assert set(table.index.get_level_values("data")) == {"a", "b"}
+    assert (table.loc["a"].to_numpy() == [1, len(SCORE_NAMES) - 1, 0]).all()
+    assert (table.loc["b"].to_numpy() == [0, 0, len(SCORE_NAMES)]).all()
 
 
 def test_held_out_classes_of_the_chapter_leave_siblings():
