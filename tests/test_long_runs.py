@@ -28,7 +28,15 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
     found = {"train": 0.9, "test": 0.8, "probe": 0.7 + seed / 10}
     return SimpleNamespace(
         folder=SimpleNamespace(name=f"x-seed{seed}"),
-        config=recipe_config("cifar10-laptop", epochs=4, seed=seed, schedule="step", width=4, augment="none"),
+        config=recipe_config(
+            "cifar10-laptop",
+            epochs=4,
+            seed=seed,
+            schedule="step",
+            width=4,
+            augment="none",
+            grouping="mod5" if joined else "none",
+        ),
         grouping=Grouping(group, names, names[: int(group.max()) + 1]),
         record={"released": {"device": "another machine"}},
         history=[
@@ -140,11 +148,11 @@ def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
 
 def test_statements_change_with_the_runs():
     def verdicts(pseudo: float, normal: float) -> list[str]:
-        runs = {"x": [run(0)], "x-ten-labels": [run(0, joined=False)]}
+        runs = {"x": [run(0)], "the same on fine labels": [run(0, joined=False)]}
         of_x = runs["x"][0]
         of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
         of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo, "train": 0.95, "test": 0.81}
-        runs["x-ten-labels"][0].history[-1]["test_accuracy"] = normal
+        runs["the same on fine labels"][0].history[-1]["test_accuracy"] = normal
         *rows, train, test = conclusions.show(*long_runs.statements(runs)).rows  # k-means has 0.9 and 0.8
         assert (train["data"], train["verdict"]) == ("x, train", "observed")
         assert (test["data"], test["verdict"]) == ("x, test", "not observed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 
 import nclib
 from nclib.chapters import conclusions, figures, when_structure_appears
+from nclib.config import recipe_config
 from nclib.data.datasets import load
 from nclib.data.grouping import Grouping, make_grouping
 from nclib.runs import evaluation
@@ -192,6 +194,7 @@ class TestTrajectories:
                         "kmeans": value + 0.5,
                         "terminal": 2 if kind == "x-laptop" else np.nan,
                         "drop": np.nan,
+                        "settled": np.nan,
                     }
                     rows.append(row)
         return pd.DataFrame(rows)
@@ -264,17 +267,41 @@ class TestTrajectories:
 
     @pytest.mark.parametrize(("end", "verdict"), [(0.3, "observed"), (0.15, "not observed")])
     def test_whether_the_share_rises_again_once_all_is_fitted(self, end, verdict):
-        """99.9 % are reached at epoch 3 of 4, at a share of 0.2; test falls on."""
+        """99.9 % are reached at epoch 2 of 4, the last rate at 3, at a share of 0.2; test falls on."""
         first = self.table()[:2]  # of the run without augmentation, train and test
         epochs = [
             first.assign(epoch=e, explained_variance=[train, 0.5 - e / 10])
             for e, train in enumerate((0.5, 0.4, 0.2, end), 1)
         ]
         table = pd.concat(epochs, ignore_index=True)
-        found = self.verdicts(table.assign(terminal=3))
+        found = self.verdicts(table.assign(terminal=2, settled=3))
         assert [v for text, v in found.items() if text.startswith("Once 99.9 %")] == [[verdict]]
-        never = self.verdicts(table.assign(terminal=4))
-        assert not any(text.startswith("Once 99.9 %") for text in never)  # nothing comes after
+        for settled in (4, np.nan):  # nothing comes after, or the rate never stays
+            never = self.verdicts(table.assign(terminal=2, settled=settled))
+            assert not any(text.startswith("Once 99.9 %") for text in never)
+
+    def test_a_run_does_not_decide_the_statement_that_it_suggested(self):
+        first = self.table()[:2].assign(experiment="cifar10-paper", terminal=1, settled=1)
+        table = pd.concat([first, first.assign(epoch=2)], ignore_index=True)
+        assert not any(text.startswith("Once 99.9 %") for text in self.verdicts(table))
+        other = self.verdicts(table.assign(seed=1))
+        assert any(text.startswith("Once 99.9 %") for text in other)
+
+    @pytest.mark.parametrize(
+        ("schedule", "begin", "settled"),
+        [
+            ("terminal", 18, 24),
+            ("terminal", 30, 30),
+            ("constant", 3, 6),
+            ("terminal", 99, None),
+            ("one-cycle", 3, None),
+        ],
+    )
+    def test_the_rate_stays_after_its_last_drop(self, schedule, begin, settled):
+        config = recipe_config("fashion-terminal", schedule=schedule)  # 60 epochs, drops after 12 and 24
+        run = SimpleNamespace(config=config, measured_epochs=[0, 6, 18, 24, 30, 60])
+        found = when_structure_appears._settled(run, begin)
+        assert np.isnan(found) if settled is None else found == settled
 
     @pytest.mark.parametrize(
         ("values", "verdict"),

@@ -6,6 +6,7 @@ trajectory_figure(released_experiments()["cifar10-laptop"])
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from textwrap import fill
 
@@ -46,7 +47,6 @@ PANELS = {  # measure: title, scale of its axis
     "kmeans": ("found by k-means", "linear"),
     "nc1": ("NC1", "log"),
 }
-TEN_LABELS = "-ten-labels"  # ends the name of the same experiment, trained on its fine classes
 DRAWS = 40  # of features without structure, of each kind for each run
 PERMUTED, RESAMPLED = "labels permuted", "samples drawn again"  # columns of ``level_table``
 SMALLEST_P = 1e-6  # that is shown: tails further out are the approximation's
@@ -340,11 +340,14 @@ def told(run: ReleasedRun) -> str:
 def statements(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Statement]:
     """Whether pseudo-labels replace the true ones, by method, and whether t-SNE finds more of them."""
     joined = {name: runs for name, runs in runs_of.items() if max(fine_per_coarse(runs[0])) > 1}
+    by_config = {run.config: run for runs in runs_of.values() for run in runs}
     normal = {
         name: {
-            run.config.seed: run.history[-1]["test_accuracy"] for run in runs_of.get(name + TEN_LABELS, ())
+            run.config.seed: control.history[-1]["test_accuracy"]
+            for run in runs
+            if (control := by_config.get(replace(run.config, grouping="none")))
         }
-        for name in joined
+        for name, runs in joined.items()
     }
     true = {name: {run.config.seed: run.results["probe"] for run in runs} for name, runs in joined.items()}
     made = [

@@ -251,7 +251,10 @@ CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, spl
 }
 PAIRS = {"unaugmented": "laptop", "terminal": "terminal-augmented"}  # ends of names of experiments
 MOVED = 0.05  # of explained variance; our choice, less than some jumps between neighbouring epochs
-SUGGESTED = ("fashion-terminal", 0)  # after this run a statement was written, which it cannot also decide
+SUGGESTED = {  # statement: the run after whose curves it was written, which cannot also decide it
+    "rises again": ("cifar10-paper", 0),
+    "fall between": ("fashion-terminal", 0),
+}
 CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before, case after
     "largest weight decay at the largest learning rate": (
         "grid",
@@ -282,7 +285,8 @@ def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
     "split", "n" images, "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the
     reconstruction accuracy, not a number where only the end was clustered; "terminal", the run's first
     measured epoch with 99.9 % train accuracy, not a number if there is none; "drop", the epoch after which
-    the learning rate falls for the first time, likewise, of schedules that go in steps.
+    the learning rate falls for the first time, likewise, of schedules that go in steps; "settled", the first
+    measured epoch from which on train accuracy is 99.9 % and the rate stays, likewise.
     """
     return pd.DataFrame(
         [{"data": d} | row for d, runs in runs_of.items() for run in runs for row in _rows(run)]
@@ -295,6 +299,7 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
     same |= {"augmentation": run.config.augment, "terminal": np.nan if begin is None else begin}
     drops = DROPS.get(run.config.schedule)  # None of a rate that changes all the time
     same |= {"width": run.config.width, "drop": drops[0] * run.config.epochs if drops else np.nan}
+    same |= {"settled": np.nan if begin is None else _settled(run, begin)}
     recorded = {record["epoch"]: record for record in run.history}
     rows = []
     for measured in run.results["measures"]:
@@ -306,6 +311,15 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
         end = run.results["reconstruction"]["kmeans"][split] if at_end else np.nan
         rows.append(row | {"kmeans": measured.get("kmeans", end)})
     return rows
+
+
+def _settled(run: ReleasedRun, begin: int) -> float:
+    """The first measured epoch from ``begin`` on with one learning rate to the end; nan if none."""
+    drops = DROPS.get(run.config.schedule)
+    if drops is None:
+        return np.nan
+    last = max(begin, run.config.epochs * max(drops, default=0))
+    return min((epoch for epoch in run.measured_epochs if epoch >= last), default=np.nan)
 
 
 def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -323,6 +337,7 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
         peak = among.loc[among["explained_variance"].idxmax()]
         row = {"data": data, "experiment": experiment, "seed": seed, "augmentation": end["augmentation"]}
         row |= {"width": end["width"], "epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
+        row |= {"and the learning rate stays, from": end["settled"]}
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
         row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
         for split, rows_of in (("train", train), ("test", test)):
@@ -352,7 +367,8 @@ def _stages(of_split: pd.DataFrame) -> dict[str, float]:
         "at the start": explained.iloc[0],
         "halfway": explained[epoch == halfway(epoch.tolist())].iloc[0],
     }
-    for when, last in (("before the rate drops", "drop"), ("at 99.9 %", "terminal")):
+    lasts = {"before the rate drops": "drop", "at 99.9 %": "terminal", "once the rate stays": "settled"}
+    for when, last in lasts.items():
         until = explained[epoch <= of_split[last].iloc[-1]]
         stages[when] = np.nan if until.empty else until.iloc[-1]
     return stages
@@ -360,7 +376,7 @@ def _stages(of_split: pd.DataFrame) -> dict[str, float]:
 
 def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
     """``trajectory_ends`` as text, a column for each run."""
-    whole = {"epochs", "peak at", "99.9 % train accuracy from"}
+    whole = {"epochs", "peak at", "99.9 % train accuracy from", "and the learning rate stays, from"}
     shown = {
         name: [_shown(value, f"epoch {value:.0f}" if name in whole else f"{value:.3f}") for value in column]
         for name, column in ends.drop(columns="augmentation").items()
@@ -409,10 +425,10 @@ def statements(
     ]
     made.append(
         Statement(
-            "Once 99.9 % of the training images are right, fine classes come to explain more of the variance"
-            " on train",
-            "explained variance on train, at the end minus at the first measured epoch with 99.9 % train"
-            " accuracy",
+            "Once 99.9 % of the training images are right and the learning rate stays, fine classes come to"
+            " explain more of the variance on train",
+            "explained variance on train, at the end minus at the first such measured epoch; without the run"
+            " that suggested the statement",
             _after_fitting(ends),
         )
     )
@@ -470,23 +486,32 @@ def _moves(ends: pd.DataFrame, column: str) -> list[Case]:
 
 
 def _after_fitting(ends: pd.DataFrame) -> list[Case]:
-    """Of runs that train on after 99.9 %."""
-    within = ends[ends["99.9 % train accuracy from"] < ends["epochs"]]
+    """Of runs that train on after 99.9 % at one learning rate."""
+    within = _new(ends, "rises again")
+    within = within[within["and the learning rate stays, from"] < within["epochs"]]
     return [
         Case(
             name,
-            (rows["explained variance, train"] - rows["explained variance at 99.9 %, train"]).tolist(),
+            (
+                rows["explained variance, train"] - rows["explained variance once the rate stays, train"]
+            ).tolist(),
             int(rows["train images on the way"].min()),
         )
         for name, rows in within.groupby("experiment", sort=False)
     ]
 
 
+def _new(ends: pd.DataFrame, statement: str) -> pd.DataFrame:
+    """Without the run that suggested a statement."""
+    experiment, seed = SUGGESTED[statement]
+    names, seeds = (ends.index.get_level_values(level) for level in ("experiment", "seed"))
+    return ends[(names != experiment) | (seeds != seed)]
+
+
 def _fall_between(ends: pd.DataFrame) -> list[Case]:
     """Of runs whose learning rate goes in steps and that train on after 99.9 %."""
-    key = zip(ends.index.get_level_values("experiment"), ends.index.get_level_values("seed"), strict=True)
-    new = np.array([each != SUGGESTED for each in key])
-    within = ends[new & (ends["99.9 % train accuracy from"] < ends["epochs"])]
+    within = _new(ends, "fall between")
+    within = within[within["99.9 % train accuracy from"] < within["epochs"]]
     cases = []
     for name, rows in within.groupby("experiment", sort=False):
         peak, dropped, fitted, end = (
