@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
 from nclib.chapters import benchmarks, figures, training_speed
 from nclib.paths import BENCHMARKS
@@ -95,10 +96,11 @@ def test_same_learning(monkeypatch):
     record = {"rows": rows, "recipe": "a recipe", "provenance": RECORD["provenance"]}
     monkeypatch.setattr(training_speed, "benchmark", lambda name: record)
     table = training_speed.same_learning(rows)
-    assert (table["p of the difference"] == "1.00").all()  # both means are two
+    half = student_t.ppf(0.975, 2) * np.std([-0.5, -0.5, 1.0], ddof=1) / np.sqrt(3)  # by seed
+    assert table["difference"].iloc[-1] == f"+0.000 [{-half:.3f}, +{half:.3f}]"  # both means are two
     for row in rows:
         row["train_accuracy"] = 1.0
-    assert training_speed.same_learning(rows)["p of the difference"].tolist() == ["-", *["1.00"] * 4]
+    assert training_speed.same_learning(rows)["difference"].iloc[0] == "+0.0000 [+0.0000, +0.0000]"
     assert "seeds 0, 1, 2" in training_speed.learning_caption()
     axes = training_speed.same_learning_figure(
         rows, {key: title for key, (title, *_) in training_speed.LEARNT.items()}

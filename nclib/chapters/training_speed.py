@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from scipy.stats import ttest_ind
 
 from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.figures import INK, described, theme
-from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, differ, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, interval, with_interval
 from nclib.chapters.tables import short_commit
 from nclib.runs.released import released_runs
 
@@ -112,7 +111,8 @@ def wide_caption(name: str) -> str:
     return fill(
         f"{made['device']}, {made['threads']} threads, torch {made['torch']}, commit "
         f"{short_commit(made['commit'])}; batches of {record['batch_size']}, "
-        f"medians of {record['repeats']} repeats.",
+        f"medians of {record['repeats']} repeats; bf16 matmul peak "
+        f"{record['loop'][0]['peak_flops'] / 1e9:,.0f} GFLOP/s.",
         72,
     )
 
@@ -137,19 +137,21 @@ def terminal_phase() -> pd.DataFrame:
 
 
 def same_learning(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What two loops learnt: means over seeds with 95 % intervals, and Welch's test of the difference.
+    """What two loops learnt: means over seeds, and of the difference by seed, with 95 % intervals.
 
     ``rows`` are those of benchmarks/results/same_learning.json or same_convolutions.json.
     """
     rows = pd.DataFrame(rows)
     found = []
     for key, (title, limits, form) in LEARNT.items():
-        values = {loop: of_loop[key] for loop, of_loop in rows.groupby("loop", sort=False)}
+        values = rows.pivot(index="seed", columns="loop", values=key)[rows["loop"].unique()]
         cells = {loop: with_interval(v, limits, form) for loop, v in values.items()}
-        p = "-"
-        if differ(rows[key]):
-            p = f"{ttest_ind(*values.values(), equal_var=False).pvalue:.2f}"
-        found.append({"measure": title} | cells | {"p of the difference": p})
+        first, second = values
+        signed = form.replace(":", ":+")
+        mean, half = interval(values[first] - values[second])
+        ends = ", ".join(signed.format(end) for end in (mean - half, mean + half))
+        cells["difference"] = f"{signed.format(mean)} [{ends}]"
+        found.append({"measure": title} | cells)
     return pd.DataFrame(found).set_index("measure")
 
 
@@ -205,7 +207,7 @@ def same_learning_figure(rows: Sequence[Mapping[str, Any]], titles: Mapping[str,
         )  # fmt: skip
         panel.set(xlabel="", ylabel="")
         panel.set_title(title, fontsize="small")
-    figure.suptitle("The fast loop and the plain one learn the same")
+    figure.suptitle("What the fast loop and the plain one learn, by seed")
     means = table.groupby("loop")[list(titles)].mean()
     spoken = "; ".join(
         f"{titles[m]}: {means.loc['nclib', m]:.3g}, {means.loc['plain', m]:.3g}" for m in titles

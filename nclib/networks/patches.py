@@ -2,7 +2,7 @@
 
 y = convolution(x, weight, stride)   # that of F.conv2d(x, weight, stride=stride, padding=1)
 
-At 4 x 4 pixels the library's kernels for processors with AMX reach a fifth of what its matrix product does
+At 4 x 4 pixels the library's kernels for processors with AMX reach a third of what its matrix product does
 there, worst for the gradient of the weights (``benchmarks/wide.py``, page "Training speed").
 """
 
