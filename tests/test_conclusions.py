@@ -119,6 +119,17 @@ class TestCounts:
             self.row(hits, draws, 0.5)
 
 
+def test_a_test_of_its_own_is_adjusted_with_the_others():
+    own = conclusions.Tested("a", 0.7, 0.02, seeds=5, n=10)
+    (alone,) = decided(own).rows
+    assert (alone["verdict"], alone["p"], alone["low"]) == ("holds", 0.02, None)
+    assert "a: holds, 0.7, 5 seeds, n = 10" in decided(own).text()
+    assert decided(own, own, own).rows[0]["verdict"] == "undecided"  # 0.06
+    assert verdicts(conclusions.Tested("a", -0.7, 0.02, seeds=5, n=10)) == ["does not hold"]
+    with pytest.raises(ValueError, match="p-value"):
+        decided(conclusions.Tested("a", 0.7, float("nan"), seeds=5, n=10))
+
+
 def test_p_value_is_that_of_student():
     values = np.array([0.1, 0.4, -0.2, 0.35])
     t = (values.mean() - 0.05) / (values.std(ddof=1) / 2)

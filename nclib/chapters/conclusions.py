@@ -75,6 +75,25 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """An effect whose p-value comes from a test of its own, for example by permutations.
+
+    Attributes
+    ----------
+    name, n : as of ``Case``.
+    value : of the effect.
+    p : two-sided, against the value that the effect has to exceed.
+    seeds : how many runs the value is from.
+    """
+
+    name: str
+    value: float
+    p: float
+    seeds: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Statement:
     """A sentence that could be wrong.
 
@@ -88,7 +107,7 @@ class Statement:
 
     text: str
     effect: str
-    cases: Sequence[Case | Count]
+    cases: Sequence[Case | Count | Tested]
     above: float = 0.0
 
 
@@ -132,10 +151,10 @@ def show(*statements: Statement) -> Decided:
     Notes
     -----
     A case with three runs or more is decided by a two-sided t test of their mean against ``above``, a count
-    by the exact binomial test, p-values adjusted by Holm's method over all cases: it "holds", "does not
-    hold" (the effect is significantly lower) or is "undecided". Of one or two runs, and of more that all
-    have one value and so no t, the effect is "observed" if it exceeds ``above`` in all, "not observed" if in
-    none.
+    by the exact binomial test, ``Tested`` by its p, p-values adjusted by Holm's method over all cases: it
+    "holds", "does not hold" (the effect is significantly lower) or is "undecided". Of one or two runs, and
+    of more that all have one value and so no t, the effect is "observed" if it exceeds ``above`` in all, "not
+    observed" if in none.
     """
     rows = [row(statement, case) for statement in statements for case in statement.cases]
     tested = [r for r in rows if r["p"] is not None]
@@ -146,14 +165,14 @@ def show(*statements: Statement) -> Decided:
     return Decided(statements, rows)
 
 
-def row(statement: Statement, case: Case | Count) -> dict[str, Any]:
+def row(statement: Statement, case: Case | Count | Tested) -> dict[str, Any]:
     """Effect, its range over runs, and where they have one its interval and unadjusted p-value.
 
     Raises
     ------
     ValueError : no values, or one that is not finite.
     """
-    measured = counted if isinstance(case, Count) else over_runs
+    measured = {Case: over_runs, Count: counted, Tested: tested_elsewhere}[type(case)]
     try:
         found = measured(case, statement.above)
     except ValueError as error:
@@ -189,6 +208,13 @@ def counted(case: Count, above: float) -> dict[str, Any]:
     share = case.hits / case.draws
     found = {"value": share, "least": share, "most": share, "low": low, "high": high, "p": test.pvalue}
     return found | {"draws": case.draws, "seeds": None}
+
+
+def tested_elsewhere(case: Tested, above: float) -> dict[str, Any]:
+    if not (np.isfinite(case.value) and 0 <= case.p <= 1):
+        raise ValueError(f"expected a finite value and a p-value, got {case.value!r} and {case.p!r}")
+    same = dict.fromkeys(("value", "least", "most"), float(case.value))
+    return same | {"seeds": case.seeds, "low": None, "high": None, "p": float(case.p)}
 
 
 def verdict(row: dict[str, Any]) -> str:
