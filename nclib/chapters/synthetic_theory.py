@@ -288,7 +288,8 @@ def statements(
             above=1,
         ),
         Statement(
-            "A linear probe on the features reads the fine label nearly as well as one on the inputs",
+            "The accuracy of a linear probe for the fine label is on the features less than"
+            f" {CLOSE:g} below that on the inputs",
             "accuracy of the probe on features minus that on inputs",
             [Case(name, list(values), n_noisy) for name, values in behind.items()],
             above=-CLOSE,

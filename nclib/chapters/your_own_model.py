@@ -412,8 +412,8 @@ def statements(
             gain(LONGER),
         ),
         Statement(
-            "Drawing the populations found equally often serves the worst group about as well as the true"
-            " groups do",
+            "With the populations found drawn equally often, the worst group's accuracy is less than"
+            f" {CLOSE:g} below that with the true groups",
             "accuracy of the worst group, minus that with the true groups",
             gain(ORACLE),
             -CLOSE,
