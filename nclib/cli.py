@@ -196,11 +196,16 @@ def _ls(options: argparse.Namespace) -> None:
     from nclib.runs.released import released_runs
     from nclib.runs.run import Run
     from nclib.storage import store
+    from nclib.storage.files import Damaged
+    from nclib.storage.integrity import record_damage
 
     found = []
     for key in store.stored_keys():
+        folder = store.run_folder(key)
         try:
-            found.append(Run(store.run_folder(key)))
+            if problem := record_damage(folder):
+                raise Damaged(problem)
+            found.append(Run(folder))
         except NclibError as error:  # damaged, or of another version
             _say(f"{key[:12]}  unreadable: {error}", file=sys.stderr)
     for run in [*found, *released_runs()]:

@@ -126,6 +126,13 @@ class TestLs:
         assert cli.main(["ls"]) == 0
         assert f"{stored.key[:12]}  unreadable" in capsys.readouterr().err
 
+    def test_a_changed_digit_is_no_result(self, stored, released, capsys):
+        record = stored.folder / "run.json"
+        record.write_text(record.read_text().replace('"test_accuracy": 0.', '"test_accuracy": 1.'))
+        assert cli.main(["ls"]) == 0
+        found = capsys.readouterr()
+        assert found.out == "" and f"{stored.key[:12]}  unreadable" in found.err
+
     def test_a_reader_that_leaves_early(self, stored, start):
         """As `nclib ls | head` does."""
         process = start("-m", "nclib", "ls")

@@ -156,5 +156,16 @@ class TestVariabilityCollapseIndex:
         moved = ClassMoments.of(h @ skew + 2, y)
         assert collapse_variants.variability_collapse_index(moved) == pytest.approx(expected, rel=1e-9)
 
+    @pytest.mark.parametrize("shift", [2.0**5, 2.0**10, 2.0**20])
+    def test_far_from_the_origin(self, shift):
+        """Rounding adds no direction to the means."""
+        for seed in range(20):
+            h, y, _, _ = features(seed=seed)
+            h = np.round(h * 2**20) / 2**20  # exact also after the shift
+            near, far = (
+                collapse_variants.variability_collapse_index(ClassMoments.of(x, y)) for x in (h, h + shift)
+            )
+            assert far == pytest.approx(near, abs=1e-16 * shift)  # 200 draws: at most 4.2e-17 * shift
+
     def test_zero_at_collapse(self):
         assert abs(collapse_variants.variability_collapse_index(collapsed()[0])) < 1e-12

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from sklearn.exceptions import ConvergenceWarning
 
 from nclib.measures.distances import (
     class_distances,
@@ -212,6 +213,11 @@ class TestNeighbours:
         found = [neighbour_purity(rng.normal(size=(600, 4)), fine, coarse).mean() for _ in range(20)]
         assert np.mean(found) == pytest.approx(chance.mean(), abs=0.01)
 
+    def test_chance_of_labels_that_several_super_classes_share(self):
+        fine, coarse = np.array([0, 0, 0, 1, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 1])
+        expected = [2 / 3] * 3 + [0, 0, 1 / 2, 1 / 2]  # of the others in the super-class, those of the label
+        assert purity_by_chance(fine, coarse) == pytest.approx(expected)
+
     def test_a_sample_is_not_its_own_neighbour(self):
         h = np.array([[0.0], [0.0], [1.0], [1.0]])  # twins of different classes
         assert neighbour_purity(h, [0, 1, 0, 1], np.zeros(4), k=1).tolist() == [0, 0, 0, 0]
@@ -236,6 +242,12 @@ class TestReconstruction:
         h, fine, coarse = superclasses(gap=0, n=600)
         accuracy = match_labels(reconstruct_labels(h, coarse, method=method), fine).accuracy
         assert 0.5 <= accuracy < 0.6
+
+    @pytest.mark.parametrize("method", CLUSTERINGS)
+    def test_copies_of_too_few_samples(self, method):
+        h = np.repeat(np.eye(2, 20), 30, axis=0)
+        with pytest.warns(ConvergenceWarning, match="distinct"):
+            reconstruct_labels(h, np.zeros(60, int), k=3, method=method)
 
     def test_distance_and_units_do_not_matter(self):
         h, _, coarse = superclasses(gap=5)

@@ -126,6 +126,11 @@ class TestCollapseLoss:
         with pytest.raises(ValueError, match=message):
             nc_loss(h, y, weight, terms)
 
+    def test_terms_by_a_name_or_from_a_generator(self):
+        h, y, weight = sample([0, 1, 2, 3] * 3)
+        assert nc_loss(h, y, weight, "nc1") == nc_loss(h, y, weight, ("nc1",))
+        assert nc_loss(h, y, weight, (term for term in NC_TERMS)) == nc_loss(h, y, weight)
+
     def test_arrays_and_tensors_agree(self):
         h, y, weight = (x.detach() for x in sample([0, 1, 2, 3] * 3))
         assert nc_loss(h.numpy(), y.numpy(), weight.numpy()) == nc_loss(h, y, weight)

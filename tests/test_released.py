@@ -22,7 +22,7 @@ from nclib.paths import RELEASED, REPOSITORY
 from nclib.runs import evaluation, get, publish, sweep
 from nclib.runs import released as released_module
 from nclib.runs.publish import release
-from nclib.runs.released import find_released, released_runs
+from nclib.runs.released import _early_names, find_released, released_runs
 from nclib.runs.run import Run
 from nclib.runs.sweep_table import Setting, Sweep
 from nclib.storage import store
@@ -167,6 +167,17 @@ class TestNames:
         err = capsys.readouterr().err
         for name, other in ((first, second), (second, first)):
             assert f"{released / name} is damaged: it is {other}, under another name" in err
+
+    def test_without_the_table_of_early_names(self, released, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("nclib.runs.released.EARLY_NAMES", tmp_path / "names.json")
+        shutil.copytree(RELEASED / "fashion-narrow-mse-seed0", released / "fashion-narrow-mse-seed0")
+        for content in (None, "{"):
+            if content:
+                (tmp_path / "names.json").write_text(content)
+            _early_names.cache_clear()
+            assert released_runs() == []
+            assert "names.json cannot be read, take it from the repository" in capsys.readouterr().err
+        _early_names.cache_clear()
 
     def test_early_names_are_those_of_the_folders(self):
         """So that the table cannot rot: it names a folder of this key, or one that was released anew."""

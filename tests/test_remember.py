@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from nclib.errors import StoreError
 from nclib.runs import evaluation, sources
 from nclib.runs.remember import remembered
 from nclib.storage import store
@@ -35,12 +37,16 @@ def test_is_computed_once_for_each_run_and_arguments(stored, calls, compute):
     assert calls == [((2, 2), "kmeans"), ((2, 3), "kmeans")]
 
 
-@pytest.mark.parametrize("what", ["source", "package", "damage", "run"])
+@pytest.mark.parametrize("what", ["source", "package", "damage", "digit", "run"])
 def test_is_computed_again_when_something_changed(stored, home, calls, compute, monkeypatch, tmp_path, what):
     remembered(stored, compute)
     (file,) = (home / "results" / stored.key).iterdir()
     if what == "damage":
         file.write_text("{")
+    elif what == "digit":
+        value = json.loads(file.read_text())
+        value["value"]["n"] += 1
+        file.write_text(json.dumps(value))
     elif what == "run":  # trained once more, after it was lost
         (stored.folder / MANIFEST).write_text("{}")
     else:
@@ -69,6 +75,15 @@ def test_not_where_it_is_switched_off(stored, home, calls, compute, monkeypatch)
     monkeypatch.setenv("NCLIB_REMEMBER", "0")
     remembered(stored, compute)
     assert not (home / "results").exists()
+
+
+def test_a_store_that_cannot_be_written(stored, home, calls, compute, monkeypatch):
+    def full(*_):
+        raise StoreError("no space")
+
+    monkeypatch.setattr("nclib.runs.remember.write_bytes", full)
+    with pytest.warns(UserWarning, match="length will be computed again next time: no space"):
+        assert remembered(stored, compute)["n"] == 0
 
 
 def test_results_are_the_same_from_the_store(stored, monkeypatch):

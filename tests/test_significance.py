@@ -140,6 +140,13 @@ class TestMoments:
         want = ttest_ind(h[fine == 0, 0], h[fine == 1, 0], equal_var=False).pvalue
         assert float(nclib.explained_variance_null(moments, [0, 0]).p) == pytest.approx(want, rel=1e-7)
 
+    @pytest.mark.parametrize("scale", [2.0**-200, 2.0**180])
+    def test_units_do_not_matter(self, scale):
+        h, fine, _ = drawn(np.random.default_rng(7), [12, 12, 35], [1, 1, 4], STEEP, 0.1)
+        for group in ([0, 0, 0], [0, 0, 1]):
+            one, other = (nclib.explained_variance_null(Moments.of(x, fine), group) for x in (h, h * scale))
+            torch.testing.assert_close(torch.stack(other), torch.stack(one), equal_nan=True)
+
     @pytest.mark.parametrize("spectrum", [FLAT, STEEP], ids=["flat", "steep"])
     def test_near_the_permutations(self, spectrum):
         rng, off = np.random.default_rng(8), []

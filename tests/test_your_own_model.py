@@ -148,13 +148,13 @@ def verdicts(
 @pytest.mark.parametrize(
     ("changed", "where", "expected"),
     [
-        ({}, slice(None), ["holds"] * 12),
+        ({}, slice(None), ["holds" if at not in (2, 4, 5) else "observed" for at in range(12)]),
         ({"same": False}, 0, "does not hold"),
         ({"other": True}, 1, "does not hold"),
-        ({"split": (1, 2)}, 2, "does not hold"),
+        ({"split": (1, 2)}, 2, "not observed"),  # the same in all seeds
         ({"ari": 0.2}, 3, "does not hold"),
         ({"reweighted": 0.4}, slice(6, None), ["does not hold"] * 6),
-        ({"late": (2, 2)}, [4, 5], ["undecided"] * 2),
+        ({"late": (2, 2)}, [4, 5], ["not observed"] * 2),
     ],
 )
 def test_the_numbers_decide(changed, where, expected):

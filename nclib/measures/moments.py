@@ -305,8 +305,13 @@ def symmetric(gram: Tensor) -> Tensor:
 
 
 def centred(points: Tensor) -> Tensor:
-    """Rows minus their mean."""
-    return points - points.mean(dim=0)
+    """Rows minus their mean.
+
+    Twice: far from the origin rounding leaves of the first mean a part that the rows share, which would be a
+    direction of its own to a rank or an inverse.
+    """
+    near = points - points.mean(dim=0)
+    return near - near.mean(dim=0)
 
 
 def require_samples(counts: Tensor, at_least: int = 1) -> None:

@@ -56,5 +56,6 @@ def purity_by_chance(fine: ArrayLike, coarse: ArrayLike) -> np.ndarray:
     fine = as_labels(fine).cpu().numpy()
     coarse = as_labels(coarse, len(fine)).cpu().numpy()
     others = np.bincount(coarse)[coarse] - 1.0  # (N,)
-    same = np.bincount(fine)[fine] - 1.0
+    _, pair, sizes = np.unique(np.stack([fine, coarse]), axis=1, return_inverse=True, return_counts=True)
+    same = sizes[pair] - 1.0  # of one fine and one coarse class
     return np.divide(same, others, out=np.full(len(fine), np.nan), where=others > 0)

@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
@@ -105,6 +106,7 @@ def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
         return np.zeros(len(h), dtype=np.int64)
     if k == len(h):
         raise ValueError(f"spectral clustering finds fewer clusters than samples; k={k} is all of them")
+    _warn_of_copies(h, k)
     neighbours = min(GRAPH_NEIGHBOURS, max(2, len(h) // (2 * k)))  # a sample is one of its own
     clustering = SpectralClustering(
         k, affinity="nearest_neighbors", n_neighbors=neighbours, random_state=seed
@@ -118,7 +120,20 @@ def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def _tsne_kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
-    return _kmeans(tsne(h, seed=seed) if k > 1 else h, k, seed)
+    if k > 1:
+        _warn_of_copies(h, k)
+        h = tsne(h, seed=seed)
+    return _kmeans(h, k, seed)
+
+
+def _warn_of_copies(h: np.ndarray, k: int) -> None:
+    """As k-means warns: graphs and embeddings give copies of one sample places of their own."""
+    left, distinct = h, 0
+    while len(left) and distinct < k:
+        left, distinct = left[(left != left[0]).any(axis=1)], distinct + 1
+    if distinct < k:
+        words = f"{distinct} distinct samples for {k} clusters: copies of one sample are divided at random"
+        warnings.warn(words, ConvergenceWarning, stacklevel=4)
 
 
 CLUSTERINGS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {

@@ -12,6 +12,7 @@ one mean differ in size and in width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import NamedTuple
 
@@ -288,10 +289,23 @@ def _portions(draws: int, size: int) -> Iterator[int]:
         yield min(step, draws - start)
 
 
+def _in_units_of(variance: float, moments: Moments) -> Moments:
+    """Moments of the features divided by the root of a variance: products of many of them stay finite."""
+    return replace(
+        moments,
+        means=moments.means / variance**0.5,
+        scatter=moments.scatter / variance,
+        projected=moments.projected / variance ** (1 if moments.in_features else 2),
+    )
+
+
 def _by_f(moments: Moments, inside: Tensor, level: float) -> tuple[float, float]:
     """p and null of the super-class of the classes ``inside``, (C,) bool."""
     n = moments.counts.to(torch.float64)
     total = float(n @ moments.scatter / n.sum())  # tr Sigma_W
+    if total == 0:
+        return 0.0, 0.0
+    moments = _in_units_of(total, moments)  # whose tr Sigma_W is 1
     eye = torch.eye(len(n), dtype=n.dtype, device=n.device)
     contrasts = (eye - torch.where(inside, n, 0) / n[inside].sum())[inside]  # (K, C), rows sum to zero
     axes = contrasts @ moments.means if moments.in_features else contrasts
@@ -304,8 +318,8 @@ def _by_f(moments: Moments, inside: Tensor, level: float) -> tuple[float, float]
         return 0.0, 0.0
     if not float(along @ n) > 0:  # the means coincide
         return 1.0, np.nan
-    f = expected * gaps * total / float((n * variances) @ along)
-    concentration = float(n @ along) / (total * gaps)  # tr(Sigma^2) / (tr Sigma)^2
+    f = expected * gaps / float((n * variances) @ along)
+    concentration = float(n @ along) / gaps  # tr(Sigma^2) / (tr Sigma)^2
     rest = expected**2 / float((parts.square() / (n - 1)).sum()) / concentration
     null = float(fdtri(f, rest, level)) * expected - expected
     return float(fdtrc(f, rest, gaps / expected)), _share(null, within)

@@ -257,8 +257,18 @@ def _named(name: str) -> ReleasedRun:
 
 @cache
 def _early_names() -> dict[str, str]:
-    """Names, by key, of runs that were released before their records held them."""
-    return json.loads(EARLY_NAMES.read_text("utf-8"))
+    """Names, by key, of runs that were released before their records held them.
+
+    Raises
+    ------
+    StoreError : the file is missing or damaged.
+    """
+    try:
+        return json.loads(EARLY_NAMES.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{EARLY_NAMES} cannot be read, take it from the repository again: {error}"
+        ) from error
 
 
 def _recorded(name: str) -> ReleasedRun:

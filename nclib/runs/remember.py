@@ -5,9 +5,9 @@
     NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and what computed it of what
     NCLIB_HOME/results/data/NAME-ARGUMENTS.json    the same for what depends on a data set alone
 
-A value is used as long as the sources of nclib, the packages that compute and the files of the run are the
-same; it is computed again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0`` computes everything
-each time.
+A value is used as long as it is whole, and the sources of nclib, the packages that compute and the files of
+the run are the same; it is computed again, and replaced, when any of them changed. ``NCLIB_REMEMBER=0``
+computes everything each time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from nclib.errors import StoreError
 from nclib.runs.run import Run
 from nclib.runs.sources import fingerprint
 from nclib.storage import store
@@ -55,15 +57,22 @@ def _remembered(
     if os.environ.get("NCLIB_REMEMBER") == "0":
         return compute()
     basis = {"computed_by": fingerprint(), "of": of}
+
+    def checksum(value: Any) -> str:
+        return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
     called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
     file = store.part("results") / folder / f"{name.strip('_')}-{called}.json"
     try:
         found = json.loads(file.read_bytes())
-        if {key: found[key] for key in basis} == basis:
+        if {key: found[key] for key in basis} == basis and found["sha256"] == checksum(found["value"]):
             return found["value"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         pass
     value = compute()
-    store.prepare()
-    write_bytes(file, json.dumps(basis | {"value": value}).encode())
+    try:
+        store.prepare()
+        write_bytes(file, json.dumps(basis | {"value": value, "sha256": checksum(value)}).encode())
+    except StoreError as error:  # a store that others may read only: the value is right all the same
+        warnings.warn(f"{name.strip('_')} will be computed again next time: {error}", stacklevel=2)
     return value

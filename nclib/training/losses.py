@@ -80,6 +80,7 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
     if len(labels.unique()) < 2:
         raise ValueError("neural collapse relates classes to each other; the batch holds fewer than two")
     measures = nc_terms(h, labels, weight)
+    terms = (terms,) if isinstance(terms, str) else tuple(terms)
     unknown = [term for term in terms if term not in measures]
     if unknown or not terms:
         raise ValueError(f"unknown terms {unknown}; allowed: {', '.join(measures)}")
