@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nclib import __version__, config
-from nclib.errors import NclibError
+from nclib.errors import NclibError, printable
 
 MOST_SEEDS = 1000  # of one command, as of a chapter
 
@@ -36,16 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nclib: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-
-
-def printable(text: object) -> str:
-    """Text without control characters, escaped as in a Python string; only line breaks stay.
-
-    Names of files and classes may hold any: those that a terminal obeys, and those that no encoding has.
-    """
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text)
-    )
 
 
 def _say(text: object, file: Any = None) -> None:

@@ -10,8 +10,7 @@ import sys
 import tempfile
 
 from nclib import config
-from nclib.cli import printable
-from nclib.errors import ConfigError, StoreError
+from nclib.errors import ConfigError, StoreError, printable
 from nclib.paths import data_root, home
 
 PACKAGES = {  # distribution: what needs it, and how to install it

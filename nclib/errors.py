@@ -34,3 +34,13 @@ def status_of(work: Callable[[], None]) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def printable(text: object) -> str:
+    """Text without control characters, escaped as in a Python string; only line breaks stay.
+
+    Names of files and classes may hold any: those that a terminal obeys, and those that no encoding has.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text)
+    )
