@@ -17,7 +17,7 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "storage": ("data", "measures"),
     "training": ("data", "networks", "measures", "storage"),
     "runs": ("data", "networks", "measures", "storage", "training"),
-    "theory": ("measures",),
+    "theory": (),
     "chapters": ("data", "networks", "measures", "storage", "training", "runs", "theory"),
     "report": ("measures", "storage", "chapters"),
 }
