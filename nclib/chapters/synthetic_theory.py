@@ -26,6 +26,7 @@ from nclib.theory.two_layer import limit_cosine, limit_ratio
 
 LIMITS = {"cosine": (-1.0, 1.0), "ratio": NOT_NEGATIVE, "exponent": UNLIMITED}
 PATH_POINTS = 60  # of the path of a unit
+PATH_TIME = 12.0  # of training until it ends
 
 
 def limit_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -62,18 +63,17 @@ def _compared(name: str, predicted: float, values: Iterable[float]) -> dict[str,
 
 
 @theme()
-def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64, time: float = 12.0) -> Axes:
+def units_figure(rhos: Sequence[float], seed: int = 0, width: int = 64) -> Axes:
     """Weights of single units on their way through the plane of two clusters of one label, a panel a rho.
 
     Parameters
     ----------
     rhos : inner products of the two clusters.
-    seed, width : of the networks, eps 1; drawn are the units with a = +1.
-    time : that training lasts. Dots are ends of paths.
+    seed, width : of the networks, eps 1; drawn are the units with a = +1. Dots are ends of paths.
     """
     snapshots = [two_layer.start(list(rhos), 1.0, seed, width=width)]
     for _ in range(PATH_POINTS):
-        snapshots.append(two_layer.descend(snapshots[-1], time / PATH_POINTS, step=0.02))
+        snapshots.append(two_layer.descend(snapshots[-1], PATH_TIME / PATH_POINTS, step=0.02))
     first = snapshots[0]
     points = first.centres()[:, :2, :2]  # (B, 2, 2) the clusters, in coordinates of their plane
     paths = np.stack([nets.weights()[:, :2, : width // 2] for nets in snapshots])  # (T, B, 2, m / 2)

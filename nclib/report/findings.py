@@ -16,6 +16,7 @@ from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations,
 from nclib.report.geometry import agreement, closeness, separation
 from nclib.storage.feature_files import LabelledFeatures
 
+NAMED = 5  # classes, in the sentence above all others
 SHOWN = 8  # samples in a row of the page
 DETAILED = 30  # classes that are looked at closely, those with the smallest p
 OF_NULL = 2000  # samples of a class that its null is made from, at most
@@ -91,7 +92,7 @@ def number_in_words(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
 
 
-def sentence(rows: list[dict[str, Any]], named: int = 5, isolated: Callable[[str], str] = str) -> str:
+def sentence(rows: list[dict[str, Any]], isolated: Callable[[str], str] = str) -> str:
     """What was found, in one sentence; ``isolated`` keeps a name from turning the text around it."""
     split = [row for row in rows if row["count"] > 1]
     tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in rows)
@@ -101,8 +102,8 @@ def sentence(rows: list[dict[str, Any]], named: int = 5, isolated: Callable[[str
         return f"Nothing was tested: no class has {LEAST} samples that differ."
     if not split:
         return f"There is no evidence for sub-populations in {of}{_of_which(tested, present)}."
-    names = ", ".join(f"“{isolated(shortened(row['name'], 40))}” ({row['count']})" for row in split[:named])
-    more = f" and {len(split) - named:,} more" if len(split) > named else ""
+    names = ", ".join(f"“{isolated(shortened(row['name'], 40))}” ({row['count']})" for row in split[:NAMED])
+    more = f" and {len(split) - NAMED:,} more" if len(split) > NAMED else ""
     classes_hide = f"{'class' if present == 1 else 'classes'} {'hides' if len(split) == 1 else 'hide'}"
     found = f"{len(split):,} of {present:,} {classes_hide} sub-populations{_of_which(tested, present)}"
     return f"{found}: {names}{more}."

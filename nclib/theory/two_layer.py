@@ -416,15 +416,13 @@ def decay_sweep(
     decays: Iterable[float],
     times: Iterable[float],
     seeds: Iterable[int],
-    eps: float = 1.0,
     **how: Any,
 ) -> pd.DataFrame:
-    """Train first layers with weight decay, see ``descend``, and measure them at several times.
+    """Train first layers of eps 1 with weight decay, see ``descend``, and measure them at several times.
 
     Parameters
     ----------
     rhos, decays, times, seeds : values of each; times ascending.
-    eps : of all networks.
     how : keyword arguments of ``start``.
 
     Returns
@@ -435,14 +433,12 @@ def decay_sweep(
     pairs = pd.DataFrame(list(product(rhos, seeds)), columns=["rho", "seed"])
     parts = []
     for decay in decays:
-        nets, clock = start(pairs["rho"], eps, pairs["seed"], **how), 0.0
+        nets, clock = start(pairs["rho"], 1.0, pairs["seed"], **how), 0.0
         for time in times:
             nets, clock = descend(nets, time - clock, decay=decay), time
             margins = nets.margins().mean((1, 2)).numpy()
             theory = [
-                collapsed_ratio(rho, eps * np.exp(-decay * time), nets.dim, margin)
-                if rho > 0
-                else limit_ratio(rho)
+                collapsed_ratio(rho, np.exp(-decay * time), nets.dim, margin) if rho > 0 else limit_ratio(rho)
                 for rho, margin in zip(pairs["rho"], margins, strict=True)
             ]
             measured = {"ratio": nets.ratio().numpy(), "margin": margins, "theory": theory}
