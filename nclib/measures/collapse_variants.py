@@ -1,10 +1,11 @@
 """What other papers measure beside NC1 to NC4: distances, frames, uniformity, subspaces of class means.
 
     m = nclib.Moments.of(h, y)
-    geometry.class_distance_variance(m)
+    class_distance_variance(m)
 
-All functions work from class moments, so also from stored moments and from streams, in float64. Tables
-over pairs of classes are visited a few megabytes at a time, so that C may reach 10,000.
+Functions of class moments work from stored moments and from streams too; ``simplex_error`` and ``uniformity``
+take vectors, such as class means or rows of the classifier. All compute in float64. Tables over pairs of
+classes are visited a few megabytes at a time, so that C may reach 10,000.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Structure that survives inside collapsed classes: distances, MSDR, neighbours, reconstructed labels.
+"""Structure that survives inside collapsed classes, by distances between classes and their ratios.
 
-Yang, Steinhardt and Hu (2023), arXiv 2306.17105: Section 4.1 class distances, Section 4.3
-reconstruction by clustering, Appendix B the mean square distance ratio. The formulas here are our
-definitions.
+Yang, Steinhardt and Hu (2023), arXiv 2306.17105: Section 4.1 class distances, Appendix B the mean square
+distance ratio (MSDR). The formulas here are our definitions.
 """
 
 from __future__ import annotations

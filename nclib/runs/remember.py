@@ -1,6 +1,6 @@
 """Results of stored runs, computed once: several chapters ask for the same ones.
 
-    remembered(run, reconstruction, clusters, "kmeans", seed)
+    remembered(run, _reconstruction_of, clusters, "kmeans")
 
     NCLIB_HOME/results/KEY/NAME-ARGUMENTS.json     the value, and what computed it of what
     NCLIB_HOME/results/data/NAME-ARGUMENTS.json    the same for what depends on a data set alone

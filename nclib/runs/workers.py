@@ -1,6 +1,6 @@
 """Work in processes of its own, several at once, which end with the process that started them.
 
-    worker = Worker("nclib.runs.get:train_share", configs)
+    worker = Worker("nclib.runs.get:train_listed", [asdict(config) for config in configs])
     failure = worker.failure()
 
 A worker is told its work on its standard input, which then stays open: when it closes, because the parent
