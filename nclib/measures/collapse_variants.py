@@ -193,6 +193,10 @@ def outlier_orthogonality(moments: Moments, outlier_mean: ArrayLike, *, centre: 
     float in [0, 1]: the mean over classes of |cos(mu_c, mu_OOD)|, zero where orthogonal. Not a number
     where one of the means is zero.
 
+    Raises
+    ------
+    ValueError : an outlier mean of another dimension, or not finite.
+
     Notes
     -----
     NECO, Ben Ammar et al. (2024), arXiv 2310.06823. Not invariant under shifts unless centred.

@@ -119,6 +119,11 @@ def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
     Raises
     ------
     ValueError : as ``class_distances``, or a fine class with two coarse labels.
+
+    Notes
+    -----
+    The mean of D(c, c') over the siblings c' of c, over D(c, c), with D of ``class_distances``. After Yang et
+    al. (2023), Appendix B.
     """
     return ratio_to_siblings(class_distances(h, fine), coarse_of_fine(fine, coarse))
 

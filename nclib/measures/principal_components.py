@@ -50,6 +50,10 @@ def principal_components(moments: ClassMoments, count: int = 50) -> PrincipalCom
     moments : of at least one sample; their classes do not matter.
     count : of components, at most D.
 
+    Returns
+    -------
+    PrincipalComponents : ``count`` of them, by falling variance; float64, where the moments are.
+
     Raises
     ------
     TypeError : no ``ClassMoments``; a ``Moments`` does not hold what is needed.

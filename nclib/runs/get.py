@@ -44,6 +44,10 @@ def get_run(recipe: str, *, released: bool = True, **overrides: Any) -> Run:
     released : whether a released run will do; it has the numbers, but not all of the features.
     **overrides : fields of ``RunConfig``; ``None`` keeps what the recipe says.
 
+    Returns
+    -------
+    Run : its ``released`` says whether it is a released one.
+
     Raises
     ------
     ConfigError : an unknown recipe, field or value.
@@ -61,7 +65,11 @@ def get_runs(recipe: str, seeds: Iterable[int], *, released: bool = True, **over
     Parameters
     ----------
     recipe, released, **overrides : as in ``get_run``; a ``seed`` among them is not used.
-    seeds : of the runs, which come back in this order.
+    seeds : of the runs.
+
+    Returns
+    -------
+    list of Run, one a seed, in the order of ``seeds``.
 
     Raises
     ------
@@ -84,6 +92,10 @@ def get_cases(
     ----------
     cases : by name, the fields of ``RunConfig`` in which the case differs.
     recipe, seeds, released, **overrides : as in ``get_runs``, for all cases.
+
+    Returns
+    -------
+    dict by name of the case: a list of Run, one a seed, in the order of ``seeds``.
 
     Raises
     ------

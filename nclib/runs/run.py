@@ -78,6 +78,15 @@ class Run:
 
     @cached_property
     def snapshots(self) -> dict[str, Tensor]:
+        """What was kept of measured epochs, by name.
+
+        "EPOCH/SPLIT/..." are the arrays of ``nclib.Moments`` of the fine classes, "EPOCH/weight" and
+        "EPOCH/bias" those of the last layer.
+
+        Raises
+        ------
+        StoreError : the file that holds them cannot be read, or is damaged.
+        """
         return read_tensors(self.folder / "moments.safetensors")[0]
 
     @property
@@ -91,13 +100,25 @@ class Run:
         return ("train", "test")
 
     def moments(self, split: str, epoch: int = -1) -> Moments:
-        """Fine-class moments of a split ("train" or "test") at a measured epoch; -1 is the last."""
+        """Fine-class moments of a split ("train" or "test") at a measured epoch; -1 is the last.
+
+        Raises
+        ------
+        ValueError : another split, or an epoch that was not measured.
+        StoreError : as ``snapshots``.
+        """
         prefix = f"{self._measured(epoch)}/{_checked_split(split)}/"
         names = [name for name in self.snapshots if name.startswith(prefix)]
         return Moments.from_tensors({name.removeprefix(prefix): self.snapshots[name] for name in names})
 
     def head(self, epoch: int = -1) -> tuple[Tensor, Tensor]:
-        """Weight (C, D) and bias (C,) of the last layer at a measured epoch."""
+        """Weight (C, D) and bias (C,) of the last layer at a measured epoch, float32; -1 is the last.
+
+        Raises
+        ------
+        ValueError : an epoch that was not measured.
+        StoreError : as ``snapshots``.
+        """
         epoch = self._measured(epoch)
         return self.snapshots[f"{epoch}/weight"], self.snapshots[f"{epoch}/bias"]
 
@@ -106,6 +127,12 @@ class Run:
 
         Before the last epoch those of ``nclib.data.datasets.followed_images`` of train, and of all of
         test: read where they were kept, else computed from the weights, for which the data set is read.
+
+        Raises
+        ------
+        ValueError : another split, or an epoch that was not measured.
+        StoreError : a file that cannot be read, or is damaged; a released run that does not hold them.
+        DataError : the data set is needed, and absent or altered.
         """
         epoch, end = self._measured(epoch), self.measured_epochs[-1]
         file = self.folder / ("features.safetensors" if epoch == end else epoch_file("features", epoch))
@@ -119,7 +146,13 @@ class Run:
         return FeatureSet(h, fine, self.grouping.coarse(fine), *self.head(epoch))
 
     def model(self, epoch: int = -1) -> Classifier:
-        """The network at a measured epoch, -1 is the last; on the CPU, in evaluation mode."""
+        """The network at a measured epoch, -1 is the last; on the CPU, in evaluation mode.
+
+        Raises
+        ------
+        ValueError : an epoch that was not measured.
+        StoreError : a file that cannot be read, or is damaged; a released run, which holds no weights.
+        """
         epoch, end = self._measured(epoch), self.measured_epochs[-1]
         name = "model.safetensors" if epoch == end else epoch_file("weights", epoch)
         tensors = read_tensors(self.folder / name)[0]
