@@ -9,16 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from chapters import contents
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build" / "html"
 LOADED_TAGS = r"<(?:script|img|iframe|source|embed|object|link)\b[^>]*?\b(?:src|href|data)=[\"']([^\"']*)"
-
-
-def toc_pages() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +23,7 @@ def pages() -> dict[str, str]:
 
 
 def test_every_page_of_the_contents_is_built(pages):
-    assert {f"{page}.html" for page in toc_pages()} <= set(pages)
+    assert {f"{page}.html" for page in contents(ROOT)} <= set(pages)
 
 
 def test_every_chapter_draws_a_figure(pages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +70,17 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def three_threads():
+    """Three of torch's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
     """Configuration of ``tiny_run``: digits, an MLP, three epochs."""
@@ -112,6 +125,16 @@ def released(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(released_module, "RELEASED", folder)
     monkeypatch.setattr(publish, "RELEASED", folder)
     return folder
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the record of a stored or released run, and the manifest with it."""
+    from nclib.storage import store
+
+    record = json.loads((folder / "run.json").read_text())
+    change(record)
+    (folder / "run.json").write_text(json.dumps(record))
+    store.write_manifest(folder)
 
 
 @pytest.fixture

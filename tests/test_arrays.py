@@ -137,14 +137,8 @@ def test_chunks_join_to_the_whole(monkeypatch):
     assert torch.equal(torch.cat(chunks), h.double())
 
 
+@pytest.mark.usefixtures("three_threads")
 class TestParts:
-    @pytest.fixture(autouse=True)
-    def three_threads(self):
-        before = torch.get_num_threads()
-        torch.set_num_threads(3)
-        yield
-        torch.set_num_threads(before)
-
     @pytest.mark.parametrize(("part", "least", "count"), [(1, 0, 3), (11, 0, 1), (5, 0, 2), (1, 30, 1)])
     def test_join_to_the_whole(self, monkeypatch, part, least, count):
         monkeypatch.setattr(arrays, "PART", part)

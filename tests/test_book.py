@@ -41,21 +41,16 @@ execution_cache = load(ROOT / "book" / "_ext" / "execution_cache.py")
 house_docstrings = load(ROOT / "book" / "_ext" / "house_docstrings.py")
 
 
-def toc_pages() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-
-
 class TestTableOfContents:
     def test_pages_exist(self):
-        assert [page for page in toc_pages() if not (ROOT / f"{page}.md").is_file()] == []
+        assert [page for page in chapters.contents(ROOT) if not (ROOT / f"{page}.md").is_file()] == []
 
     def test_every_notebook_is_a_chapter(self):
-        chapters = {page for page in toc_pages() if page.startswith("notebooks/")}
-        assert chapters == {f"notebooks/{path.stem}" for path in NOTEBOOKS}
+        listed = {page for page in chapters.contents(ROOT) if page.startswith("notebooks/")}
+        assert listed == {f"notebooks/{path.stem}" for path in NOTEBOOKS}
 
     def test_every_prose_page_is_listed(self):
-        assert {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} <= set(toc_pages())
+        assert {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} <= set(chapters.contents(ROOT))
 
 
 class TestPairs:

@@ -57,15 +57,6 @@ def textbook(h, y):
     )
 
 
-@pytest.fixture
-def three_threads():
-    """Three of torch's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
 def assert_same(left, right, rtol=1e-10):
     for name in NAMES:
         torch.testing.assert_close(getattr(left, name), getattr(right, name), rtol=rtol, atol=rtol, msg=name)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import rewritten
 
 from nclib import cli
 from nclib.chapters.tables import LARGER, OPENING
@@ -36,14 +37,6 @@ def two(released, tiny_run, monkeypatch):
     shutil.copytree(FIXTURES / "released" / "digits-tiny-seed0", released / "digits-tiny-seed0")
     monkeypatch.setattr(evaluation, "results", lambda run, methods: {"probe": 0.5})
     return release(tiny_run, "tiny", with_tsne=False), released / "digits-tiny-seed0"
-
-
-def rewritten(folder: Path, change) -> None:
-    """Change the record of a released run, and the manifest with it."""
-    record = json.loads((folder / "run.json").read_text())
-    change(record)
-    (folder / "run.json").write_text(json.dumps(record))
-    store.write_manifest(folder)
 
 
 def no_manifest(folder):

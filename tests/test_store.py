@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import rewritten
 from test_layout import imported_modules
 
 from nclib import cli
@@ -389,18 +390,12 @@ class TestIdentity:
         assert cli.main(["verify"]) == 0  # both were set aside
         assert store.stored_keys() == []
 
-    def rewritten(self, folder: Path, change) -> None:
-        record = json.loads((folder / "run.json").read_text())
-        change(record)
-        (folder / "run.json").write_text(json.dumps(record))
-        store.write_manifest(folder)
-
     @pytest.mark.parametrize(("name", "value"), [("config", {"seed": 2}), ("code", "0" * 64), ("data", "x")])
     def test_key_that_is_not_of_the_configuration(self, stored, name, value):
         def change(record):
             record[name] = record[name] | value if isinstance(value, dict) else value
 
-        self.rewritten(stored.folder, change)
+        rewritten(stored.folder, change)
         with pytest.raises(StoreError, match="another configuration than its key is made from"):
             store.verified(stored.key)
 
@@ -428,7 +423,7 @@ class TestIdentity:
          ("config", {"arch": "mlp"}), ("grouping", None), ("provenance", 1), ("format", "x"), ("format", 0)],
     )  # fmt: skip
     def test_record_of_no_run(self, stored, released, capsys, name, value):
-        self.rewritten(stored.folder, lambda record: record.__setitem__(name, value))
+        rewritten(stored.folder, lambda record: record.__setitem__(name, value))
         assert cli.main(["ls"]) == 0
         out, err = capsys.readouterr()
         assert out == "" and "unreadable: run.json is no record of a run" in err
@@ -437,7 +432,7 @@ class TestIdentity:
         assert not stored.folder.exists()
 
     def test_run_of_a_later_format_is_refused_and_stays(self, stored):
-        self.rewritten(stored.folder, lambda record: record.__setitem__("format", 2))
+        rewritten(stored.folder, lambda record: record.__setitem__("format", 2))
         with pytest.raises(StoreError, match=r"has format 2, and this nclib reads 1\. Update nclib"):
             store.verified(stored.key)
         assert stored.folder.exists()
