@@ -54,6 +54,11 @@ def collapse_metrics(
     ------
     ValueError : features or labels that are refused, an empty class, a classifier or means of
         another shape, or not finite, a correction other than 0 or 1.
+
+    Notes
+    -----
+    NC1 to NC4 of Papyan, Han and Donoho (2020), PNAS 117 (40); keyword arguments choose where later papers
+    differ.
     """
     weight = as_features(weight, "classifier weights")
     h, y, _ = as_samples(h, y, len(weight))

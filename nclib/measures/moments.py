@@ -95,6 +95,10 @@ class Moments:
         -------
         Moments of G classes.
 
+        Raises
+        ------
+        ValueError : labels that are refused, not one a class, or a group without a class.
+
         Notes
         -----
         Coarse means are A mu, A the (G, C) shares of classes in groups. The coarse within-class
@@ -178,7 +182,12 @@ class ClassMoments:
 
     @classmethod
     def of(cls, h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> ClassMoments:
-        """Moments of (N, D) features with (N,) labels in [0, C), on the features' device."""
+        """Moments of (N, D) features with (N,) labels in [0, C), on the features' device.
+
+        Raises
+        ------
+        ValueError : features or labels that ``as_samples`` refuses.
+        """
         h, y, num_classes = as_samples(h, y, num_classes)
         return cls(num_classes, h.shape[1], h.device).update(h, y)
 
@@ -193,7 +202,12 @@ class ClassMoments:
         return self._products / self.counts.sum().clamp(min=1)
 
     def update(self, h: ArrayLike, y: ArrayLike) -> ClassMoments:
-        """Add (N, D) features with (N,) labels in [0, C); returns the accumulator itself."""
+        """Add (N, D) features with (N,) labels in [0, C); returns the accumulator itself.
+
+        Raises
+        ------
+        ValueError : features of another dimension, or features or labels that ``as_samples`` refuses.
+        """
         num_classes, dim = self.means.shape
         h, y, _ = as_samples(h, y, num_classes)
         if h.shape[1] != dim:
@@ -205,7 +219,13 @@ class ClassMoments:
         return self.merge(batch)
 
     def merge(self, other: ClassMoments) -> ClassMoments:
-        """Become the moments of both streams joined; ``other`` is not changed. Returns itself."""
+        """Become the moments of both streams joined; ``other`` is not changed. Returns itself.
+
+        Raises
+        ------
+        TypeError : no ``ClassMoments``.
+        ValueError : moments of another (C, D).
+        """
         if not isinstance(other, ClassMoments):
             raise TypeError(f"only ClassMoments merge; got {type(other).__name__}")
         if self.means.shape != other.means.shape:

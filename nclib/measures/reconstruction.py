@@ -160,6 +160,10 @@ class Match(NamedTuple):
 def match_labels(pseudo: ArrayLike, true: ArrayLike) -> Match:
     """Best one-to-one relabelling of pseudo labels by the Hungarian method; both are (N,).
 
+    Returns
+    -------
+    Match : the pseudo labels in the names of the true ones, and the share that agrees.
+
     Raises
     ------
     ValueError : labels that are refused, or of two lengths.

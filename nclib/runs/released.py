@@ -70,10 +70,12 @@ class ReleasedRun(Run):
 
     @cached_property
     def arrays(self) -> dict[str, Tensor]:
+        """All that was released, by name: moments, features, embedding."""
         return read_tensors(self.folder / "arrays.safetensors")[0]
 
     @cached_property
     def snapshots(self) -> dict[str, Tensor]:
+        """As those of ``Run``; class means were rounded to float32 for the release."""
         kept = {name: t for name, t in self.arrays.items() if name[0].isdigit()}  # "EPOCH/..."
         return {name: t.double() if name.endswith("/means") else t for name, t in kept.items()}
 
@@ -135,6 +137,10 @@ def released_runs(*names: str) -> list[ReleasedRun]:
     Parameters
     ----------
     names : patterns, one of which a name must match, for example "cifar10-laptop-*"; without any, all runs.
+
+    Returns
+    -------
+    list of ReleasedRun by ascending name, empty if none matches.
     """
     wanted = [name for name in _names() if any(fnmatchcase(name, pattern) for pattern in names or "*")]
     return [run for run in (_or_warning(_named, name) for name in wanted) if run]
@@ -164,6 +170,10 @@ def released_cases(cases: Mapping[str, Mapping[str, Any]], recipe: str) -> dict[
     ----------
     cases : by name, the fields of ``RunConfig`` in which the case differs, as for ``nclib.get_cases``.
     recipe : a name in ``recipes.toml``.
+
+    Returns
+    -------
+    dict by name of the case: a list of ReleasedRun by ascending seed.
     """
     runs = sorted(released_runs(), key=lambda run: run.config.seed)
     found = {}
