@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -47,6 +48,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)  # --seed 3 is no short form of --seeds 3
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: --(\w+)", message)
+        if unknown and unknown[1] in config.RunConfig.__dataclass_fields__:
+            message += f"; fields of a recipe are set by --set {unknown[1]}=VALUE"
         super().error(printable(message))
 
 
@@ -102,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--images", type=Path, metavar="PATH", help="folder of images named by id, or an array"
     )
-    report.add_argument("--labels", type=Path, metavar="FILE.npy", help="labels, if FEATURES has none")
+    report.add_argument(
+        "--labels", type=Path, metavar="FILE.npy", help="labels, if FEATURES has none or others"
+    )
     report.add_argument("--output", type=Path, metavar="FILE", default=Path("report.html"))
     report.add_argument("--level", type=float, default=0.05, metavar="P", help="of false alarms (0.05)")
     report.add_argument("--seed", type=int, default=0, metavar="N", help="of the test and of random samples")

@@ -211,8 +211,10 @@ def test_missing_parts(tmp_path):
     np.savez(tmp_path / "a.npz", y=Y)
     np.savez(tmp_path / "b.npz", h=H)
     np.save(tmp_path / "c.npy", H)
-    with pytest.raises(DataError, match="no array h"):
-        nclib.load_features(tmp_path / "a.npz")
+    np.savez(tmp_path / "d.npz", features=H, labels=Y)
+    for name in ("a.npz", "d.npz"):
+        with pytest.raises(DataError, match=r"arrays must be called h, the features, and y, the labels"):
+            nclib.load_features(tmp_path / name)
     for name in ("b.npz", "c.npy"):
         with pytest.raises(DataError, match="no labels: give them as a second file"):
             nclib.load_features(tmp_path / name)

@@ -184,6 +184,27 @@ class TestExtract:
         with pytest.raises(ValueError, match=message):
             extract(nn.Linear(6, 3), batches)
 
+    @pytest.mark.parametrize(
+        ("batch", "message"),
+        [
+            ({"image": torch.zeros(2, 6), "label": [0, 1]}, "a mapping with keys 'image', 'label'"),
+            ((torch.zeros(2, 6), torch.zeros(2), ["a", "b"]), r"got \(Tensor, Tensor, list\)"),
+            ([torch.zeros(2, 6)], r"got \(Tensor\)"),
+            (torch.zeros(2, 6), "got Tensor"),
+            ((["a", "b"], torch.zeros(2)), r"got \(list, Tensor\)"),
+            ((torch.zeros(2, 6), ["cat", "dog"]), "labels of a batch must be .B,. integers"),
+        ],
+    )
+    def test_batches_of_other_parts(self, batch, message):
+        with pytest.raises(TypeError, match=message):
+            extract(nn.Linear(6, 3), [batch])
+
+    def test_an_iterator_that_was_read_before(self):
+        batches = iter(loader())
+        extract(network(), batches)
+        with pytest.raises(ValueError, match="can be read only once"):
+            extract(network(), batches)
+
     def test_largest_labels_that_are_kept_exactly(self):
         for y in (torch.tensor([-(2.0**53), 2.0**53]), torch.tensor([0, 2**63 - 1], dtype=torch.uint64)):
             assert extract(nn.Linear(6, 3), [(torch.zeros(2, 6), y)]).fine.tolist() == [int(v) for v in y]

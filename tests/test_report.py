@@ -332,6 +332,14 @@ class TestPictures:
         found = {name: image(row) is not None for row, name in enumerate(self.IDS)}
         assert {name for name, there in found.items() if there} == {"a", "b.png", "sub/c"}
 
+    def test_a_folder_in_which_no_id_is_found(self, image, tmp_path):
+        folder = tmp_path / "images"
+        with pytest.raises(DataError, match=r"none of the 2 ids, 'images/a.jpg' .* for example 'a.jpg'"):
+            pictures.image_source(folder, ["images/a.jpg", str(folder / "b.png")])
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match="it holds no file"):
+            pictures.image_source(tmp_path / "empty", ["a"])
+
     def test_no_program_is_started_for_an_image(self, tmp_path):
         (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
         assert pictures.image_source(tmp_path, ["a"])(0) is None

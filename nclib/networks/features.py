@@ -80,6 +80,7 @@ def extract(
 
     Raises
     ------
+    TypeError : a model that is no module, a batch that is not (images, labels), labels that are no numbers.
     ValueError : no such layer, a layer that is not linear, a model of which no layer was named and whose
         output is for another class than the last layer's, as where two heads are averaged; no batches,
         features that are not of rank 2 or not finite or neither float32 nor float64, labels that are not one
@@ -113,9 +114,7 @@ def extract(
         hooks.append(head.register_forward_hook(lambda _module, _args, output: outputs.append(output)))
     try:
         with evaluating(model), exact_float32(), _as_written():
-            for x, y in _with_progress(loader):
-                if not isinstance(x, Tensor):
-                    raise TypeError(f"the loader must give inputs as tensors; got {type(x).__name__}")
+            for x, y in map(_images_and_labels, _with_progress(loader)):
                 outputs.clear()
                 output = model(x.to(device))
                 if len(outputs) == 1:
@@ -129,10 +128,16 @@ def extract(
         for hook in hooks:
             hook.remove()
     if not (inputs and labels):
-        raise ValueError(f"the loader gave {len(labels)} batches and the layer saw {len(inputs)}")
+        raise ValueError(
+            f"the loader gave {len(labels)} batches and the layer saw {len(inputs)}; an iterator can be read "
+            "only once: give a list or a DataLoader"
+        )
     h, fine = torch.cat(inputs), torch.cat(labels)
     if h.ndim != 2 or len(h) != len(fine):
-        raise ValueError(f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels")
+        raise ValueError(
+            f"the layer sees inputs of shape {tuple(h.shape)} for {len(fine)} labels; name a layer that sees "
+            "(samples, features)"
+        )
     for batch, (first, last, y) in enumerate(zip([0, *seen], seen, labels, strict=False)):
         if (rows := sum(map(len, inputs[first:last]))) != len(y):
             raise ValueError(f"batch {batch} has {len(y)} labels, and the layer saw {rows} rows of it")
@@ -143,6 +148,22 @@ def extract(
 
 def _with_progress(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
     return loader if isinstance(loader, tqdm) else tqdm(loader, desc="features", unit="batch", delay=SHORT)
+
+
+def _images_and_labels(batch: object) -> tuple[Tensor, object]:
+    """The two parts of a batch."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], Tensor):
+        return batch[0], batch[1]
+    if isinstance(batch, Mapping):
+        got = f"a mapping with keys {', '.join(map(repr, batch))}"
+    elif isinstance(batch, (tuple, list)):
+        got = f"({', '.join(type(part).__name__ for part in batch)})"
+    else:
+        got = type(batch).__name__
+    raise TypeError(
+        f"a batch must be (images, labels), images a tensor; got {got}. Give extract pairs, for example "
+        "((batch['image'], batch['label']) for batch in loader)"
+    )
 
 
 def _refuse_other_output(output: object, logits: Tensor) -> None:
@@ -166,7 +187,7 @@ def _batch_labels(y: Tensor) -> Tensor:
     """A copy of the labels (B,) of a batch, int64 on the CPU."""
     try:
         y = torch.as_tensor(y).detach()
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"labels of a batch must be (B,) integers: {error}") from error
     if y.ndim != 1 or y.is_complex() or (y.is_floating_point() and (y.double() % 1 != 0).any()):
         raise ValueError(f"labels of a batch must be (B,) integers; got {y.dtype} {tuple(y.shape)}")

@@ -65,6 +65,12 @@ def _of_folder(folder: Path, ids: Sequence[str]) -> Source:
         relative = path.relative_to(folder)
         for name in (relative.as_posix(), relative.with_suffix("").as_posix()):
             by_name.setdefault(name, path)
+    if not any(each in by_name for each in ids):
+        example = next(iter(by_name), "none, it holds no file")
+        raise DataError(
+            f"{folder}: none of the {len(ids)} ids, {ids[0]!r} and so on, names a file in it. Ids must be "
+            f"paths below this folder, for example {example!r}"
+        )
 
     def image(row: int) -> Image.Image | None:
         path = by_name.get(ids[row])

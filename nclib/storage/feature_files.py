@@ -107,8 +107,13 @@ def load_features(path: str | Path, labels: str | Path | None = None) -> Labelle
     parts = _of_ending(path, READERS, "cannot read")(path)
     if labels is not None:
         parts["y"] = _read_npy(Path(labels))["h"]
+    if "h" not in parts:
+        raise DataError(f"{path}: its arrays must be called h, the features, and y, the labels; it has no h")
     if "y" not in parts:
-        raise DataError(f"{path} has no labels: give them as a second file, an .npy of (N,) whole numbers")
+        raise DataError(
+            f"{path} has no labels: give them as a second file, an .npy of (N,) whole numbers "
+            "(nclib report: --labels FILE.npy)"
+        )
     return checked(path, parts)
 
 
