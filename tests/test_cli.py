@@ -58,7 +58,7 @@ class TestGetAndTrain:
         ("arguments", "message"),
         [([], "required: RECIPE"), (["digits", "--seeds", "0"], "expected 1 to 1000"),
          (["digits", "--seeds", "100000000"], "1 to 1000"), (["digits", "--seeds", 30 * "9"], "1 to 1000"),
-         (["digits", "--seed", "3"], "unrecognized arguments: --seed 3; fields of a recipe are set by --set seed="),
+         (["digits", "--seed", "3"], "arguments: --seed 3; fields of a recipe are set by --set seed=VALUE"),
          (["digits", "--sed", "3"], "unrecognized arguments: --sed 3")],
     )  # fmt: skip
     def test_what_does_not_go_together_is_a_usage_error(self, home, capsys, arguments, message):
