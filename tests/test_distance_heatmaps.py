@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,8 @@ import torch
 import nclib
 from nclib.chapters import conclusions
 from nclib.chapters import distance_heatmaps as chapter
+from nclib.chapters.figures import WIDTH
+from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of
 
 TRAINED = {
@@ -87,3 +90,34 @@ def test_explained_by_distances_is_that_of_the_samples():
     expected = float(nclib.explained_variance(h, fine, group[fine]).nanmean())
     found = chapter.explained_by(nclib.class_distances(h, fine), group)
     assert found == pytest.approx(expected, rel=0.01)  # bias of the means, trace / n, is a hundredth of a gap
+
+
+def ten_classes(siblings: float) -> torch.Tensor:
+    """Class distances whose R is ``siblings`` inside pairs of neighbours and 20 elsewhere."""
+    relative = torch.full((10, 10), 20.0)
+    for first in range(0, 10, 2):
+        relative[first : first + 2, first : first + 2] = siblings
+    return relative.fill_diagonal_(1.0)
+
+
+@pytest.mark.parametrize(
+    "splits, siblings, written",
+    [
+        (["test"], 2.06, "2.06"),
+        (["test"], 12.34, "12.3"),
+        (["train", "test"], 2.06, "2.1"),
+        (["train", "test"], 12.34, "12"),
+    ],
+)
+def test_numbers_stay_inside_their_cells(splits, siblings, written):
+    names = tuple(f"automobile{n}" for n in range(10))  # as long as names of CIFAR-10 are
+    grouping = Grouping(torch.arange(10) // 2, names, tuple("abcde"))
+    rows = {split: {f"stage {n}": ten_classes(siblings) for n in range(4)} for split in splits}
+    figure = chapter.relative_distances_figure(rows, grouping).figure
+    assert figure.get_size_inches()[0] <= WIDTH  # a wider one is made narrower, its writing stays
+    figure.draw_without_rendering()
+    for panel in [panel for panel in figure.axes if panel.get_title()]:
+        cell = panel.get_window_extent().width / 10
+        assert [text.get_text() for text in panel.texts] == [written] * 5
+        assert all(text.get_window_extent().width < cell for text in panel.texts)
+    plt.close(figure)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
-from nclib.chapters.figures import OFF_SCALE, by_super_class, described, draw_edges, theme
+from nclib.chapters.figures import OFF_SCALE, WIDTH, by_super_class, described, draw_edges, theme
 from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, over_seeds, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
@@ -233,6 +233,9 @@ def statements_of(
 
 MOST_SIDE_BY_SIDE = 3  # heatmaps of one row; more are broken into two
 MOST_NAMED = 20  # classes whose names fit beside a heatmap
+WIDEST = 2.5  # inches of a heatmap with numbers in its cells, and the space beside it
+NUMBER = 7.5  # points of a number in a cell: 10 pixels
+MOST_CHARACTERS = 4  # of such a number
 
 
 @theme()
@@ -289,19 +292,22 @@ def relative_distances_figure(
     if lines == 1 and columns > MOST_SIDE_BY_SIDE:
         columns = -(-columns // 2)
         lines = 2
+    side = min(WIDEST, (WIDTH - 1) / columns)
     figure, panels = plt.subplots(
-        lines, columns, figsize=(1 + 2.8 * columns, 0.6 + 2.8 * lines), squeeze=False, sharex=True,
+        lines, columns, figsize=(1 + side * columns, 1.75 + (side + 0.3) * lines), squeeze=False, sharex=True,
         sharey=True, layout="constrained",
     )  # fmt: skip
+    cell = 72 * side / len(grouping.fine_names)
+    room = int(cell / (0.6 * NUMBER))  # a digit is 0.64 as wide as its size, the point half of that
     by_name = panels.reshape(len(rows), -1)
     for line, (name, of_row) in zip(by_name, relative.items(), strict=True):
         for panel in line[len(of_row) :]:
             panel.axis("off")
         for panel, (when, matrix) in zip(line, of_row.items(), strict=False):
-            image = _heatmap(panel, matrix, grouping, norm, written=True)
+            image = _heatmap(panel, matrix, grouping, norm, characters=min(room, MOST_CHARACTERS))
             panel.set_title(when, fontsize="small")
         line[0].set_ylabel(name)
-    bar = figure.colorbar(image, ax=panels, extend="max", location="bottom", aspect=50, shrink=0.6)
+    bar = figure.colorbar(image, ax=panels, extend="max", location="bottom", aspect=50, shrink=0.6, pad=0.02)
     bar.set_label("relative distance R (1: equal means)")
     bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     bar.ax.xaxis.set_major_formatter("{x:g}")
@@ -321,9 +327,14 @@ def _heatmap(
     matrix: np.ndarray,
     grouping: Grouping,
     norm: Normalize,
-    written: bool = False,
+    characters: int = 0,
 ) -> QuadMesh:
-    """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey."""
+    """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey.
+
+    Parameters
+    ----------
+    characters : that a cell has room for; without room for a decimal, three, no numbers are written.
+    """
     order, edges = by_super_class(grouping)
     cmap = sns.color_palette("mako_r", as_cmap=True).with_extremes(over=OFF_SCALE)
     few = len(order) <= MOST_NAMED
@@ -337,13 +348,19 @@ def _heatmap(
     panel.grid(False)
     panel.spines[:].set_visible(False)
     draw_edges(panel, edges)
-    if written and few:
+    if characters >= 3:
         siblings = sibling_pairs(grouping.fine_to_coarse[order])
         for i, j in siblings.triu().nonzero().tolist():  # the matrix is symmetric
             light = norm(ordered[i, j]) > 0.5
-            panel.text(j + 0.5, i + 0.5, f"{ordered[i, j]:.2f}", color="w" if light else "k", fontsize=7,
-                       ha="center", va="center")  # fmt: skip
+            panel.text(j + 0.5, i + 0.5, _short(ordered[i, j], characters), color="w" if light else "k",
+                       fontsize=NUMBER, ha="center", va="center")  # fmt: skip
     return image
+
+
+def _short(value: float, characters: int) -> str:
+    """A number with the decimals that so many characters, the point among them, have room for."""
+    decimals = max(0, characters - 1 - len(f"{value:.0f}"))
+    return f"{value:.{decimals}f}"
 
 
 def _inside(grouping: Grouping) -> np.ndarray:
