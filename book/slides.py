@@ -139,25 +139,32 @@ def scales(figure: str) -> list[float]:
 def in_two(figure: str) -> list[str]:
     """The figure's upper and lower half, cut between rows of panels.
 
-    Where there is one panel only it is cut between two labels of its axis, and the upper half has the axis
-    below the panel as well. A figure that cannot be cut near its middle stays whole.
+    Where there is one panel only it is cut between two labels of its axis. Then the upper half has the axis
+    below the panel as well, and the lower half the title above it and the legend beside it. A figure that
+    cannot be cut near its middle stays whole.
     """
     drawing = DRAWING.search(figure)
     if not drawing:
         return [figure]
     height = float(drawing[3])
-    lines = [numbers(path)[1::2] for path in re.findall(r'<path d="([^"]+)"', drawing[5])]
-    smaller = [y for y in lines if max(y) - min(y) < 0.99 * height]  # than the background
-    panels = [(min(y) - TITLE_GAP, max(y), True) for y in smaller]
+    lines = [numbers(path) for path in re.findall(r'<path d="([^"]+)"', drawing[5])]
+    lines = [(line[::2], line[1::2]) for line in lines]
+    smaller = [(x, y) for x, y in lines if max(y) - min(y) < 0.99 * height]  # than the background
+    panels = [(min(y) - TITLE_GAP, max(y), True) for _, y in smaller]
     names = [(float(y) - 0.8 * float(size), float(y) + 0.25 * float(size), False)
              for size, y in WRITING.findall(drawing[5])]  # fmt: skip
-    cut, repeated = nearest_gap(panels + names, height), []
+    cut, axis, key = nearest_gap(panels + names, height), [], []
     if cut is None:
         cut = nearest_gap([(start, end, True) for start, end, _ in names], height)
-        repeated = [(max(end for _, end, _ in panels), height)]
+        axis = [(0, max(end for _, end, _ in panels), height)]
     if cut is None:
         return [figure]
-    return [with_strips(figure, drawing, strips) for strips in ([(0, cut), *repeated], [(cut, height)])]
+    if axis:
+        panel = [(x, y) for x, y in smaller if min(y) < cut < max(y)]
+        top, right = min(min(y) for _, y in panel) - 1, max(max(x) for x, _ in panel) + 1  # its lines' width
+        key += [(0, 0, top)] if any(end < top for _, end, _ in names) else []
+        key += [(right, top, top + height - cut)] if any(min(x) > right for x, _ in smaller) else []
+    return [with_views(figure, drawing, views) for views in ([(0, 0, cut), *axis], [*key, (0, cut, height)])]
 
 
 def numbers(path: str) -> list[float]:
@@ -183,15 +190,21 @@ def nearest_gap(spans: list[tuple[float, float, bool]], height: float) -> float 
     return nearest if 0.3 * height < nearest < 0.7 * height else None
 
 
-def with_strips(figure: str, drawing: re.Match[str], strips: list[tuple[float, float]]) -> str:
-    """The figure with these strips of its drawing, from top to bottom, below each other."""
+def with_views(figure: str, drawing: re.Match[str], views: list[tuple[float, float, float]]) -> str:
+    """The figure with these parts of its drawing below each other.
+
+    Parameters
+    ----------
+    views : left, upper and lower edge of each part. It reaches to the right edge of the drawing; one that
+        begins further right than at 0 stands beside the next.
+    """
     before, width, _, after, content = drawing.groups()
     shown, at = [], 0.0
-    for top, bottom in strips:
-        tall = bottom - top
-        view = f'y="{at:g}" width="{width}" height="{tall:g}" viewBox="0 {top:g} {width} {tall:g}"'
-        shown.append(f"<svg {view}>{content}</svg>")
-        at += tall
+    for left, top, bottom in views:
+        wide, tall = float(width) - left, bottom - top
+        place = f'x="{left:g}" y="{at:g}" width="{wide:g}" height="{tall:g}"'
+        shown.append(f'<svg {place} viewBox="{left:g} {top:g} {wide:g} {tall:g}">{content}</svg>')
+        at += 0 if left else tall
     cut = f'<svg{before} viewBox="0 0 {width} {at:g}"{after}>{"".join(shown)}</svg>'
     return figure.replace(drawing[0], cut)
 

@@ -369,6 +369,25 @@ class TestSlides:
         assert axis[0] == pytest.approx(bottom, abs=1)  # half of a line's width, and rounding
         assert axis[0] + axis[1] == pytest.approx(lower[0] + lower[1], abs=0.01)
 
+    def test_the_lower_half_of_one_panel_has_the_title_and_the_legend(self):
+        figure, panel = plt.subplots(figsize=(6, 11), layout="constrained")
+        panel.set_yticks(range(10), [f"name {n}" for n in range(10)], fontsize=8)
+        panel.set_title("title")
+        panel.plot(range(10), range(10), "o", label="method")
+        panel.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8)
+        figure.draw_without_rendering()
+        whole, box = figure.get_tightbbox(), panel.get_window_extent()
+        top, right = 72 * (whole.y1 + 0.1 - box.y1 / figure.dpi), 72 * (box.x1 / figure.dpi - whole.x0 + 0.1)
+        shown = f'<figure class="nclib">{figures.svg(figure, "a")}<figcaption>b</figcaption></figure>'
+        plt.close(figure)
+        drawing = r'<svg x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)" viewBox="(\S+) (\S+) (\S+) (\S+)"'
+        _, lower = teaching.slides.figure_slides("<h2>A</h2>", shown)
+        title, legend, half = ([float(n) for n in view] for view in re.findall(drawing, lower))
+        assert title[4:6] == [0, 0] and title[3] == title[7] == pytest.approx(top, abs=2)
+        assert legend[0] == legend[4] == pytest.approx(right, abs=2)
+        assert legend[1] == half[1] == title[3] == legend[5]  # beside the lower half, from its top
+        assert half[0] == 0 and half[5] > title[3]
+
     def test_large_writing_stays_whole(self):
         figure, _ = plt.subplots(2, 1, figsize=(6, 4))
         assert len(self.strips(figure)) == 1
