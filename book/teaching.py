@@ -92,12 +92,15 @@ def solution(source: Path) -> str:
 
 
 def plain_notebook(cells: list[NotebookNode]) -> str:
-    """Text of a notebook whose prose needs no MyST, with cells folded that are folded on the page."""
+    """Text of a notebook whose prose needs no MyST, with cells folded that are folded on the page.
+
+    Parameters are open: they are what a reader changes first.
+    """
     titles = exercise_titles("\n".join(cell.source for cell in cells))
     for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source, titles)
-        elif "hide-input" in cell.metadata.get("tags", []):
+        elif "hide-input" in (tags := cell.metadata.get("tags", [])) and "parameters" not in tags:
             cell.metadata["jupyter"] = {"source_hidden": True}
     return pair.written([cell for cell in cells if cell.source.strip()])
 

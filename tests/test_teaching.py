@@ -199,6 +199,17 @@ class TestExercises:
             r":::|```\{|\{(cite|doc|term|ref|math|rerun-file)[:}]|^:\w+:", "\n".join(prose), re.MULTILINE
         )
 
+    def test_first_code_cell_has_the_parameters_and_is_open(self, source):
+        for make in (teaching.student, teaching.solution):
+            first, *others = [
+                cell for cell in nbformat.reads(make(source), as_version=4).cells if cell.cell_type == "code"
+            ]
+            assert "parameters" in first.metadata.tags
+            assert re.search(r"^seed = 0", first.source, re.MULTILINE)
+            assert "jupyter" not in first.metadata
+            folded = ["hide-input" in cell.metadata.get("tags", []) for cell in others]
+            assert [cell.metadata.get("jupyter") == {"source_hidden": True} for cell in others] == folded
+
     def test_prediction_is_written_down_right_below_its_question(self, source):
         sources = [cell.source for cell in nbformat.reads(teaching.student(source), as_version=4).cells]
         at = sources.index(teaching.GUESS)
