@@ -39,6 +39,11 @@ QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; else
 LONGEST_VALUE = 1000  # characters of a parameter on the command line
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
 LONGEST_TEMPORARY = 60  # characters of a folder's path; the path of a socket may have about a hundred
+FOLDED = """{% extends 'lab/index.html.j2' %}
+{% block input %}
+{% if 'hide-input' in cell.metadata.tags %}<details><summary>Code</summary>{{ super() }}</details>
+{% else %}{{ super() }}{% endif %}
+{% endblock %}"""  # of nbconvert
 MATHJAX = REPOSITORY / "book" / "_static" / "mathjax" / "tex-svg-full.js"
 
 
@@ -256,20 +261,27 @@ def leaving_on_sigterm() -> Iterator[None]:
 
 
 def write_html(executed: Path, output: Path) -> None:
-    """Turn an executed notebook into one HTML file that needs no network."""
+    """Turn an executed notebook into one HTML file that needs no network.
+
+    As in the book, code of cells tagged ``hide-input`` is folded, and cells tagged ``remove-cell`` are left
+    out.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
     from nclib.storage.files import write_bytes  # imports torch, for which parameters do not wait
 
     notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [c for c in notebook.cells if "remove-cell" not in c.metadata.get("tags", [])]
     titles = myst.exercise_titles("\n".join(cell.source for cell in notebook.cells))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = myst.plain(myst.folded_answers(cell.source), titles)
         else:  # progress bars
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    exporter = HTMLExporter(
+        raw_template=FOLDED, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
+    )
     page, _ = exporter.from_notebook_node(notebook)
     setting = "MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}};"
     scripts = f"<script>{setting}</script>\n<script>{MATHJAX.read_text(encoding='utf-8')}</script>\n</head>"

@@ -157,3 +157,20 @@ def test_a_page_has_words_for_links_and_folds_answers(tmp_path):
     page = (tmp_path / "x.html").read_text("utf-8")
     assert "See Papyan et al. (2020)." in page
     assert re.search(r"<details><summary>[^<]*</summary>\s*<p>Wrong. <em>No</em>.</p>\s*</details>", page)
+
+
+def test_a_page_folds_and_leaves_out_what_the_book_does(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("shown = 1"),
+        nbformat.v4.new_code_cell("plumbing = 2", metadata={"tags": ["hide-input"]}),
+        nbformat.v4.new_code_cell("wrong = 3", metadata={"tags": ["remove-cell", "wrong-answers"]}),
+    ]
+    cells[1].outputs = [nbformat.v4.new_output("stream", text="result of plumbing")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    write_html(tmp_path / "x.ipynb", tmp_path / "x.html")
+    page = re.sub(r"</?(span|pre)[^>]*>", "", (tmp_path / "x.html").read_text("utf-8").partition("<body")[2])
+    folded = re.findall(r"<details>.*?</details>", page, re.DOTALL)
+    assert ["plumbing = 2" in part for part in folded] == [True]
+    assert not any(words in folded[0] for words in ("shown = 1", "result of plumbing"))
+    assert page.count("shown = 1") == page.count("plumbing = 2") == page.count("result of plumbing") == 1
+    assert "wrong = 3" not in page
