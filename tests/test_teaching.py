@@ -151,7 +151,7 @@ class TestExercises:
         after = text.partition("\n## Solutions\n")[2]
         assert re.findall(r"^check_\w+\(\w+\)$", after, re.MULTILINE) == [f"check_{n}({n})" for n in stubs]
 
-    def test_stub_and_two_wrong_answers_are_refused_with_a_hint_of_the_check(self, source):
+    def test_stub_and_two_or_more_wrong_answers_are_refused_with_a_hint_of_the_check(self, source):
         text = source.read_text("utf-8")
         stubs = [teaching.STUB.search(stub)[1] for stub in tagged(source, "stub")]
         cells = tagged(source, "wrong-answers")
@@ -164,7 +164,7 @@ class TestExercises:
             assert ast.unparse(answers.pop(name)) == "exercises.BLANK"
             check = text.partition(f"def check_{name}(")[2].partition("```")[0]
             hints = {ast.literal_eval(hint) for hint in answers.values()}
-            assert len(hints) == len(answers) == 2
+            assert len(hints) == len(answers) >= 2
             assert all(hint in check for hint in hints), name
 
     def test_every_refusal_says_why(self, source):
