@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+import torch
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
@@ -58,6 +59,30 @@ class TestCheck:
     def test_stub_is_told_that_it_is_one(self):
         with pytest.raises(AssertionError, match=r"double returned None: it is not filled in, or a `return`"):
             check_double(double)
+
+    @pytest.mark.parametrize("kind", [np.array, torch.tensor])
+    def test_answer_may_overwrite_its_arrays(self, kind):
+        @exercises.check
+        def check_doubled(doubled):
+            x = kind([1.0, 2.0])
+            for found in (doubled(x), doubled(x=x)):
+                assert found.tolist() == [2, 4], f"{found}"
+            assert x.tolist() == [1, 2], "overwritten"
+
+        def doubled(x):
+            x *= 2
+            return x
+
+        check_doubled(doubled)
+
+    def test_answer_gets_a_tensor_with_gradient_itself(self):
+        @exercises.check
+        def check_squared(squared):
+            x = torch.tensor([3.0], requires_grad=True)
+            squared(x).backward()
+            assert x.grad.tolist() == [6], f"{x.grad}"
+
+        check_squared(lambda x: x.square().sum())
 
     def test_refuses_compares_the_hint(self):
         def square(n):
