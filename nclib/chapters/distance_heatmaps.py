@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -328,7 +329,7 @@ def _heatmap(
     grouping: Grouping,
     norm: Normalize,
     characters: int = 0,
-) -> QuadMesh:
+) -> QuadMesh | AxesImage:
     """A (C, C) matrix ordered by super-class; what lies above the colour scale is grey.
 
     Parameters
@@ -340,7 +341,13 @@ def _heatmap(
     few = len(order) <= MOST_NAMED
     names = [grouping.fine_names[fine] for fine in order] if few else []
     ordered = matrix[np.ix_(order, order)]
-    image = panel.pcolormesh(ordered, norm=norm, cmap=cmap)  # seaborn's heatmap draws the figure every time
+    if few:
+        image = panel.pcolormesh(
+            ordered, norm=norm, cmap=cmap
+        )  # seaborn's heatmap draws the figure every time
+    else:  # a pixel a cell, which weighs less than many cells at the resolution of figures
+        place = {"extent": (0, len(order), len(order), 0), "interpolation": "none"}
+        image = panel.imshow(ordered, norm=norm, cmap=cmap, **place)
     panel.set(xlim=(0, len(order)), ylim=(len(order), 0), aspect="equal")
     panel.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
     panel.set_yticks(np.arange(len(names)) + 0.5, names)
