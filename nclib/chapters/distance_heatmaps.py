@@ -341,10 +341,8 @@ def _heatmap(
     few = len(order) <= MOST_NAMED
     names = [grouping.fine_names[fine] for fine in order] if few else []
     ordered = matrix[np.ix_(order, order)]
-    if few:
-        image = panel.pcolormesh(
-            ordered, norm=norm, cmap=cmap
-        )  # seaborn's heatmap draws the figure every time
+    if few:  # seaborn's heatmap draws the figure every time
+        image = panel.pcolormesh(ordered, norm=norm, cmap=cmap)
     else:  # a pixel a cell, which weighs less than many cells at the resolution of figures
         place = {"extent": (0, len(order), len(order), 0), "interpolation": "none"}
         image = panel.imshow(ordered, norm=norm, cmap=cmap, **place)

@@ -57,22 +57,21 @@ def _remembered(
     if os.environ.get("NCLIB_REMEMBER") == "0":
         return compute()
     basis = {"computed_by": fingerprint(), "of": of}
-
-    def checksum(value: Any) -> str:
-        return hashlib.sha256(json.dumps(value).encode()).hexdigest()
-
-    called = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
-    file = store.part("results") / folder / f"{name.strip('_')}-{called}.json"
+    file = store.part("results") / folder / f"{name.strip('_')}-{_digest(arguments)[:16]}.json"
     try:
         found = json.loads(file.read_bytes())
-        if {key: found[key] for key in basis} == basis and found["sha256"] == checksum(found["value"]):
+        if {key: found[key] for key in basis} == basis and found["sha256"] == _digest(found["value"]):
             return found["value"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         pass
     value = compute()
     try:
         store.prepare()
-        write_bytes(file, json.dumps(basis | {"value": value, "sha256": checksum(value)}).encode())
+        write_bytes(file, json.dumps(basis | {"value": value, "sha256": _digest(value)}).encode())
     except StoreError as error:  # a store that others may read only: the value is right all the same
         warnings.warn(f"{name.strip('_')} will be computed again next time: {error}", stacklevel=2)
     return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
