@@ -107,9 +107,7 @@ def load_features(path: str | Path, labels: str | Path | None = None) -> Labelle
     parts = _of_ending(path, READERS, "cannot read")(path)
     if labels is not None:
         parts["y"] = _read_npy(Path(labels))["h"]
-    if "h" not in parts:
-        raise DataError(f"{path}: its arrays must be called h, the features, and y, the labels; it has no h")
-    if "y" not in parts:
+    if "h" in parts and "y" not in parts:
         raise DataError(
             f"{path} has no labels: give them as a second file, an .npy of (N,) whole numbers "
             "(nclib report: --labels FILE.npy)"
@@ -130,7 +128,8 @@ def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
     try:
         for name, content in (("h", "features"), ("y", "labels")):
             if name not in parts:
-                raise ValueError(f"it has no array {name} of {content}")
+                called = "arrays must be called h, the features, and y, the labels"
+                raise ValueError(f"it has no array {name} of {content}: {called}")
         if nested := [name for name, part in parts.items() if isinstance(part, Tensor) and part.is_nested]:
             raise ValueError(f"{nested[0]} is a nested tensor; give one array with all samples")
         h = _matrix(parts["h"], "h")
