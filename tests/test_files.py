@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import pytest
 
 from nclib.errors import StoreError
 from nclib.storage import layout
-from nclib.storage.files import write_bytes
+from nclib.storage.files import json_bytes, write_bytes
 
 NAME = "state.safetensors"
 
@@ -60,3 +61,29 @@ def test_advice_is_that_of_the_reason(tmp_path):
     ):
         with pytest.raises(StoreError, match=advice):
             write_bytes(tmp_path / name, b"")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, 2.5e-300, None, True], "b": []},
+        [[[1, 2], [3]], [], [{}], ["x"]],
+        ["[\n 1,\n 2\n]", "a ] b", 'quote " [', "{"],
+        {"[\n": "\n]", "rows": [{"a": [1]}, {"a": ["\n", "[", "]"]}]},
+        [],
+        "text",
+    ],
+)
+def test_json_reads_back_as_it_was_written(value):
+    assert json.loads(json_bytes(value)) == value
+
+
+def test_plain_lists_stand_on_one_line():
+    rows = {"classes": ["a", "b"], "rows": [{"k": [1, 2, 3]}, [4, [5, 6]]]}
+    lines = [line.strip() for line in json_bytes(rows).decode().splitlines()]
+    assert '"classes": ["a", "b"],' in lines and '"k": [1, 2, 3]' in lines and "[5, 6]" in lines
+
+
+def test_numbers_that_json_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        json_bytes({"a": [float("nan")]})

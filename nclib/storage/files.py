@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nclib.errors import StoreError
+
+PLAIN_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")  # in indented JSON
 
 
 class Damaged(StoreError):
@@ -56,8 +59,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON that a person can read. Raises ValueError for numbers that are not finite."""
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+    """JSON that a person can read, a list of plain values on one line.
+
+    Raises
+    ------
+    ValueError : numbers that are not finite.
+    """
+    text = json.dumps(value, indent=1, allow_nan=False)  # a line break in a string is written as \\n
+    return (PLAIN_LIST.sub(_on_one_line, text) + "\n").encode()
+
+
+def _on_one_line(plain: re.Match[str]) -> str:
+    return "[" + re.sub(r"\n\s+", " ", plain[1]) + "]"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
