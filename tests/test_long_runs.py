@@ -135,6 +135,15 @@ def test_table_says_what_has_not_run(monkeypatch):
     assert long_runs.not_run_yet() == "Not run yet: more seeds of b"
 
 
+def test_the_factorial_is_listed_as_one_and_shown_elsewhere(monkeypatch):
+    cells = {f"{long_runs.FACTORIAL}-{setting}": [run(0), None] for setting in "ab"}
+    monkeypatch.setattr(long_runs, "runs_of_sweeps", lambda: {"x": [run(0)]} | cells)
+    table = long_runs.sweeps_table()
+    assert list(table.index) == ["x", long_runs.FACTORIAL]
+    assert table.loc[long_runs.FACTORIAL, "released"] == "2 of 4"
+    assert list(long_runs.released_experiments()) == ["x"]
+
+
 def test_runs_without_a_trajectory_are_in_the_table_of_ends_only(monkeypatch):
     short = run(0)
     for row in short.results["measures"]:

@@ -41,6 +41,7 @@ from nclib.runs.run import Run
 from nclib.runs.sweep_table import folder_name, read_sweep
 
 SWEEPS = ("paper", "evidence")  # in ``workflow``; whose runs are shown, in this order
+FACTORIAL = "fashion-factorial"  # how the names of the runs begin that ``nclib.chapters.factorial`` shows
 PANELS = {  # measure: title, scale of its axis
     "accuracy": ("coarse accuracy", "linear"),
     "explained_variance": ("explained variance", "linear"),
@@ -70,8 +71,20 @@ def runs_of_sweeps() -> dict[str, list[ReleasedRun | None]]:
 
 
 def released_experiments() -> dict[str, list[ReleasedRun]]:
-    """Released runs of the sweeps by experiment; several of one are seeds."""
-    return {name: [run for run in runs if run] for name, runs in runs_of_sweeps().items() if any(runs)}
+    """Released runs of the sweeps by experiment; several of one are seeds. Without the factorial's."""
+    return {
+        name: [run for run in runs if run]
+        for name, runs in runs_of_sweeps().items()
+        if any(runs) and not name.startswith(FACTORIAL)
+    }
+
+
+def _listed() -> dict[str, list[ReleasedRun | None]]:
+    """``runs_of_sweeps``, the settings of the factorial as one."""
+    found: dict[str, list[ReleasedRun | None]] = {}
+    for name, runs in runs_of_sweeps().items():
+        found.setdefault(FACTORIAL if name.startswith(FACTORIAL) else name, []).extend(runs)
+    return found
 
 
 def with_trajectory(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[ReleasedRun]]:
@@ -95,7 +108,7 @@ def with_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> dict[str, list[Re
 
 def sweeps_table() -> pd.DataFrame:
     """A row for each experiment of the sweeps that was released: hours, and the machine that took them."""
-    rows = [_sweeps_row(name, runs) for name, runs in runs_of_sweeps().items() if any(runs)]
+    rows = [_sweeps_row(name, runs) for name, runs in _listed().items() if any(runs)]
     return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
 
 
@@ -103,7 +116,7 @@ def not_run_yet() -> str:
     """The experiments of the sweeps of which nothing was released; of some, other seeds were before."""
     names = [
         f"more seeds of {name}" if released_runs(f"{name}-seed*") else name
-        for name, runs in runs_of_sweeps().items()
+        for name, runs in _listed().items()
         if not any(runs)
     ]
     return fill(f"Not run yet: {', '.join(names)}", 72, break_on_hyphens=False)

@@ -281,12 +281,13 @@ def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
 
     Returns
     -------
-    A row for each run, epoch and split. Columns "data", "experiment", "seed", "augmentation", "epoch",
-    "split", "n" images, "accuracy" on super-classes, "explained_variance", "nc1"; "kmeans", the
-    reconstruction accuracy, not a number where only the end was clustered; "terminal", the run's first
-    measured epoch with 99.9 % train accuracy, not a number if there is none; "drop", the epoch after which
-    the learning rate falls for the first time, likewise, of schedules that go in steps; "settled", the first
-    measured epoch from which on train accuracy is 99.9 % and the rate stays, likewise.
+    A row for each run, epoch and split. Columns "data", "experiment", "seed", "augmentation", "schedule",
+    "weight decay", "width", "epoch", "split", "n" images, "accuracy" on super-classes,
+    "explained_variance", "nc1"; "kmeans", the reconstruction accuracy, not a number where only the end was
+    clustered; "terminal", the run's first measured epoch with 99.9 % train accuracy, not a number if there
+    is none; "drop", the epoch after which the learning rate falls for the first time, likewise, of schedules
+    that go in steps; "settled", the first measured epoch from which on train accuracy is 99.9 % and the rate
+    stays, likewise.
     """
     return pd.DataFrame(
         [{"data": d} | row for d, runs in runs_of.items() for run in runs for row in _rows(run)]
@@ -296,6 +297,7 @@ def trajectories(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.DataFrame:
 def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
     begin = terminal_epoch([run])
     same = {"experiment": run.folder.name.rpartition("-seed")[0], "seed": run.config.seed}
+    same |= {"schedule": run.config.schedule, "weight decay": run.config.weight_decay}
     same |= {"augmentation": run.config.augment, "terminal": np.nan if begin is None else begin}
     drops = DROPS.get(run.config.schedule)  # None of a rate that changes all the time
     same |= {"width": run.config.width, "drop": drops[0] * run.config.epochs if drops else np.nan}
