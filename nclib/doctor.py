@@ -11,7 +11,8 @@ import tempfile
 
 from nclib import config
 from nclib.errors import ConfigError, StoreError, printable
-from nclib.paths import data_root, home
+from nclib.notebook import NO_CHAPTERS
+from nclib.paths import NOTEBOOKS, data_root, home
 
 PACKAGES = {  # distribution: what needs it, and how to install it
     "torch": ("everything", "pip install ."),
@@ -51,6 +52,8 @@ def _next_step(missing: list[str], writable: bool, usable: bool) -> str:
         return STORE_REMEDY
     if not usable:
         return DEVICE_REMEDY
+    if not NOTEBOOKS.is_dir():
+        return f"work on your own features, or get the book: {NO_CHAPTERS}"
     return (
         "nclib run 01 --html 01.html    # the first chapter, for a browser; nothing that it needs is missing"
     )

@@ -14,6 +14,10 @@ class ConfigError(NclibError, ValueError):
     """An unknown recipe or field, or a field of the wrong type or outside its range."""
 
 
+class MissingPackage(NclibError, ImportError):
+    """A package that an extra of nclib installs is not there."""
+
+
 class DataError(NclibError):
     """A data set that is absent, truncated or altered."""
 

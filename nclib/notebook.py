@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nclib import config, myst
-from nclib.errors import ConfigError, NclibError
+from nclib.errors import ConfigError, MissingPackage, NclibError
 from nclib.paths import NOTEBOOKS, REPOSITORY
 
 OWN_RANGES = {  # whole-number parameters of chapters that are no configuration fields
@@ -37,6 +37,8 @@ OWN_TEXTS = ("features",)  # parameters of chapters that are text also where the
 QUICK_RECIPE = "digits"
 QUICK_SEEDS = 5  # seeds that a chapter trains by itself on the quick tier; elsewhere one
 LONGEST_VALUE = 1000  # characters of a parameter on the command line
+INSTALL = "running a chapter needs papermill: pip install papermill ipykernel nbconvert"
+NO_CHAPTERS = "chapters are in the repository and not in an installed package; run this from a copy of it"
 INJECTED = "# Parameters\n"  # how the cell begins that papermill inserts
 LONGEST_TEMPORARY = 60  # characters of a folder's path; the path of a socket may have about a hundred
 FOLDED = """{% extends 'lab/index.html.j2' %}
@@ -158,6 +160,8 @@ def find_notebook(name: str) -> Path:
     for path in chapters:
         if path.stem == stem or path.stem.partition("_")[0] == stem.zfill(2):
             return path
+    if not chapters:
+        raise NclibError(f"no notebook {name!r}: {NO_CHAPTERS}")
     raise NclibError(f"no notebook {name!r}; chapters: {', '.join(path.stem for path in chapters)}")
 
 
@@ -183,9 +187,13 @@ def execute(source: Path, output: Path, values: dict[str, Any]) -> None:
     ------
     ConfigError : an unknown parameter or value; nothing is executed or written.
     NclibError : the source is no notebook, or its parameters are no assignments; likewise.
+    MissingPackage : papermill is not installed.
     papermill.PapermillExecutionError : a cell failed; the copy shows where.
     """
-    import papermill
+    try:
+        import papermill
+    except ModuleNotFoundError:
+        raise MissingPackage(INSTALL) from None
 
     check_names(values, _declared(source))
     check_values(values)

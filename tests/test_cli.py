@@ -238,6 +238,16 @@ class TestRunNotebook:
         assert message in capsys.readouterr().err
         assert sorted(chapter.rglob("*")) == before
 
+    def test_without_papermill_it_says_what_to_install(self, chapter, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "papermill", None)
+        assert cli.main(["run", "my.ipynb"]) == 1
+        assert "pip install papermill" in capsys.readouterr().err
+
+    def test_an_installed_package_has_no_chapters(self, chapter, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(notebook, "NOTEBOOKS", tmp_path / "none")
+        assert cli.main(["run", "01"]) == 1
+        assert "chapters are in the repository" in capsys.readouterr().err
+
     def test_unknown_notebook(self, chapter, capsys):
         assert cli.main(["run", "99_nothing"]) == 1
         assert "no notebook '99_nothing'" in capsys.readouterr().err
@@ -371,6 +381,11 @@ class TestDoctor:
         assert f"[ok] store {home} can be written" in out
         assert "[ok] data sets: digits" in out
         assert out.splitlines()[-1].startswith("Next: nclib run 01")
+
+    def test_an_installed_package_is_for_features(self, home, capsys, monkeypatch):
+        monkeypatch.setattr(doctor, "NOTEBOOKS", home / "none")
+        assert cli.main(["doctor"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("Next: work on your own features")
 
     def test_lacks_come_with_remedies(self, home, capsys, monkeypatch):
         monkeypatch.setenv("NCLIB_DATA", str(home / "none"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from nclib.errors import MissingPackage
 from nclib.measures.embedding import tsne
 
 pytestmark = pytest.mark.numeric
@@ -96,3 +99,9 @@ def test_a_start_in_the_plane_keeps_the_arrangement():
 def test_refuses_a_start_that_does_not_fit(start):
     with pytest.raises(ValueError, match="initialization"):
         tsne(two_clusters()[0], initialization=start)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    with pytest.raises(MissingPackage, match="pip install openTSNE"):
+        tsne(two_clusters()[0])

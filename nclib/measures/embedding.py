@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from nclib.errors import MissingPackage
 from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_whole
 
+INSTALL = "t-SNE needs openTSNE: pip install openTSNE; clustering has methods without it, such as 'kmeans'"
 STARTS = ("pca", "random")
 FEWEST = 5  # samples; with fewer no perplexity above one is left
 SPREAD = 1e-4  # standard deviation of a start, below which early forces are attractive
@@ -33,6 +35,7 @@ def tsne(
 
     Raises
     ------
+    MissingPackage : openTSNE is not installed.
     ValueError : features that are not finite, fewer than five samples, all samples equal (to the
         precision of squared distances), a perplexity below 1, an unknown start, or one of another shape.
 
@@ -42,8 +45,10 @@ def tsne(
     exaggeration 12, then 500 without. Repulsion comes from a tree (Barnes-Hut), O(N log N), or for
     many samples from interpolation on a grid, O(N).
     """
-    from openTSNE import TSNE  # not needed to train and to measure, so not to import nclib either
-
+    try:
+        from openTSNE import TSNE  # not needed to train and to measure, so not to import nclib either
+    except ModuleNotFoundError:
+        raise MissingPackage(INSTALL) from None
     if isinstance(initialization, str) and initialization not in STARTS:
         raise ValueError(f"unknown initialization {initialization!r}; choose one of {', '.join(STARTS)}")
     if not perplexity >= 1:
