@@ -30,13 +30,16 @@ def verdicts(nc1=(8, 4, 2, 1, 0.05), explained=(0.1, 0.5, 0.6, 0.5, 0.4), elsewh
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({}, ["holds"] * 4),
-        ({"explained": (0.0,) * 5}, ["holds", "does not hold", "undecided", "undecided"]),
-        ({"explained": (0.5, 0.4, 0.3, 0.3, 0.4)}, ["holds", "holds", "does not hold", "does not hold"]),
-        ({"nc1": (8, 8, 8, 8, 7)}, ["does not hold", "holds", "holds", "holds"]),
-        ({"elsewhere": 0.5}, ["holds", "does not hold", "holds", "holds"]),  # more in the pixels
+        ({}, ["holds"] * 6),
+        ({"explained": (0.0,) * 5},
+         ["holds", "does not hold", *["undecided"] * 2, *["does not hold"] * 2]),  # no fall of 0.05
+        ({"explained": (0.5, 0.4, 0.3, 0.3, 0.4)}, ["holds", "holds", *["does not hold"] * 4]),
+        ({"nc1": (8, 8, 8, 8, 7)}, ["does not hold", *["holds"] * 5]),
+        ({"elsewhere": 0.5}, ["holds", "does not hold", *["holds"] * 4]),  # more in the pixels
         ({"explained": (-0.1, 0.2, 0.2, 0.1, 0.0), "elsewhere": -0.1},  # above them, below 0.05
-         ["holds", "does not hold", "holds", "holds"]),
+         ["holds", "does not hold", *["holds"] * 4]),
+        ({"explained": (0.1, 0.5, 0.42, 0.4, 0.4)},  # a fall of 0.02
+         ["holds"] * 4 + ["does not hold"] * 2),
     ],
 )  # fmt: skip
 def test_the_measures_decide(changed, expected):
@@ -50,7 +53,11 @@ def test_of_a_run(tiny_run):
     assert said[1].cases[0].values == [pytest.approx(end - 0.2)]
     start = evaluation.mean_explained_variance(tiny_run, "test", 0)
     assert said[2].cases[0].values == [pytest.approx(end - start)]
-    assert [each.cases[0].n for each in said] == [1437, 360, 360, 360]
+    assert [[case.n for case in each.cases] for each in said] == [[1437], [360], [360, 1437], [360, 1437]]
+    on_train = evaluation.mean_explained_variance(tiny_run) - evaluation.mean_explained_variance(
+        tiny_run, "train", 0
+    )
+    assert said[2].cases[1].values == [pytest.approx(on_train)]
 
 
 def test_elsewhere_is_the_most_of_pixels_and_initialisation(tiny_run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,8 +28,10 @@ def run(seed: int, accuracy: float, nc1: float, explained: float, kmeans: float)
     )
 
 
-def along(run, counts) -> list[float]:
+def along(run, counts, permuted=False) -> list[float]:
     """Siblings lie apart along the second direction where k-means fails, else along the fourth."""
+    if permuted:
+        return [run.found.get("by chance", 0.4)] * len(counts)
     apart = run.found["reconstruction"]["kmeans"]["test"] < 0.8
     return [(0.8 if apart and count > 1 else 0.1) + 0.001 * run.config.seed for count in counts]
 
@@ -64,6 +67,34 @@ def test_statements_change_with_the_runs():
     assert buried == ["holds"] * 8
     none = verdicts((0.95, 0.1, 0.2, 0.9), (0.99, 0.5, 0.6, 0.94))
     assert none == ["holds", *["does not hold"] * 3, "holds", *["does not hold"] * 3]
+
+
+def test_what_permuted_labels_show_is_no_structure(monkeypatch):
+    """Siblings lie apart outside the first direction by 0.9, and along three by 0.8; so do random parts."""
+    located = {}
+    for chance in (0.05, 0.95):  # along one and three directions: outside the first 0.95 and 0.05
+        runs = [run(seed, 0.94, 0.1, 0.2, 0.6) for seed in range(3)]
+        for one in runs:
+            one.found["by chance"] = chance
+        located[chance] = collapse_as_loss._located({"digits": {"NC loss": runs}}, "NC loss")
+    (outside,), (three,) = located[0.05]
+    np.testing.assert_allclose(outside.values, [0.9 - 0.95 - s / 1000 for s in range(3)], rtol=1e-9)
+    np.testing.assert_allclose(three.values, [0.8 - 0.5 + s / 1000 for s in range(3)], rtol=1e-9)
+    (outside,), (three,) = located[0.95]
+    np.testing.assert_allclose(outside.values, [0.9 - 0.5 - s / 1000 for s in range(3)], rtol=1e-9)
+    np.testing.assert_allclose(three.values, [0.8 - 0.95 + s / 1000 for s in range(3)], rtol=1e-9)
+
+
+def test_permuted_labels_keep_their_super_class():
+    """Two boxes far apart: labels permuted between them would lie apart along the line that joins them."""
+    rng = np.random.default_rng(0)
+    coarse = torch.arange(2).repeat_interleave(100)
+    h = torch.tensor(rng.normal(size=(200, 5))) + 100 * coarse[:, None]
+    f = SimpleNamespace(h=h, coarse=coarse, fine=2 * coarse + torch.arange(200) % 2)
+    shifted = SimpleNamespace(features=lambda split: f)
+    (five,) = ALONG(shifted, [5], permuted=True)
+    assert five == pytest.approx(1)
+    assert ALONG(shifted, [1], permuted=True) != ALONG(shifted, [1])
 
 
 def test_only_seeds_that_both_have_are_compared():

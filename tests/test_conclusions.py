@@ -130,6 +130,23 @@ def test_a_test_of_its_own_is_adjusted_with_the_others():
         decided(conclusions.Tested("a", 0.7, float("nan"), seeds=5, n=10))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 0.2, "observed"), (-0.2, 0.0, "not observed"), (-0.1, 0.2, "undecided")],
+)
+def test_both_bounds_of_an_effect_have_to_agree(low, high, verdict):
+    case = conclusions.Bounded("a", low, high, seeds=1, n=10)
+    (row,) = decided(case).rows
+    assert (row["verdict"], row["p"], row["seeds"]) == (verdict, None, 1)
+    assert f"a: {verdict}, {low:.3g} to {high:.3g}, one seed, n = 10" in decided(case).text()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.1), (float("nan"), 1), (0, float("inf"))])
+def test_bounds_that_are_none(low, high):
+    with pytest.raises(ValueError, match="bounds"):
+        decided(conclusions.Bounded("a", low, high, seeds=1, n=10))
+
+
 def test_p_value_is_that_of_student():
     values = np.array([0.1, 0.4, -0.2, 0.35])
     t = (values.mean() - 0.05) / (values.std(ddof=1) / 2)

@@ -18,20 +18,23 @@ TRAINED = {
     "pixels": (1.1, 1.2),
     "initialisation": (1.1, 1.2),
     "end": (1.5, 9.0),
-    "end, train": (1.8, 12.0),
-}  # R of siblings and of other classes
+}  # on test, R of siblings and of other classes
+ON_TRAIN = TRAINED | {"end": (1.8, 12.0)}
 
 
 def verdicts(**changed):
     rng = np.random.default_rng(0)
     runs = [
         {
-            stage: {"siblings": a + 0.01 * rng.standard_normal(), "others": b}
-            for stage, (a, b) in (TRAINED | changed).items()
+            split: {
+                stage: {"siblings": a + 0.01 * rng.standard_normal(), "others": b}
+                for stage, (a, b) in of_split.items()
+            }
+            for split, of_split in {"test": TRAINED | changed, "train": ON_TRAIN}.items()
         }
         for _ in range(5)
     ]
-    said = chapter.statements_of({"a": runs}, {"a": 100})
+    said = chapter.statements_of({"a": runs}, {"a": {"test": 100, "train": 200}})
     return [row["verdict"] for row in conclusions.show(*said).rows]
 
 
@@ -40,9 +43,9 @@ def verdicts(**changed):
     [
         ({}, []),
         ({"initialisation": (1.1, 2.0)}, [0]),
-        ({"end": TRAINED["initialisation"]}, [1, 2, 3]),  # nothing was learnt: undecided where noise decides
-        ({"pixels": (4.0, 4.2)}, [3]),
-        ({"end": (1.9, 9.0)}, [4]),
+        ({"end": TRAINED["initialisation"]}, [1, 2, 4]),  # nothing was learnt: undecided where noise decides
+        ({"pixels": (4.0, 4.2)}, [4]),
+        ({"end": (1.9, 9.0)}, [6]),
     ],
 )
 def test_the_distances_decide(changed, wrong):
@@ -59,7 +62,8 @@ def test_of_a_run(tiny_run):
     )
     expected = (last - 1) / (last + 1) - (first - 1) / (first + 1)
     assert said[2].cases[0].values == [pytest.approx(expected)]
-    assert said[2].cases[0].n == 360
+    assert [case.n for case in said[2].cases] == [360, 1437] * 2
+    assert [case.name for case in said[2].cases][1] == "a, train, against initialisation"
 
 
 def test_siblings_table_holds_the_stages(tiny_run):

@@ -316,13 +316,23 @@ class TestRealInputs:
         compared = synthetic_theory.groupings_table([tiny_run])
         assert compared["rho at the start"].item() == pytest.approx(rho)
 
-    @pytest.mark.parametrize(("ends", "words"), [([0.4, 0.2, 0.1], "less"), ([0.1, 0.2, 0.4], "no less")])
-    def test_the_order_is_computed(self, ends, words):
-        table = pd.DataFrame({"rho at the start": [-0.1, 0.2, 0.8], "explained at the end": ends})
+    @pytest.mark.parametrize(
+        ("starts", "ends", "found"),
+        [
+            ([0.1, 0.1, 0.1], [0.4, 0.2, 0.1], "nan before training and -1.00 at the end"),
+            ([0.3, 0.2, 0.1], [0.4, 0.3, 0.2], "-1.00 before training and -1.00 at the end"),
+            ([0.3, 0.2, 0.1], [0.3, 0.25, 0.2], "the start it is 1.00, with the end over the start 1.00"),
+            ([0.1, 0.2, 0.4], [0.2, 0.3, 0.41], "the start it is -1.00, with the end over the start -1.00"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:An input array is constant")
+    def test_the_order_is_computed(self, starts, ends, found):
+        columns = {"rho at the start": [-0.1, 0.2, 0.8], "explained at the start": starts}
+        table = pd.DataFrame(columns | {"explained at the end": ends})
         table.index = pd.MultiIndex.from_tuples([("a", f"g{i}", "none", 0) for i in range(3)])
         sentence = synthetic_theory.order_sentence(table)
-        assert f"ends with {words} structure" in sentence
-        assert f"is {-1 if words == 'less' else 1:.2f}." in sentence
+        assert found in sentence
+        assert f"(a, g2, $\\hat\\rho$ = 0.80: {starts[2]:.2f} and {ends[2]:.2f})" in sentence
 
 
 class TestStatements:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from nclib.chapters import distance_heatmaps
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import MOVED, Case, Statement
 from nclib.chapters.figures import described, theme, wrapped
 from nclib.chapters.neural_collapse import Measures, of_split
 from nclib.data.datasets import ImageSet
@@ -39,10 +39,11 @@ def statements(
     elsewhere : ``explained_elsewhere`` of the runs on test, by the same names.
     """
 
-    def cases(effect: Callable[[Measures], float], split: str = "test") -> list[Case]:
+    def cases(effect: Callable[[Measures], float], *splits: str) -> list[Case]:
         return [
-            Case(name, [effect(of_split(m, split)) for m in of], n_of[name][split])
+            Case(f"{name}, {split}", [effect(of_split(m, split)) for m in of], n_of[name][split])
             for name, of in measures_of.items()
+            for split in splits
         ]
 
     still = [
@@ -66,13 +67,20 @@ def statements(
         ),
         Statement(
             "Fine classes explain more variance inside super-classes at the end than at initialisation",
-            "explained variance at the end minus that at initialisation, test",
-            cases(lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"]),
+            "explained variance at the end minus that at initialisation",
+            cases(
+                lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"], "test", "train"
+            ),
         ),
         Statement(
-            "The share of variance that fine classes explain falls late in training",
-            "explained variance on test, at the measured epoch nearest to half of training minus the end",
-            cases(lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"]),
+            f"The share of variance that fine classes explain falls late in training, by more than {MOVED:g}",
+            "explained variance at the measured epoch nearest to half of training minus that at the end",
+            cases(
+                lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"],
+                "test",
+                "train",
+            ),
+            MOVED,
         ),
     ]
 

@@ -29,14 +29,15 @@ from nclib.measures.significance import holm
 
 SIGNIFICANT = 0.05
 CLOSE = 0.02  # two accuracies or AUROCs that a statement calls close; our choice, one for all chapters
+MOVED = 0.05  # explained variance that has risen or fallen; our choice, less than some jumps between epochs
 ROWS = "nclib_conclusions"  # where the metadata of a cell's output has them
 GOOD = ("holds", "observed")  # verdicts that support a statement
 PAGE = "“All statements”"  # which the book makes a link
 WORDS = (
     "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
-    "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are, or in more that all "
-    "have one value. <em>Undecided</em>: neither. A <em>case</em> is an experiment with its seeds, or one "
-    "method, split or setting in it. "
+    "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are, in more that all "
+    "have one value, or at both bounds where only bounds are known. <em>Undecided</em>: neither. A "
+    "<em>case</em> is an experiment with its seeds, or one method, split or setting in it. "
     f"The page {PAGE} has the whole rule."
 )
 
@@ -94,6 +95,24 @@ class Tested:
 
 
 @dataclass(frozen=True)
+class Bounded:
+    """An effect that lies somewhere between two values, with every one of which it is the same statement.
+
+    Attributes
+    ----------
+    name, n : as of ``Case``.
+    low, high : the two values.
+    seeds : how many runs they are from.
+    """
+
+    name: str
+    low: float
+    high: float
+    seeds: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Statement:
     """A sentence that could be wrong.
 
@@ -107,7 +126,7 @@ class Statement:
 
     text: str
     effect: str
-    cases: Sequence[Case | Count | Tested]
+    cases: Sequence[Case | Count | Tested | Bounded]
     above: float = 0.0
 
 
@@ -152,9 +171,9 @@ def show(*statements: Statement) -> Decided:
     -----
     A case with three runs or more is decided by a two-sided t test of their mean against ``above``, a count
     by the exact binomial test, ``Tested`` by its p, p-values adjusted by Holm's method over all cases: it
-    "holds", "does not hold" (the effect is significantly lower) or is "undecided". Of one or two runs, and
-    of more that all have one value and so no t, the effect is "observed" if it exceeds ``above`` in all, "not
-    observed" if in none.
+    "holds", "does not hold" (the effect is significantly lower) or is "undecided". Of one or two runs, of
+    more that all have one value and so no t, and of bounds, the effect is "observed" if it exceeds ``above``
+    in all, "not observed" if in none.
     """
     rows = [row(statement, case) for statement in statements for case in statement.cases]
     tested = [r for r in rows if r["p"] is not None]
@@ -165,14 +184,14 @@ def show(*statements: Statement) -> Decided:
     return Decided(statements, rows)
 
 
-def row(statement: Statement, case: Case | Count | Tested) -> dict[str, Any]:
+def row(statement: Statement, case: Case | Count | Tested | Bounded) -> dict[str, Any]:
     """Effect, its range over runs, and where they have one its interval and unadjusted p-value.
 
     Raises
     ------
     ValueError : no values, or one that is not finite.
     """
-    measured = {Case: over_runs, Count: counted, Tested: tested_elsewhere}[type(case)]
+    measured = {Case: over_runs, Count: counted, Tested: tested_elsewhere, Bounded: bounded}[type(case)]
     try:
         found = measured(case, statement.above)
     except ValueError as error:
@@ -215,6 +234,13 @@ def tested_elsewhere(case: Tested, above: float) -> dict[str, Any]:
         raise ValueError(f"expected a finite value and a p-value, got {case.value!r} and {case.p!r}")
     same = dict.fromkeys(("value", "least", "most"), float(case.value))
     return same | {"seeds": case.seeds, "low": None, "high": None, "p": float(case.p)}
+
+
+def bounded(case: Bounded, above: float) -> dict[str, Any]:
+    if not (np.isfinite([case.low, case.high]).all() and case.low <= case.high):
+        raise ValueError(f"expected finite bounds in order, got {case.low!r} and {case.high!r}")
+    middle, untested = (case.low + case.high) / 2, dict.fromkeys(("low", "high", "p"))
+    return {"value": middle, "least": case.low, "most": case.high, "seeds": case.seeds} | untested
 
 
 def verdict(row: dict[str, Any]) -> str:

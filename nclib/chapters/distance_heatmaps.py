@@ -33,6 +33,7 @@ CONTRAST_NAMES = {  # keys of ``contrasts``: title, what is possible, how a cell
     "msdr": ("MSDR", NOT_NEGATIVE, "{:.2f}"),
 }
 STAGES = ("initialisation", "before the end", "end")  # measured epochs that are shown
+SPLITS = ("test", "train")
 ALIKE = 0.8  # siblings at initialisation: their R over that of other classes; the choice is ours
 
 
@@ -139,7 +140,7 @@ def siblings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """R of siblings by stage on test, and ``contrasts`` at the end. Means over seeds, 95 % interval."""
     rows = []
     for name, runs in runs_of.items():
-        of_seeds = _by_stage(runs)
+        of_seeds = [of_run["test"] for of_run in _by_stage(runs)]
         row = {"data": name, "seeds": len(runs)}
         for stage in ("pixels", "initialisation", "end"):
             values = [found[stage]["siblings"] for found in of_seeds]
@@ -171,63 +172,84 @@ def _contrasts_of(
 def statements(runs_of: Mapping[str, Sequence[Run]]) -> list[Statement]:
     """What this chapter's runs decide, from ``contrasts``: a value for each run of a name."""
     contrasts_of = {name: _by_stage(runs) for name, runs in runs_of.items()}
-    n_test = {name: int(runs[0].moments("test").counts.sum()) for name, runs in runs_of.items()}
-    return statements_of(contrasts_of, n_test)
+    n_of = {
+        name: {split: int(runs[0].moments(split).counts.sum()) for split in SPLITS}
+        for name, runs in runs_of.items()
+    }
+    return statements_of(contrasts_of, n_of)
 
 
-def _by_stage(runs: Sequence[Run]) -> list[dict[str, dict[str, float]]]:
-    """``contrasts`` of each run on test at initialisation and at the end, of train at the end, of pixels."""
+def _by_stage(runs: Sequence[Run]) -> list[dict[str, dict[str, dict[str, float]]]]:
+    """``contrasts`` of each run by split, and in that of pixels, at initialisation and at the end."""
     group = runs[0].grouping.fine_to_coarse
     first, last = ([stages(run)[stage] for run in runs] for stage in (STAGES[0], STAGES[-1]))
+    when = {"pixels": None, "initialisation": first, "end": last}
     found = {
-        "initialisation": _contrasts_of(runs, first, "test", group),
-        "end": _contrasts_of(runs, last, "test", group),
-        "end, train": _contrasts_of(runs, last, "train", group),
-        "pixels": _contrasts_of(runs, None, "test", group) * len(runs),
+        split: {stage: _contrasts_of(runs, epochs, split, group) for stage, epochs in when.items()}
+        for split in SPLITS
     }
-    return [dict(zip(found, of_run, strict=True)) for of_run in zip(*found.values(), strict=True)]
+    return [
+        {
+            split: {stage: of[0 if stage == "pixels" else number] for stage, of in of_split.items()}
+            for split, of_split in found.items()
+        }
+        for number in range(len(runs))
+    ]
 
 
 def statements_of(
-    contrasts_of: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], n_test: Mapping[str, int]
+    contrasts_of: Mapping[str, Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]],
+    n_of: Mapping[str, Mapping[str, int]],
 ) -> list[Statement]:
-    """``statements`` from ``contrasts`` by stage ("initialisation", "end", "end, train", "pixels")."""
+    """``statements`` from ``contrasts`` by split and stage ("pixels", "initialisation", "end")."""
 
-    def cases(effect: Callable[[Mapping[str, Mapping[str, float]]], float], suffix: str = "") -> list[Case]:
-        return [Case(name + suffix, [effect(run) for run in of], n_test[name])
-                for name, of in contrasts_of.items()]  # fmt: skip
+    def cases(
+        effect: Callable[[Mapping[str, Mapping[str, float]]], float], splits: Sequence[str], suffix: str = ""
+    ) -> list[Case]:
+        return [
+            Case(f"{name}, {split}{suffix}", [effect(run[split]) for run in of], n_of[name][split])
+            for name, of in contrasts_of.items()
+            for split in splits
+        ]
 
-    def ratio(run: Mapping[str, Mapping[str, float]], stage: str) -> float:
-        return run[stage]["siblings"] / run[stage]["others"]
+    def ratio(stages: Mapping[str, Mapping[str, float]], stage: str) -> float:
+        return stages[stage]["siblings"] / stages[stage]["others"]
 
-    def gap(run: Mapping[str, Mapping[str, float]], stage: str) -> float:
+    def gap(stages: Mapping[str, Mapping[str, float]], stage: str) -> float:
         """Share of the variance of two classes of equal size that lies between their means."""
-        return (run[stage]["siblings"] - 1) / (run[stage]["siblings"] + 1)
+        return (stages[stage]["siblings"] - 1) / (stages[stage]["siblings"] + 1)
 
+    both = [
+        Case(name, [gap(run["train"], "end") - gap(run["test"], "end") for run in of], n_of[name]["test"])
+        for name, of in contrasts_of.items()
+    ]
     return [
         Statement(
             "Before training, siblings are about as far apart as classes of different super-classes",
-            "R of siblings over R of others, or its inverse if smaller, at initialisation, test",
-            cases(lambda run: min(ratio(run, "initialisation"), 1 / ratio(run, "initialisation"))),
+            "R of siblings over R of others, or its inverse if smaller, at initialisation",
+            cases(lambda of: min(ratio(of, "initialisation"), 1 / ratio(of, "initialisation")), ["test"]),
             above=ALIKE,
         ),
         Statement(
             "Training makes the blocks: other super-classes move further apart than siblings do",
-            "log2 of R of other classes over R of siblings, the end minus initialisation, test",
-            cases(lambda run: float(np.log2(ratio(run, "initialisation") / ratio(run, "end")))),
+            "log2 of R of other classes over R of siblings, the end minus initialisation",
+            cases(lambda of: float(np.log2(ratio(of, "initialisation") / ratio(of, "end"))), ["test"]),
         ),
         Statement(
             "Training also moves siblings apart, relative to their variance",
-            "(R - 1) / (R + 1) of siblings, the end minus initialisation or pixels, test",
+            "(R - 1) / (R + 1) of siblings, the end minus initialisation or pixels",
             [
-                *cases(lambda run: gap(run, "end") - gap(run, "initialisation"), ", against initialisation"),
-                *cases(lambda run: gap(run, "end") - gap(run, "pixels"), ", against pixels"),
+                case
+                for stage in ("initialisation", "pixels")
+                for case in cases(
+                    lambda of, stage=stage: gap(of, "end") - gap(of, stage), SPLITS, f", against {stage}"
+                )
             ],
         ),
         Statement(
             "At the end of training, siblings are further apart on training images than on test images",
             "(R - 1) / (R + 1) of siblings, train minus test",
-            cases(lambda run: gap(run, "end, train") - gap(run, "end")),
+            both,
         ),
     ]
 

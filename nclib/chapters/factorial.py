@@ -8,19 +8,21 @@ Each run is compared with those that differ from it in one factor only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau
+from scipy.stats import t as student_t
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import MOVED, Bounded, Case, Statement, Tested
 from nclib.chapters.figures import WIDTH, described, epochs_axis, theme
 from nclib.chapters.long_runs import FACTORIAL, planned_runs
-from nclib.chapters.statistics import UNLIMITED, over_seeds, with_interval
-from nclib.chapters.when_structure_appears import MOVED, trajectories
+from nclib.chapters.statistics import over_seeds
+from nclib.chapters.when_structure_appears import trajectories
 from nclib.runs.released import ReleasedRun, find_released
 
 FACTORS = ["augmentation", "schedule", "weight decay"]
@@ -33,6 +35,12 @@ CONTRASTS = (  # factor, level, and the level that it is compared with
 )
 ENDS = {"accuracy": "train accuracy", "explained_variance": "explained variance", "kmeans": "k-means"}
 EQUAL = "at equal accuracy"
+SEEN = (  # factors and seed of the runs that were known when ``statements`` were written
+    ("none", "step", 5e-4, 0),
+    ("crop-flip", "step", 5e-4, 0),
+    ("none", "one-cycle", 5e-4, 0),
+)
+FEWEST = 5  # settings of which an order can be significant at 5 %
 
 
 def released() -> list[ReleasedRun]:
@@ -58,9 +66,9 @@ def pairs(courses: pd.DataFrame, factor: str, level: object, against: object) ->
     Returns
     -------
     A row for each combination of the other factors and seed of which both runs are there. Columns: those of
-    ``ENDS``, at the end, of ``level`` minus of ``against``; "at equal accuracy", the same of explained
-    variance where both first reach the highest train accuracy that both reach, not a number where one of
-    them does before its second measured epoch; "epoch" and "epoch against", when they do.
+    ``ENDS``, at the end, of ``level`` minus of ``against``; "least" and "most", bounds of the same difference
+    of explained variance at the accuracy of that run that ends with fewer images fitted, see ``passing``;
+    "epoch", the first measured one at which the other has this accuracy.
     """
     runs = {key: course.sort_values("epoch") for key, course in courses.groupby(level=[*FACTORS, "seed"])}
     place, rows = FACTORS.index(factor), {}
@@ -69,34 +77,42 @@ def pairs(courses: pd.DataFrame, factor: str, level: object, against: object) ->
         if key[place] != level or other is None:
             continue
         row = {name: one[name].iloc[-1] - other[name].iloc[-1] for name in ENDS}
-        accuracy = min(one["accuracy"].max(), other["accuracy"].max())
-        (epoch, explained), (epoch_against, against_it) = (reached(of, accuracy) for of in (one, other))
-        rows[others] = row | {EQUAL: explained - against_it, "epoch": epoch, "epoch against": epoch_against}
+        ends_lower = one["accuracy"].iloc[-1] < other["accuracy"].iloc[-1]
+        fewer, more = (one, other) if ends_lower else (other, one)
+        epoch, *bounds = passing(more, fewer)
+        gaps = [
+            (fewer["explained_variance"].iloc[-1] - bound) * (1 if ends_lower else -1) for bound in bounds
+        ]
+        rows[others] = row | {"least": min(gaps), "most": max(gaps), "epoch": epoch}
     names = [*(name for name in FACTORS if name != factor), "seed"]
     index = pd.MultiIndex.from_tuples(list(rows), names=names)
-    return pd.DataFrame(list(rows.values()), index, [*ENDS, EQUAL, "epoch", "epoch against"], dtype=float)
+    return pd.DataFrame(list(rows.values()), index, [*ENDS, "least", "most", "epoch"], dtype=float)
 
 
-def reached(course: pd.DataFrame, accuracy: float) -> tuple[float, float]:
-    """Epoch and explained variance where a run first reaches an accuracy, linear between measured epochs.
+def passing(course: pd.DataFrame, fewer: pd.DataFrame) -> tuple[float, float, float]:
+    """Where a run passes the train accuracy at which another ends.
 
-    Not numbers where that is before its second measured epoch: from initialisation to there, all changes.
+    Returns
+    -------
+    The first measured epoch with at least this accuracy, and explained variance there and at the measured
+    epoch before it: that at equal accuracy is taken to lie between them. Not numbers if that is before the
+    second measured epoch, for from initialisation to there all changes, or while both runs are one network
+    still, as with schedules that begin alike.
     """
-    first = int((course["accuracy"] >= accuracy).argmax())
-    if first < 2:
-        return np.nan, np.nan
-    before, after = course.iloc[first - 1], course.iloc[first]
-    part = (accuracy - before["accuracy"]) / (after["accuracy"] - before["accuracy"])
-    epoch, explained = (
-        before[name] + part * (after[name] - before[name]) for name in ("epoch", "explained_variance")
-    )
-    return float(epoch), float(explained)
+    first = int((course["accuracy"] >= fewer["accuracy"].iloc[-1]).argmax())
+    at, before = course.iloc[first], course.iloc[max(first - 1, 0)]
+    meanwhile = fewer[fewer["epoch"] == at["epoch"]]
+    one_network = (meanwhile["explained_variance"] == at["explained_variance"]).any()
+    if first < 2 or one_network:
+        return np.nan, np.nan, np.nan
+    return float(at["epoch"]), float(at["explained_variance"]), float(before["explained_variance"])
 
 
 def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
-    """What each contrast changes on train, with its 95 % interval over the settings of the other factors.
+    """What each contrast changes on train: mean, 95 % interval, and range over the other factors' settings.
 
-    A setting's difference is the mean over its seeds.
+    The interval's error is what three factors do together, and seeds: an unreplicated factorial has no
+    other. It is there if some seed has all settings. A setting's difference is the mean over its seeds.
     """
     rows = []
     for factor, level, against in CONTRASTS:
@@ -104,14 +120,17 @@ def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
         if found.empty:
             continue
         of_setting = found.groupby(level=[name for name in FACTORS if name != factor]).mean()
-        equal = of_setting[EQUAL].dropna()
         row = {"compared": _named(factor, level, against), "settings": str(len(of_setting))}
         row |= {"seeds": str(found.index.unique("seed").size)}
-        row |= {name: with_interval(of_setting[key], UNLIMITED, "{:+.3f}") for key, name in ENDS.items()}
-        row[f"explained variance {EQUAL}"] = with_interval(equal, UNLIMITED, "{:+.3f}") if len(equal) else "-"
-        row["settings there"] = str(len(equal))
-        when = (over_seeds([found[name].mean()], "{:.1f}") for name in ("epoch", "epoch against"))
-        row["reached at epoch, on average"] = " against ".join(when)
+        for key, name in ENDS.items():
+            half = _half_width(courses, factor, key)
+            ranged = over_seeds(of_setting[key], "{:+.3f}")
+            mean, brackets, spread = ranged.partition(" (")
+            row[name] = f"{mean} ± {half:.2g}{brackets}{spread}" if half is not None else ranged
+        equal = of_setting.dropna()
+        bounds = f"{equal['least'].mean():+.3f} to {equal['most'].mean():+.3f}" if len(equal) else "-"
+        row[f"explained variance {EQUAL}, between"] = bounds
+        row |= {"settings there": str(len(equal)), "passed at epoch": over_seeds(equal["epoch"], "{:.0f}")}
         rows.append(row)
     return pd.DataFrame(rows).set_index("compared")
 
@@ -120,122 +139,175 @@ def _named(factor: str, level: object, against: object) -> str:
     return f"{factor}: {level} against {against}"
 
 
-def shares_table(courses: pd.DataFrame) -> pd.DataFrame:
-    """How much of the differences between runs each factor accounts for: sums of squares over their total.
+def _complete(courses: pd.DataFrame, measure: str) -> np.ndarray | None:
+    """Ends by factor, factor, factor and seed, of the seeds that have all settings; None without one."""
+    by_seed = at_end(courses)[measure].unstack("seed").dropna(axis="columns")
+    levels = [{level for of, *pair in CONTRASTS if of == factor for level in pair} for factor in FACTORS]
+    shape = [len(of) for of in levels]
+    if by_seed.empty or len(by_seed) < np.prod(shape):
+        return None
+    return by_seed.to_numpy().reshape(*shape, -1)
 
-    Of the seeds that have a run of every setting; "rest" is what is left, three factors at once and seeds.
+
+def analysis_of_variance(values: np.ndarray) -> pd.DataFrame:
+    """Sums of squares and degrees of freedom of a complete factorial.
+
+    Parameters
+    ----------
+    values : by factor, factor, factor and seed.
+
+    Returns
+    -------
+    A row for each factor, for each two together, and "rest": three together, and seeds. Columns "squares" and
+    "freedom".
     """
-    ends = at_end(courses)
-    columns = {}
-    for key, name in ENDS.items():
-        by_seed = ends[key].unstack("seed").dropna(axis="columns")
-        shape = [by_seed.index.unique(factor).size for factor in FACTORS]
-        if by_seed.empty or len(by_seed) < np.prod(shape):
-            return pd.DataFrame(columns=list(ENDS.values()))
-        columns[name] = _shares(by_seed.to_numpy().reshape(*shape, -1))
-    return pd.DataFrame(columns).map("{:.0%}".format)
-
-
-def _shares(values: np.ndarray) -> dict[str, float]:
-    """Of values by factor, factor, factor and seed: each part's share of their sum of squares."""
 
     def mean(kept: tuple[int, ...]) -> np.ndarray:
         return values.mean(tuple(set(range(values.ndim)) - set(kept)), keepdims=True)
 
-    total, found = np.square(values - values.mean()).sum(), {}
+    rows = {}
     for axis, factor in enumerate(FACTORS):
-        found[factor] = mean((axis,)) - mean(())
+        rows[factor] = mean((axis,)) - mean(()), values.shape[axis] - 1
     for a, b in combinations(range(len(FACTORS)), 2):
         part = mean((a, b)) - mean((a,)) - mean((b,)) + mean(())
-        found[f"{FACTORS[a]} and {FACTORS[b]} together"] = part
-    shares = {
-        name: float(np.square(np.broadcast_to(part, values.shape)).sum() / total)
-        for name, part in found.items()
-    }
-    return shares | {"rest": max(0.0, 1 - sum(shares.values()))}  # but for rounding at least 0
+        rows[f"{FACTORS[a]} and {FACTORS[b]}"] = part, (values.shape[a] - 1) * (values.shape[b] - 1)
+    table = pd.DataFrame(
+        [(np.square(np.broadcast_to(part, values.shape)).sum(), freedom) for part, freedom in rows.values()],
+        index=list(rows), columns=["squares", "freedom"],
+    )  # fmt: skip
+    total = np.square(values - values.mean()).sum()
+    table.loc["rest"] = max(0.0, total - table["squares"].sum()), values.size - 1 - table["freedom"].sum()
+    return table
+
+
+def _half_width(courses: pd.DataFrame, factor: str, measure: str) -> float | None:
+    """Of the 95 % interval of a difference between two levels of a factor; None without a complete seed."""
+    values = _complete(courses, measure)
+    if values is None:
+        return None
+    squares, freedom = analysis_of_variance(values).loc["rest"]
+    of_level = values.size / values.shape[FACTORS.index(factor)]
+    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom / of_level))
+
+
+def shares_table(courses: pd.DataFrame) -> pd.DataFrame:
+    """Which share of the differences between runs each factor accounts for at the end, and what by chance.
+
+    Of seeds that have all settings; empty as long as there is none.
+    """
+    columns = {}
+    for key, name in ENDS.items():
+        values = _complete(courses, key)
+        if values is None:
+            return pd.DataFrame()
+        table = analysis_of_variance(values)
+        columns[name] = table["squares"] / table["squares"].sum()
+        columns["by chance"] = table["freedom"] / table["freedom"].sum()
+    shares = pd.DataFrame(columns)
+    return shares[[*ENDS.values(), "by chance"]].map("{:.0%}".format)
 
 
 def statements(courses: pd.DataFrame) -> list[Statement]:
     """What the factorial decides about each factor: a value for each seed, the mean over all settings.
 
-    With one seed these are observations, whatever the number of settings.
+    With one seed these are observations, whatever the number of settings. Pairs of runs that were seen
+    before the statements were written decide nothing.
     """
     end, equal = "explained variance on train at the end", f"explained variance on train {EQUAL}"
+    augmented, fallen = "with augmentation minus without", "constant rate minus falling rate"
     made = [
         Statement(
             "Without augmentation fine classes explain less of the variance at the end, at the same schedule"
             f" and weight decay, by more than {MOVED:g}",
-            f"{end}, with minus without",
-            _lost(courses, "augmentation", "explained_variance"),
+            f"{end}, {augmented}",
+            _lost(courses, "augmentation"),
             MOVED,
         ),
         Statement(
             "At equal train accuracy, too, fine classes explain less of the variance without augmentation, by"
             f" more than {MOVED:g}",
-            f"{equal}, with minus without",
-            _lost(courses, "augmentation", EQUAL),
+            f"{equal}, {augmented}; bounds",
+            _lost_at_equal(courses, "augmentation"),
             MOVED,
         ),
         Statement(
             "Where the learning rate falls, fine classes explain less of the variance at the end than where"
             f" it stays, by more than {MOVED:g}",
-            f"{end}, constant rate minus falling rate",
-            _lost(courses, "schedule", "explained_variance"),
+            f"{end}, {fallen}",
+            _lost(courses, "schedule"),
             MOVED,
         ),
         Statement(
             "At equal train accuracy, too, fine classes explain less of the variance where the learning rate"
             f" falls, by more than {MOVED:g}",
-            f"{equal}, constant rate minus falling rate",
-            _lost(courses, "schedule", EQUAL),
+            f"{equal}, {fallen}; bounds",
+            _lost_at_equal(courses, "schedule"),
             MOVED,
         ),
         Statement(
             "Another weight decay than 5e-4 leaves less explained variance at the end, by more than"
             f" {MOVED:g}",
             f"{end}, weight decay 5e-4 minus the other",
-            _lost(courses, "weight decay", "explained_variance"),
+            _lost(courses, "weight decay"),
             MOVED,
         ),
         Statement(
             "The more training images a setting fits, the less fine classes explain at the end",
-            "minus the rank correlation of train accuracy and explained variance over settings",
+            "minus Kendall's rank correlation of train accuracy and explained variance over settings, means"
+            " over seeds; its exact test",
             _fitted(courses),
         ),
     ]
     return [statement for statement in made if statement.cases]
 
 
-def _lost(courses: pd.DataFrame, factor: str, measure: str) -> list[Case]:
-    """Minus the mean of ``pairs`` over settings, by seed."""
-    cases = []
+def _contrasts(courses: pd.DataFrame, factor: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Name and ``pairs`` of each contrast of a factor, without those of which both runs were seen before."""
     for of_factor, level, against in CONTRASTS:
-        if of_factor != factor:
-            continue
-        found = pairs(courses, factor, level, against)[measure].dropna()
-        settings = found.groupby(level="seed").size()
+        if of_factor == factor:
+            found = pairs(courses, factor, level, against)
+            place = FACTORS.index(factor)
+            seen = [
+                all((*key[:place], value, *key[place:]) in SEEN for value in (level, against))
+                for key in found.index
+            ]
+            yield _named(factor, level, against), found[~np.array(seen, dtype=bool)]
+
+
+def _lost(courses: pd.DataFrame, factor: str) -> list[Case]:
+    """Minus the mean of ``pairs`` over settings at the end, by seed."""
+    cases, n = [], int(at_end(courses)["n"].min())
+    for name, found in _contrasts(courses, factor):
+        of_seed = found["explained_variance"].groupby(level="seed")
         if len(found):
-            name = f"{_named(factor, level, against)}, pairs: {over_seeds(settings, '{:.0f}')}"
-            values = (-found.groupby(level="seed").mean()).tolist()
-            cases.append(Case(name, values, _images(courses, measure)))
+            name = f"{name}, pairs: {over_seeds(of_seed.size(), '{:.0f}')}"
+            cases.append(Case(name, (-of_seed.mean()).tolist(), n))
     return cases
 
 
-def _images(courses: pd.DataFrame, measure: str) -> int:
-    """How many images a measure is from: at the end all, on the way a part."""
-    return int((courses if measure == EQUAL else at_end(courses))["n"].min())
+def _lost_at_equal(courses: pd.DataFrame, factor: str) -> list[Bounded]:
+    """The same at equal accuracy, between bounds, means over pairs."""
+    cases, n = [], int(courses["n"].min())
+    for name, found in _contrasts(courses, factor):
+        found = found.dropna(subset=["least", "most"])
+        if len(found):
+            least, most = found["least"].mean(), found["most"].mean()
+            seeds = found.index.unique("seed").size
+            cases.append(Bounded(f"{name}, pairs: {len(found)}", -most, -least, seeds, n))
+    return cases
 
 
-def _fitted(courses: pd.DataFrame) -> list[Case]:
-    """By augmentation, minus Spearman's correlation of accuracy and explained variance, by seed."""
-    cases, measures = [], ["accuracy", "explained_variance"]
+def _fitted(courses: pd.DataFrame) -> list[Tested]:
+    """By augmentation, minus Kendall's correlation of accuracy and explained variance over settings."""
+    cases = []
     for augmentation, of_kind in at_end(courses).groupby(level="augmentation"):
-        by_seed = [of[measures] for _, of in of_kind.groupby(level="seed")]
-        by_seed = [of for of in by_seed if len(of) > 2 and (of.nunique() > 1).all()]
-        if by_seed:
-            name = f"augmentation {augmentation}, settings: {over_seeds(map(len, by_seed), '{:.0f}')}"
-            values = [-float(spearmanr(*of.to_numpy().T).statistic) for of in by_seed]
-            cases.append(Case(name, values, int(of_kind["n"].min())))
+        of_setting = of_kind[["accuracy", "explained_variance"]].groupby(level=FACTORS[1:]).mean().dropna()
+        if len(of_setting) < FEWEST or (of_setting.nunique() == 1).any():
+            continue
+        found = kendalltau(*of_setting.to_numpy().T)
+        seeds = of_kind.index.unique("seed").size
+        name = f"augmentation {augmentation}"
+        cases.append(Tested(name, -float(found.statistic), float(found.pvalue), seeds, len(of_setting)))
     return cases
 
 

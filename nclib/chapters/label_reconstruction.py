@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import INK, MARKERS, by_super_class, described, draw_edges, theme
+from nclib.chapters.neural_collapse import of_split
 from nclib.chapters.statistics import SHARE, error_bar
 from nclib.chapters.tables import LARGER, SPACES
 from nclib.data.grouping import Grouping
@@ -158,7 +159,7 @@ def statements(
         Statement(
             "Training on coarse labels makes the fine classes easier to cluster than at initialisation",
             "reconstruction accuracy on train, or on the named images, trained features minus those at"
-            " initialisation, by method",
+            " initialisation, by method; of long runs k-means on test, which they were measured by then",
             [
                 *(
                     Case(
@@ -169,6 +170,7 @@ def statements(
                     for m in methods
                     if initial and all(m in r["reconstruction"] for r in results[live])
                 ),
+                *_from_initialisation(results, n_test),
                 *here(lambda of: of["features"] - of["untrained"], methods),
             ],
         ),
@@ -200,6 +202,21 @@ def statements(
             )
         )
     return [statement for statement in found if statement.cases]
+
+
+def _from_initialisation(results: Mapping[str, Sequence[Results]], n_test: Mapping[str, int]) -> list[Case]:
+    """k-means on test at the end minus at initialisation, of the runs that were clustered at both."""
+    cases = []
+    for name, of in results.items():
+        starts = [(r, of_split(r["measures"], "test")[0]) for r in of if "measures" in r]
+        gains = [
+            r["reconstruction"]["kmeans"]["test"] - start["kmeans"]
+            for r, start in starts
+            if "kmeans" in start
+        ]
+        if gains:
+            cases.append(Case(f"{name}, test, {METHOD_NAMES['kmeans']}", gains, n_test[name]))
+    return cases
 
 
 def _tsne(result: Results) -> Mapping[str, Any]:

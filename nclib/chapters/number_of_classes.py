@@ -317,16 +317,25 @@ def divided_controls_table(record: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def comparison_statements(record: Mapping[str, Any]) -> list[Statement]:
-    """What the comparison of methods decides, one case for each run that no choice in the test has seen."""
-    fewer, closer = [], []
+    """What the comparison of methods decides, from runs that no choice in the test has seen.
+
+    A case is an experiment, its values those of the seeds.
+    """
     table = pd.DataFrame(record["rows"])
+    divided: dict[str, list[float]] = {}
+    better: dict[str, list[float]] = {}
+    n: dict[str, tuple[int, int]] = {}
     for data, rows in table[table["fresh"]].groupby("data", sort=False):
+        experiment = data.rpartition("-seed")[0] or data
         own, others = rows[rows["method"] == OURS].iloc[0], rows[rows["method"] != OURS]
         rivals = others[~others["method"].isin(NEVER_ONE)]
-        divided = (rivals["false_alarms"].median() - own["false_alarms"]) / own["controls"]
-        fewer.append(Case(data, [divided], int(own["controls"])))
+        n[experiment] = int(own["controls"]), int(own["classes"])
+        gain = (rivals["false_alarms"].median() - own["false_alarms"]) / own["controls"]
+        divided.setdefault(experiment, []).append(gain)
         if own["classes"]:
-            closer.append(Case(data, [own["rand"] - others["rand"].max()], int(own["classes"])))
+            better.setdefault(experiment, []).append(own["rand"] - others["rand"].max())
+    fewer = [Case(name, values, n[name][0]) for name, values in divided.items()]
+    closer = [Case(name, values, n[name][1]) for name, values in better.items()]
     return [
         Statement(
             "The test divides fewer controls than most other methods that can say one",

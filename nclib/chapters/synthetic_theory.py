@@ -216,27 +216,30 @@ def groupings_table(runs: Iterable[Run]) -> pd.DataFrame:
         explained = [mean_explained_variance(run, "train", epoch) for epoch in (first, last)]
         rho = class_similarity(run.moments("train", first).means, group)
         rows[run.config.dataset, run.config.grouping, run.config.augment, run.config.seed] = (rho, *explained)
-    columns = ["rho at the start", "explained at the start", "explained at the end"]
+    columns = ["rho at the start", *EXPLAINED]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "grouping", "augmentation", "seed"])
     return table
 
 
 def order_sentence(table: pd.DataFrame) -> str:
-    """Whether siblings that are alike at the start keep less structure, of ``groupings_table``."""
-    start, end = table["rho at the start"], table["explained at the end"]
-    found = spearmanr(start, end).statistic
-    low, high = start.idxmin(), start.idxmax()
-    words = "less" if end[high] < end[low] else "no less"
+    """How structure at the start and at the end goes with siblings' likeness, of ``groupings_table``."""
+    rho, start, end = (table[name] for name in ("rho at the start", *EXPLAINED))
+    found = [spearmanr(rho, of).statistic for of in (start, end, end - start, end / start)]
+    low, high = (
+        f"{at[0]}, {at[1]}, $\\hat\\rho$ = {rho[at]:.2f}: {start[at]:.2f} and {end[at]:.2f}"
+        for at in (rho.idxmin(), rho.idxmax())
+    )
     return (
-        f"Over these {len(table)} runs, the rank correlation of $\\hat\\rho$ at the start with the"
-        f" variance that the fine classes explain at the end is {found:.2f}. The grouping with the most"
-        f" similar siblings ({high[0]}, {high[1]}, $\\hat\\rho$ = {start[high]:.2f}) ends with {words}"
-        f" structure, {end[high]:.2f}, than the one with the least similar ({low[0]}, {low[1]},"
-        f" $\\hat\\rho$ = {start[low]:.2f}), {end[low]:.2f}."
+        f"Over these {len(table)} runs, the rank correlation of $\\hat\\rho$ before training with the"
+        f" variance that the fine classes explain is {found[0]:.2f} before training and {found[1]:.2f} at"
+        f" the end. With the end minus the start it is {found[2]:.2f}, with the end over the start"
+        f" {found[3]:.2f}. The grouping with the most similar siblings starts and ends at ({high}), the one"
+        f" with the least similar at ({low})."
     )
 
 
+EXPLAINED = ["explained at the start", "explained at the end"]
 AT_THE_LIMIT = 0.1  # relative error of one network; the bounds are our choice
 STEEP = 1.5  # power of the margin; the proposition says 2
 RIGHT, FAILS, OFTEN = 0.95, 0.75, 0.1  # of the probe, of 2-means, how often the two meet

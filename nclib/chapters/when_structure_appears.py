@@ -20,7 +20,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.conclusions import MOVED, Case, Statement
 from nclib.chapters.figures import MARKERS, OFF_SCALE, described, epochs_axis, theme
 from nclib.chapters.long_runs import STYLES
 from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, UP_TO_ONE, error_bar, with_interval
@@ -250,7 +250,6 @@ CONTRAST_PANELS = {  # column of ``trajectories``: title, scale of its axis, spl
     "kmeans": ("reconstruction accuracy", "linear", ("train", "test")),
 }
 PAIRS = {"unaugmented": "laptop", "terminal": "terminal-augmented"}  # ends of names of experiments
-MOVED = 0.05  # of explained variance; our choice, less than some jumps between neighbouring epochs
 SUGGESTED = {  # statement: the run after whose curves it was written, which cannot also decide it
     "rises again": ("cifar10-paper", 0),
     "fall between": ("fashion-terminal", 0),
@@ -261,7 +260,6 @@ CHANGES = {  # what is changed: question of ``cases_of`` or "grid", case before,
         "lr 0.1, weight decay 0.0005",
         "lr 0.1, weight decay 0.005",
     ),
-    "look-alikes joined": ("grouping", "modulo 5", "look-alikes"),
     "a quarter of the width": ("width", "1", "1/4"),
     "three times the epochs": ("epochs", "1", "3"),
     "a tenth of the labels wrong": ("noise", "0", "0.1"),
@@ -396,7 +394,7 @@ def _shown(value: float, text: str) -> str:
 def statements(
     ends: pd.DataFrame, questions_of: Mapping[str, Mapping[str, Mapping[str, Sequence[Run]]]]
 ) -> list[Statement]:
-    """What the page's runs decide about augmentation, about rise and fall, and about six changes.
+    """What the page's runs decide about augmentation, about rise and fall, and about five changes.
 
     Parameters
     ----------
