@@ -58,6 +58,10 @@ class TestChooseK:
         with pytest.raises(ValueError, match=message):
             nclib.choose_k(clouds(2), np.zeros(80, int), **settings)
 
+    def test_says_which_label_is_missing(self):
+        with pytest.raises(ValueError, match="label 1 has no samples"):
+            nclib.choose_k(clouds(2), 2 * (np.arange(80) % 2))
+
 
 def test_weakest_counts_pairs():
     random = np.random.default_rng(0)

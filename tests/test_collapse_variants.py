@@ -169,3 +169,8 @@ class TestVariabilityCollapseIndex:
 
     def test_zero_at_collapse(self):
         assert abs(collapse_variants.variability_collapse_index(collapsed()[0])) < 1e-12
+
+
+def test_the_variability_index_says_what_it_needs():
+    with pytest.raises(TypeError, match="needs ClassMoments; got Moments"):
+        collapse_variants.variability_collapse_index(Moments.of(torch.eye(4), torch.arange(4) % 2))

@@ -341,3 +341,8 @@ class TestMatching:
     def test_lengths_must_agree(self):
         with pytest.raises(ValueError, match="one per sample"):
             match_labels([0, 1], [0, 1, 1])
+
+
+def test_purity_needs_a_neighbour():
+    with pytest.raises(ValueError, match="a coarse class has a single sample"):
+        neighbour_purity(np.eye(3), [0, 1, 2], [0, 0, 1])

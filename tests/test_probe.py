@@ -63,7 +63,7 @@ class TestFit:
             linear_probe(*pairs(n=1_000, gap=0.5, noise=1e-6))
 
     def test_needs_two_classes(self):
-        with pytest.raises(ValueError, match="class"):
+        with pytest.raises(ValueError, match="a probe needs two classes; all 3 labels are 0"):
             linear_probe(np.eye(3), [0, 0, 0])
 
     def test_refuses_what_is_not_finite(self):

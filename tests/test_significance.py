@@ -261,3 +261,14 @@ class TestBoth:
         given = {"h": np.eye(4), "fine": [0, 0, 1, 1], "coarse": [0, 0, 0, 0]} | change
         with pytest.raises(ValueError, match=reason):
             nclib.explained_variance_test(**given)
+
+
+def test_moments_with_covariances_are_summed_up_first():
+    rng = np.random.default_rng(0)
+    h, fine = rng.normal(size=(80, 3)), np.arange(80) % 4
+    accumulated = nclib.ClassMoments(4, 3).update(h, fine)
+    with pytest.raises(TypeError, match=r"got ClassMoments. ClassMoments have \.summary\(\)"):
+        nclib.explained_variance_null(accumulated, [0, 0, 1, 1])
+    found = nclib.explained_variance_null(accumulated.summary(), [0, 0, 1, 1])
+    expected = nclib.explained_variance_null(Moments.of(torch.tensor(h), torch.tensor(fine), 4), [0, 0, 1, 1])
+    torch.testing.assert_close(found.p, expected.p)

@@ -67,6 +67,8 @@ def choose_k(
     h = as_features(h)
     labels = as_labels(coarse, len(h)).cpu().numpy()
     sizes = np.bincount(labels)
+    if not sizes.all():
+        raise ValueError(f"label {int(sizes.argmin())} has no samples; number labels from 0 on without gaps")
     if sizes.min() < 4 * most:
         raise ValueError(
             f"most={most}: choose 2 or more, up to a quarter of the smallest class, {sizes.min()}"

@@ -221,12 +221,18 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     float in [0, 1], zero at collapse, unchanged by invertible linear maps. Not a number where all
     means coincide.
 
+    Raises
+    ------
+    TypeError : no ``ClassMoments``.
+
     Notes
     -----
     Xu and Liu (2023), arXiv 2306.03440. Sigma_T = Sigma_W + Sigma_B with Sigma_B unweighted, as for
     NC1: the covariance of all samples if classes are balanced. With Sigma_T = Q diag(t) Q^T and
     R = M Q diag(t)^-1/2 / sqrt(C), tr(Sigma_T^+ Sigma_B) = ||R||_F^2.
     """
+    if not isinstance(moments, ClassMoments):
+        raise TypeError(f"the index needs ClassMoments; got {type(moments).__name__}")
     means = centred(moments.means)
     between = means.T @ means / len(means)
     values, axes = torch.linalg.eigh(moments.within + between)

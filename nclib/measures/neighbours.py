@@ -34,6 +34,8 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
     fine, coarse = (as_labels(labels, len(h)).cpu().numpy() for labels in (fine, coarse))
     smallest = np.unique(coarse, return_counts=True)[1].min()
     k = as_whole(k, "k", 0)
+    if smallest < 2:
+        raise ValueError("a coarse class has a single sample, and no neighbour")
     if not 1 <= k < smallest:
         raise ValueError(
             f"k={k}: choose 1 to {smallest - 1}, the smallest coarse class has {smallest} samples"

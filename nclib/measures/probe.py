@@ -83,6 +83,8 @@ def linear_probe(h: ArrayLike, y: ArrayLike) -> LinearProbe:
     The fit has no random part, hence no seed.
     """
     h, y, _ = as_samples(h, y)
+    if (y == y[0]).all():
+        raise ValueError(f"a probe needs two classes; all {len(y)} labels are {int(y[0])}")
     origin, basis = _whitening(h)
     classifier = LogisticRegression(max_iter=2000)
     with warnings.catch_warnings():  # few samples a class are no sign of a regression here

@@ -139,6 +139,7 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     Raises
     ------
     ValueError : a class with fewer than two samples, or a level not between 0 and 1.
+    TypeError : no ``Moments``.
 
     Notes
     -----
@@ -154,6 +155,8 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     describes the noise only where gaps are noise, so that no interval for the share follows from it.
     """
     check_level(level)
+    if not isinstance(moments, Moments):
+        raise TypeError(f"expected Moments; got {type(moments).__name__}. ClassMoments have .summary()")
     group = as_labels(group, len(moments.counts)).to(moments.counts.device)
     share = explained_variance_of(moments, group)
     result = torch.full((2, len(share)), torch.nan, dtype=torch.float64)
