@@ -29,6 +29,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from nclib.notebook import kernel_config, kernel_folder
+from nclib.runs.priority import processors
 
 LONGEST_FIRST = ("08", "10", "05", "09", "14", "paper-against-ours", "13", "11")  # the others take less
 MOST_AT_ONCE = 4  # chapters; each takes about half a gigabyte
@@ -125,11 +126,6 @@ def turn(chapter: Chapter) -> int:
     """When a chapter begins, compared with others."""
     number = chapter.name.partition("_")[0]
     return LONGEST_FIRST.index(number) if number in LONGEST_FIRST else len(LONGEST_FIRST)
-
-
-def processors() -> int:
-    """How many of them this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def progress(chapter: Chapter, total: int, remaining: int) -> str:

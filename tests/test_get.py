@@ -19,7 +19,7 @@ import nclib
 from nclib.config import RunConfig, recipe_config
 from nclib.data.grouping import task
 from nclib.errors import ConfigError, StoreError
-from nclib.runs import evaluation, get, publish
+from nclib.runs import evaluation, get, priority, publish
 from nclib.runs.publish import release
 from nclib.runs.released import find_released, released_runs
 from nclib.runs.rows import stratified_rows
@@ -297,13 +297,18 @@ def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config,
     assert list(find_released(tiny_config).results["reconstruction"]) == ["kmeans", "pca-gmm", "spectral"]
 
 
+def test_seeds_are_several():
+    with pytest.raises(ConfigError, match=r"seeds=5: expected several, for example range\(5\)"):
+        nclib.get_runs("digits", 5)
+
+
 def test_small_networks_share_a_gpu(monkeypatch):
     monkeypatch.delenv("NCLIB_PROCESSES")
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     narrow, wide, mlp = RunConfig(width=16), RunConfig(width=64), recipe_config("digits")
     assert get.processes_at_once([narrow, mlp], cuda) == 4
     assert get.processes_at_once([narrow, wide], cuda) == 1
-    assert get.processes_at_once([wide], cpu) == os.cpu_count()
+    assert get.processes_at_once([wide], cpu) == priority.processors()
     monkeypatch.setenv("NCLIB_PROCESSES", "3")
     assert get.processes_at_once([wide], cpu) == 3
     assert get.processes_at_once([narrow], cuda) == 4

@@ -46,3 +46,11 @@ def test_its_session_does_and_ours_does_not(process):
 def test_one_that_has_ended_is_no_error(process):
     process.communicate("\n")
     go_last(process)
+
+
+def test_only_processors_that_this_process_may_use_count():
+    """In a process that is bound to one of them, as a job with one core of a large node is."""
+    command = "from nclib.runs.priority import processors; print(processors())"
+    one = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{one}]); {command}"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"

@@ -468,7 +468,7 @@ def test_feature_files_hold_what_the_run_has(tiny_run, tmp_path, split, epoch):
 def test_on_a_gpu_trainings_leave_a_core_to_what_follows(device, at_once, asked, shared, monkeypatch):
     monkeypatch.setattr(sweep, "default_device", lambda: torch.device(device))
     monkeypatch.setattr(sweep, "processes_at_once", lambda configs, device: at_once)
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(sweep, "processors", lambda: 16)
     assert sweep._shared_out([], asked) == shared
 
 

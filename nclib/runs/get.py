@@ -20,6 +20,7 @@ import torch
 from nclib.config import RunConfig, recipe_config
 from nclib.errors import ConfigError, StoreError, TrainingError
 from nclib.networks.features import feature_tensors
+from nclib.runs.priority import processors
 from nclib.runs.provenance import provenance
 from nclib.runs.released import find_released, released_runs
 from nclib.runs.run import Run
@@ -101,6 +102,8 @@ def get_cases(
     ------
     ConfigError, DataError, StoreError, TrainingError : as ``get_run`` does.
     """
+    if not isinstance(seeds, Iterable):
+        raise ConfigError(f"seeds={seeds!r}: expected several, for example range(5)")
     seeds = list(seeds)
     configs = {
         name: [recipe_config(recipe, **overrides | fields | {"seed": seed}) for seed in seeds]
@@ -173,7 +176,7 @@ def processes_at_once(configs: Sequence[RunConfig], device: torch.device) -> int
     ConfigError : an ``NCLIB_PROCESSES`` that is no whole number above 0.
     """
     if device.type != "cuda":
-        chosen = os.environ.get("NCLIB_PROCESSES") or str(os.cpu_count() or 1)
+        chosen = os.environ.get("NCLIB_PROCESSES") or str(processors())
         if not (chosen.isascii() and chosen.isdigit() and int(chosen) > 0):
             raise ConfigError(f"NCLIB_PROCESSES={chosen!r}: set it to a whole number from 1 on, or unset it")
         return int(chosen)

@@ -1,4 +1,4 @@
-"""Work in the background: everything else on the machine goes first."""
+"""The processors of this machine: how many are ours, and work that lets everything else go first."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from subprocess import Popen
 
 NICENESS = 19  # the lowest priority
 TRIES = 20
+
+
+def processors() -> int:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def go_last(process: Popen) -> None:

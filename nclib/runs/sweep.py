@@ -27,7 +27,7 @@ from nclib.errors import NclibError, StoreError
 from nclib.paths import REPOSITORY, WORKFLOW
 from nclib.runs import cost
 from nclib.runs.get import processes_at_once
-from nclib.runs.priority import go_last
+from nclib.runs.priority import go_last, processors
 from nclib.runs.released import released_runs, require_free
 from nclib.runs.sources import fingerprint
 from nclib.runs.sweep_end import REPORT, write_end
@@ -241,7 +241,7 @@ def _shared_out(configs: list[RunConfig], cores: int | None) -> tuple[int, int]:
     at_once = processes_at_once(configs, device)
     if device.type != "cuda":
         return cores or at_once, 1
-    cores = cores or os.cpu_count() or 1
+    cores = cores or processors()
     return cores, max(1, (cores - 1) // at_once)
 
 
