@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="override fields"
         )
-        command.add_argument("--json", action="store_true", help="print the last line as JSON")
+    for name in ("train", "get"):
+        commands.choices[name].add_argument("--json", action="store_true", help="print the last line as JSON")
 
     train = commands.choices["train"]
     train.add_argument("--seeds", type=int, default=1, metavar="N", help="so many seeds, from seed on")
@@ -94,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _add(commands, "run", _run, "execute a chapter with other parameters")
     run.add_argument("notebook", metavar="NOTEBOOK", help="for example 05_label_reconstruction, or 05")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="for example -p seed 1"
+    )
     run.add_argument("--output", type=Path, metavar="FILE", help="where to write the executed .ipynb")
     run.add_argument("--html", type=Path, metavar="FILE", help="where to write it as one HTML page")
     run.add_argument("--force", action="store_true", help="overwrite files that are there")
@@ -109,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--labels", type=Path, metavar="FILE.npy", help="labels, if FEATURES has none or others"
     )
-    report.add_argument("--output", type=Path, metavar="FILE", default=Path("report.html"))
+    report.add_argument(
+        "--output", type=Path, metavar="FILE", default=Path("report.html"), help="page (default: report.html)"
+    )
     report.add_argument("--level", type=float, default=0.05, metavar="P", help="of false alarms (0.05)")
     report.add_argument("--seed", type=int, default=0, metavar="N", help="of the test and of random samples")
     report.add_argument("--force", action="store_true", help="overwrite files that are there")
@@ -210,11 +215,21 @@ def _ls(options: argparse.Namespace) -> None:
             _say(json.dumps({"key": run.key, "folder": str(run.folder), "released": run.released}))
             continue
         name = f"  {run.folder.name}" if run.released else ""
+        kind = "released" if run.released else "stored"
         _say(
-            f"{run.key[:12]}  {'released' if run.released else 'stored':8}  {c.dataset:8} {c.grouping!s:10} "
-            f"{c.arch} width {c.width}, {c.loss}, augment {c.augment}, {c.epochs} epochs, lr {c.lr:g}, "
-            f"seed {c.seed}: coarse test accuracy {last['test_accuracy']:.3f}{name}"
+            f"{run.key[:12]}  {kind:8}  {c.dataset:8} {c.grouping!s:10} {c.arch} width {c.width}, {c.loss}, "
+            f"augment {c.augment}, {c.epochs} epochs, {c.schedule}, lr {c.lr:g}, "
+            f"weight decay {c.weight_decay:g}, {_unusual(c)}seed {c.seed}: "
+            f"coarse test accuracy {last['test_accuracy']:.3f}{name}"
         )
+
+
+def _unusual(c: config.RunConfig) -> str:
+    """What few runs have, for a line of the list."""
+    parts = [f"label noise {c.label_noise:g}"] if c.label_noise else []
+    parts += [f"without classes {' '.join(map(str, c.held_out))}"] if c.held_out else []
+    parts += ["features of length one"] if c.l2_features else []
+    return "".join(f"{part}, " for part in parts)
 
 
 def _verify(options: argparse.Namespace) -> int:

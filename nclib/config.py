@@ -58,7 +58,8 @@ class RunConfig:
     ----------
     dataset : name of the data set, see ``nclib.data.datasets``.
     grouping : how fine classes become coarse labels: a rule by name, or a coarse label per fine class.
-    arch, width : architecture, and the channels of its first stage (64 is the standard ResNet).
+    arch, width : architecture, and the channels of its first stage (64 is the standard ResNet);
+        of an MLP the units of each hidden layer.
     held_out : fine classes that neither training nor the run's features see: outliers to be detected.
     l2_features : divide features by their Euclidean norm before the last layer.
     loss : objective on the coarse labels. "nc" is neural collapse itself, see ``nclib.nc_loss``; its

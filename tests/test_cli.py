@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -46,7 +48,7 @@ class TestGetAndTrain:
         assert Run(home / "runs" / tiny_run.key).history == tiny_run.history
 
     def test_seeds_are_a_line_each_in_order(self, home, monkeypatch, capsys):
-        monkeypatch.setattr("os.cpu_count", lambda: 1)  # no processes
+        monkeypatch.setattr("nclib.runs.get.processors", lambda: 1)  # no processes
         assert cli.main(["train", "digits", *SET, "seed=3", "--seeds", "2"]) == 0
         configs = [recipe_config("digits", **TINY, seed=seed) for seed in (3, 4)]
         keys = [store.run_key(config) for config in configs]
@@ -116,6 +118,12 @@ class TestLs:
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith(f"{stored.key[:12]}  stored")
         assert f"seed 0: coarse test accuracy {stored.history[-1]['test_accuracy']:.3f}" in line
+
+    def test_what_few_runs_have_is_told(self):
+        plain = recipe_config("digits")
+        assert cli._unusual(plain) == ""
+        unusual = dataclasses.replace(plain, label_noise=0.1, held_out=(7, 8), l2_features=True)
+        assert cli._unusual(unusual) == "label noise 0.1, without classes 7 8, features of length one, "
 
     def test_empty(self, home, released, capsys):
         assert cli.main(["ls"]) == 0
