@@ -129,3 +129,21 @@ def test_a_page_opens_on_the_run_that_it_is_asked_for():
     assert asked.config.dataset == "fashion"
     for other in ({"recipe": "digits", "seed": 0}, {"recipe": "cifar100-laptop"}):
         assert tables.opening_run(other).folder.name == "cifar10-laptop-seed0"
+
+
+def test_long_runs_are_compared_with_their_own_start():
+    """Of those that were clustered at initialisation, on test; the seeds that were not are left out."""
+    rng = np.random.default_rng(0)
+    clustered, bare = (result(FEATURES, PIXELS, 0.9, rng) for _ in range(2))
+    clustered["measures"] = [
+        {"split": split, "epoch": epoch, "kmeans": at}
+        for epoch, at in ((0, 0.7), (8, 0.8))
+        for split in ("train", "test")
+    ]
+    early = bare | {"measures": [{"split": split, "epoch": 0} for split in ("train", "test")]}
+    runs = {"long": [clustered, early], "short": [bare]}
+    said = chapter.statements(runs, {"long": 99, "short": 88}, "short", [], [])
+    (compared,) = (each for each in said if each.text.startswith("Training on coarse labels"))
+    (case,) = compared.cases
+    assert (case.name, case.n) == ("long, test, k-means", 99)
+    assert case.values == [clustered["reconstruction"]["kmeans"]["test"] - 0.7]

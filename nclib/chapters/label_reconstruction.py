@@ -159,7 +159,7 @@ def statements(
         Statement(
             "Training on coarse labels makes the fine classes easier to cluster than at initialisation",
             "reconstruction accuracy on train, or on the named images, trained features minus those at"
-            " initialisation, by method; of long runs k-means on test, which they were measured by then",
+            " initialisation, by method; of long runs k-means on test",
             [
                 *(
                     Case(
