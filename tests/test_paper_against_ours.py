@@ -348,3 +348,13 @@ class TestCompare:
     def test_long_cells_are_shown_in_full(self):
         page = paper_against_ours.shown(paper_against_ours.statements(ALL.values(), "yang2023collapsed")).data
         assert ALL["Classes inside a super-class"].test in page.replace("&#x27;", "'")
+
+
+def test_what_falls_in_every_run_is_counted():
+    runs = nclib.released_runs("fashion-narrow-cross-entropy-seed*")
+    rows = [[r for r in run.results["measures"] if r["split"] == "train"] for run in runs]
+    words = paper_against_ours.fallen_in_words(runs)
+    for name, key in (("NC1", "nc1"), ("NC2", "nc2_maxangle_means"), ("NC3", "nc3"), ("NC4", "nc4")):
+        assert (
+            f"{name} in {sum(of[-1][key] < of[0][key] for of in rows)} of {len(runs)} released runs" in words
+        )

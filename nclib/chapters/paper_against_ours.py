@@ -481,6 +481,18 @@ def _terminal_ends(runs: Sequence[Run]) -> list[tuple[dict[str, float], dict[str
     return ends
 
 
+def fallen_in_words(runs: Sequence[Run]) -> str:
+    """In how many runs each measure of the four claims is lower at the end than at initialisation."""
+    found = []
+    for name, key in (("NC1", "nc1"), ("NC2", "nc2_maxangle_means"), ("NC3", "nc3"), ("NC4", "nc4")):
+        ends = []
+        for run in runs:
+            first, *_, last = (row[key] for row in evaluation.measures(run) if row["split"] == "train")
+            ends.append(last < first)
+        found.append(f"{name} in {sum(ends)} of {len(ends)} released runs")
+    return f"Lower at the end than at initialisation: {', '.join(found)}."
+
+
 def least_fall(runs: Sequence[Run], _: str) -> Found | None:
     """How many times smaller a term of the NC loss ends than it starts, of the one that falls least."""
     ratios = []
