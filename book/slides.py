@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from html import escape
 from itertools import pairwise
+from math import ceil
 
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -33,6 +34,7 @@ BELOW, BESIDE = (
     (1230, 500),
     (880, 690),
 )  # pixels for a figure below its heading and beside it, as in slides.css
+MOST_STATEMENTS = 8  # of one slide
 LEGIBLE = 9.5  # pixels of the smallest writing; a figure with smaller writing is cut in two
 LINE_GAP, TITLE_GAP = 3, 7  # points, at most, between lines of one text, and below the title of a panel
 WRITING = re.compile(  # size and baseline, of one line or of several
@@ -100,8 +102,17 @@ def in_page_order(cells: list[NotebookNode], plain: Callable[[str], str]) -> Ite
             yield f'<h2>Your prediction, and the result</h2><div class="answer">{answer}</div>'
         for words, listed in CONCLUSIONS.findall(text):
             sentences = re.findall(r"<strong>(.*?)</strong>", listed)
-            items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-            yield f'{heading}<ul>{items}</ul><p class="rule">{words}</p>'
+            for part in of_one_size(sentences):
+                items = "".join(f"<li>{sentence}</li>" for sentence in part)
+                yield f'{heading}<ul>{items}</ul><p class="rule">{words}</p>'
+
+
+def of_one_size(sentences: list[str]) -> list[list[str]]:
+    """Sentences in parts of about the same number, each for a slide."""
+    slides = max(1, ceil(len(sentences) / MOST_STATEMENTS))
+    return [
+        sentences[len(sentences) * i // slides : len(sentences) * (i + 1) // slides] for i in range(slides)
+    ]
 
 
 def parts_of_page(cells: list[NotebookNode]) -> Iterator[tuple[str, str, list[str]]]:

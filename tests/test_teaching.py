@@ -341,6 +341,15 @@ class TestSlides:
         )
         assert '<ul><li>Yes.</li></ul><p class="rule"><em>Holds</em>: so.</p></section>' in page
 
+    @pytest.mark.parametrize(("count", "sizes"), [(8, [8]), (9, [4, 5]), (13, [6, 7]), (17, [5, 6, 6])])
+    def test_many_statements_have_several_slides(self, count, sizes):
+        listed = "".join(f"<li><strong>Sentence {i}.</strong></li>" for i in range(count))
+        page = self.page(f'<p>The rule.</p><ul class="conclusions">{listed}</ul>')
+        slides = [s for s in page.split("<section")[1:] if "Sentence" in s]
+        assert [len(re.findall("Sentence", s)) for s in slides] == sizes
+        assert re.findall(r"Sentence (\d+)", page) == [str(i) for i in range(count)]
+        assert all("The rule." in s for s in slides)
+
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
         assert "<ul><li>So it is.</li></ul>" in page
