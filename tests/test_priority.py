@@ -48,6 +48,7 @@ def test_one_that_has_ended_is_no_error(process):
     go_last(process)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes")
 def test_only_processors_that_this_process_may_use_count():
     """In a process that is bound to one of them, as a job with one core of a large node is."""
     command = "from nclib.runs.priority import processors; print(processors())"
