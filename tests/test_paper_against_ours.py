@@ -153,6 +153,12 @@ def narrow():
     return nclib.released_runs("fashion-narrow-cross-entropy-seed*")
 
 
+def detected(labels: str) -> tuple[list, np.ndarray]:
+    """Released runs without three classes, and the AUROC of each for these by the softmax score."""
+    runs = nclib.released_runs(f"fashion-narrow-{labels}without-7-8-9-seed*")
+    return runs, np.array([paper_against_ours.held_out_auroc(run, "softmax") for run in runs])
+
+
 class TestMeasures:
     def test_interval_is_students(self, narrow):
         values = [run.results["reconstruction"]["kmeans"]["train"] for run in narrow]
@@ -219,13 +225,7 @@ class TestMeasures:
 
     def test_worst_gain_has_the_interval_of_its_pairs(self):
         """All resamples of five pairs, one by one, instead of draws."""
-        runs, plain = (
-            nclib.released_runs(f"fashion-narrow-{labels}without-7-8-9-seed*") for labels in ("fine-", "")
-        )
-        a, b = (
-            np.array([paper_against_ours.held_out_auroc(run, "softmax") for run in of])
-            for of in (runs, plain)
-        )
+        (runs, a), (plain, b) = detected("fine-"), detected("")
         found = paper_against_ours.worst_gain(runs, plain, "softmax")
         drawn = np.array(list(product(range(5), repeat=5)))
         changes = a[drawn].min(axis=1) - b[drawn].min(axis=1)
@@ -333,13 +333,7 @@ class TestCompare:
         assert paper_against_ours.probe_by_method(ALL["Reconstructed labels, 93 %"]).empty
 
     def test_gains_in_words(self):
-        runs, plain = (
-            nclib.released_runs(f"fashion-narrow-{labels}without-7-8-9-seed*") for labels in ("fine-", "")
-        )
-        a, b = (
-            np.array([paper_against_ours.held_out_auroc(run, "softmax") for run in of])
-            for of in (runs, plain)
-        )
+        (runs, a), (plain, b) = detected("fine-"), detected("")
         text = " ".join(paper_against_ours.gains_in_words(runs, plain).split())
         assert f"of the softmax score by {(a - b).mean():+.3g} (" in text
         assert f"of its lowest over seeds by {a.min() - b.min():+.3g} (" in text

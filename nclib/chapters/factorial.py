@@ -323,13 +323,14 @@ def courses_figure(courses: pd.DataFrame, title: str) -> Axes:
     figure, panels = plt.subplots(
         2, len(schedules), figsize=(WIDTH, 5), squeeze=False, sharex="row", sharey=True, layout="constrained"
     )
+    lines = {}
     for (augmentation, schedule, decay, _), course in courses.groupby(level=[*FACTORS, "seed"]):
         course = course.sort_values("epoch")
         over_epochs, over_errors = panels[:, schedules.index(schedule)]
         style = {"color": f"C{decays.index(decay)}", "ls": "-" if augmentation == "none" else "--", "lw": 1.2}
         label = f"weight decay {decay:g}, {'no augmentation' if augmentation == 'none' else augmentation}"
         explained, error = course["explained_variance"], 1 - course["accuracy"]
-        over_epochs.plot(course["epoch"], explained, label=label, **style)
+        (lines[label],) = over_epochs.plot(course["epoch"], explained, **style)
         over_errors.plot(error.clip(lower=1e-4), explained, **style)
         over_errors.plot(max(error.iloc[-1], 1e-4), explained.iloc[-1], "o", mfc="none", color=style["color"])
     for (over_epochs, over_errors), schedule in zip(panels.T, schedules, strict=True):
@@ -338,7 +339,8 @@ def courses_figure(courses: pd.DataFrame, title: str) -> Axes:
         epochs_axis(over_epochs, courses["epoch"].max())
         over_errors.set(xscale="log", xlabel="train images not fitted, as a share")
     panels[1, 0].invert_xaxis()  # the row shares it
-    handles, names = zip(*_first_of_each(panels[0]), strict=True)
+    names = sorted(lines)
+    handles = [lines[name] for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=len(decays), fontsize="small")
     figure.supylabel("explained variance, train", fontsize="medium")
     figure.suptitle(title)
@@ -348,13 +350,3 @@ def courses_figure(courses: pd.DataFrame, title: str) -> Axes:
         for (augmentation, schedule), of in ends.groupby(level=["augmentation", "schedule"])
     )
     return described(panels[0, 0], f"{title}. Explained variance on train at the end, {words}.")
-
-
-def _first_of_each(panels: np.ndarray) -> list[tuple[object, str]]:
-    """Handles and names of the legend, each name once, in alphabetical order."""
-    found = {
-        name: handle
-        for panel in panels
-        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    return [(found[name], name) for name in sorted(found)]

@@ -23,6 +23,7 @@ from nclib.chapters import distance_heatmaps, statistics, tables
 from nclib.chapters.coarse_labels import SOME, explained_elsewhere
 from nclib.chapters.collapse_as_loss import early_nc1
 from nclib.chapters.more_datasets import labels_of_test
+from nclib.chapters.neural_collapse import of_split
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
 from nclib.measures.distances import distances_of
@@ -470,11 +471,11 @@ def drop(runs: Sequence[Run], key: str) -> Found | None:
     return _mean([first[key] - last[key] for first, last in _terminal_ends(runs)], null=0)
 
 
-def _terminal_ends(runs: Sequence[Run]) -> list[tuple[dict[str, float], dict[str, float]]]:
+def _terminal_ends(runs: Sequence[Run]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
     """Measures on train at the first measured epoch of the terminal phase, and later at the end."""
     ends = []
     for run in runs:
-        rows = {row["epoch"]: row for row in evaluation.measures(run) if row["split"] == "train"}
+        rows = {row["epoch"]: row for row in of_split(evaluation.measures(run), "train")}
         begin, end = evaluation.terminal_epoch([run]), max(rows)
         if begin is not None and begin < end:
             ends.append((rows[begin], rows[end]))
@@ -483,23 +484,23 @@ def _terminal_ends(runs: Sequence[Run]) -> list[tuple[dict[str, float], dict[str
 
 def fallen_in_words(runs: Sequence[Run]) -> str:
     """In how many runs each measure of the four claims is lower at the end than at initialisation."""
-    found = []
+    ends, found = [_ends(run) for run in runs], []
     for name, key in (("NC1", "nc1"), ("NC2", "nc2_maxangle_means"), ("NC3", "nc3"), ("NC4", "nc4")):
-        ends = []
-        for run in runs:
-            first, *_, last = (row[key] for row in evaluation.measures(run) if row["split"] == "train")
-            ends.append(last < first)
-        found.append(f"{name} in {sum(ends)} of {len(ends)} released runs")
+        fallen = sum(last[key] < first[key] for first, last in ends)
+        found.append(f"{name} in {fallen} of {len(ends)} released runs")
     return f"Lower at the end than at initialisation: {', '.join(found)}."
 
 
 def least_fall(runs: Sequence[Run], _: str) -> Found | None:
     """How many times smaller a term of the NC loss ends than it starts, of the one that falls least."""
-    ratios = []
-    for run in runs:
-        first, *_, last = (row for row in evaluation.measures(run) if row["split"] == "train")
-        ratios.append(min(first[term] / last[term] for term in NC_TERMS))
-    return _mean_ratio(ratios)
+    ends = [_ends(run) for run in runs]
+    return _mean_ratio([min(first[term] / last[term] for term in NC_TERMS) for first, last in ends])
+
+
+def _ends(run: Run) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Measures on train at initialisation and at the end."""
+    rows = of_split(evaluation.measures(run), "train")
+    return rows[0], rows[-1]
 
 
 def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found | None:
