@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from nclib.chapters import distance_heatmaps
 from nclib.chapters.conclusions import MOVED, Case, Statement
+from nclib.chapters.distance_heatmaps import SPLITS
 from nclib.chapters.figures import described, theme, wrapped
 from nclib.chapters.neural_collapse import Measures, of_split
 from nclib.data.datasets import ImageSet
@@ -68,17 +69,13 @@ def statements(
         Statement(
             "Fine classes explain more variance inside super-classes at the end than at initialisation",
             "explained variance at the end minus that at initialisation",
-            cases(
-                lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"], "test", "train"
-            ),
+            cases(lambda rows: rows[-1]["explained_variance"] - rows[0]["explained_variance"], *SPLITS),
         ),
         Statement(
             f"The share of variance that fine classes explain falls late in training, by more than {MOVED:g}",
             "explained variance at the measured epoch nearest to half of training minus that at the end",
             cases(
-                lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"],
-                "test",
-                "train",
+                lambda rows: _halfway(rows)["explained_variance"] - rows[-1]["explained_variance"], *SPLITS
             ),
             MOVED,
         ),
