@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from nclib import config
 from nclib.errors import ConfigError, StoreError, printable
 from nclib.notebook import NO_CHAPTERS
 from nclib.paths import NOTEBOOKS, data_root, home
+from nclib.runs.priority import processors
 
 PACKAGES = {  # distribution: what needs it, and how to install it
     "torch": ("everything", "pip install ."),
@@ -85,8 +85,7 @@ def _torchvision_loads() -> bool:
 
 def _store() -> bool:
     try:
-        home().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home()):
+        with tempfile.TemporaryFile(dir=next(p for p in (home(), *home().parents) if p.exists())):
             return _line(True, f"store {home()} can be written")
     except StoreError as error:
         return _line(False, f"store cannot be written: {error}", STORE_REMEDY)
@@ -107,7 +106,7 @@ def _device() -> bool:
     if torch.cuda.is_available():
         return _line(True, f"device {torch.cuda.get_device_name()}")
     remedy = "the quick and laptop tiers do not need one; the paper tier does"
-    _line(False, f"no CUDA device; training on {os.cpu_count()} cores", remedy)
+    _line(False, f"no CUDA device; training on {processors()} cores", remedy)
     bf16 = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
     detail = "has" if bf16 else "lacks"
     remedy = "ResNets train faster with --set precision=fp32 here, which makes other runs than the released"

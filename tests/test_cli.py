@@ -390,6 +390,12 @@ class TestDoctor:
         assert "[ok] data sets: digits" in out
         assert out.splitlines()[-1].startswith("Next: nclib run 01")
 
+    def test_leaves_nothing(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setenv("NCLIB_HOME", str(tmp_path / "new" / "store"))
+        assert cli.main(["doctor"]) == 0
+        assert f"[ok] store {tmp_path / 'new' / 'store'} can be written" in capsys.readouterr().out
+        assert not list(tmp_path.iterdir())
+
     def test_an_installed_package_is_for_features(self, home, capsys, monkeypatch):
         monkeypatch.setattr(doctor, "NOTEBOOKS", home / "none")
         assert cli.main(["doctor"]) == 0
