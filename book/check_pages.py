@@ -85,6 +85,12 @@ def test_mathjax_is_local(pages):
     assert (HTML / "_static" / "mathjax" / "LICENSE").is_file()
 
 
+def test_tables_are_whole(pages):
+    for page, text in pages.items():
+        assert not re.search(r"<p>\d+ rows . \d+ columns</p>", text), page
+        assert not re.search(r"<t[dh][^>]*>[^<]*\.\.\.</t[dh]>", text), page
+
+
 def test_no_raw_directives(pages):
     for page, text in pages.items():
         body = re.sub(r"<(pre|script|style|code)\b.*?</\1>", "", text, flags=re.DOTALL)

@@ -31,6 +31,7 @@ from nclib.measures.neighbours import neighbour_purity, purity_by_chance
 from nclib.measures.ood_scores import detection_of, outlier_scores
 from nclib.measures.significance import holm
 from nclib.networks.features import features_of
+from nclib.paths import NOTEBOOKS
 from nclib.runs import evaluation
 from nclib.runs.baselines import neighbours
 from nclib.runs.detection import CLASS_SCORES, LABELLINGS
@@ -268,11 +269,17 @@ def statements(claims: Iterable[Claim], source: str) -> pd.DataFrame:
     """What a source says and what is held beside it, a row for each claim."""
     rows = [
         {"claim": c.title, "where": c.where, "says": c.says, "held beside it": c.test}
-        | {"chapter": c.chapter.partition("_")[0].lstrip("0")}
+        | {"chapter": _title(c.chapter)}
         for c in claims
         if c.source == source
     ]
     return pd.DataFrame(rows).set_index("claim")
+
+
+def _title(chapter: str) -> str:
+    """Title of the chapter NN_name, its first heading."""
+    lines = (NOTEBOOKS / f"{chapter}.md").read_text("utf-8").splitlines()
+    return next(line[2:] for line in lines if line.startswith("# "))
 
 
 def probe_by_method(claim: Claim) -> pd.DataFrame:
@@ -320,11 +327,10 @@ def tally(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> object:
-    """A table of text to display, with long cells in full."""
+    """A table of text to display."""
     from IPython.display import HTML
 
-    with pd.option_context("display.max_colwidth", None):
-        return HTML(table.to_html(classes="claims", border=0))
+    return HTML(table.to_html(classes="claims", border=0))
 
 
 def _described(found: Found) -> dict[str, str]:
