@@ -39,7 +39,7 @@ def caption(name: str = "training") -> str:
     return (
         f"{made['device']}, {made['threads']} threads, torch {made['torch']}, "
         f"commit {short_commit(made['commit'])}; medians of {repeats} repeats, "
-        "with the slowest and the fastest in brackets."
+        "with the slowest and the fastest in brackets or as lines."
     )
 
 
@@ -166,7 +166,7 @@ def learning_caption(name: str = "same_learning") -> str:
 
 @theme()
 def loops_figure(record: Mapping[str, Any]) -> Axes:
-    """Training images per second of the copied loop, and of nclib's loop with one thing changed.
+    """Training images per second of both loops, and in another series of nclib's with one thing changed.
 
     Bars are medians over epochs, lines reach from the slowest to the fastest.
 
@@ -174,19 +174,29 @@ def loops_figure(record: Mapping[str, Any]) -> Axes:
     ----------
     record : what ``benchmarks/training.py`` wrote.
     """
-    copied = {"variant": "the copied loop"} | record["rows"][0]
-    rows = [record["variants"][0] | {"variant": "nclib"}, *record["variants"][1:], copied]
-    _, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(rows)), layout="constrained")
+    loops, variants = record["rows"], record["variants"]
+    _, (both, changed) = plt.subplots(
+        2, sharex=True, figsize=(8, 1.4 + 0.4 * (len(loops) + len(variants))), layout="constrained",
+        height_ratios=[len(loops), len(variants)],
+    )  # fmt: skip
+    spoken = [
+        _draw_speeds(both, loops, "loop", ["C1", "C0"]),
+        _draw_speeds(changed, variants, "variant", ["C0"] + ["0.7"] * (len(variants) - 1)),
+    ]
+    both.set_title(f"nclib trains {loops[1]['ratio']:.1f} times as fast as the copied loop")
+    changed.set_title("nclib's loop with one thing changed, timed in another series")
+    changed.set_xlabel("training images per second")
+    return described(both, f"Images per second. {spoken[0]}. With one thing changed: {spoken[1]}.")
+
+
+def _draw_speeds(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colors: list[str]) -> str:
+    """Bars of a benchmark's rows, which have their names under ``name``. The same in words."""
+    names = [row[name] for row in rows]
     middle = np.array([row["images_per_second"] for row in rows])
     ends = np.array([(row["lowest"], row["highest"]) for row in rows]).T
-    names = [row["variant"] for row in rows]
-    colors = ["C0", *["0.7"] * (len(rows) - 2), "C1"]
     axes.barh(names, middle, xerr=abs(ends - middle), color=colors, ecolor=INK)
     axes.invert_yaxis()
-    axes.set_xlabel("training images per second")
-    axes.set_title(f"nclib trains {record['rows'][1]['ratio']:.1f} times as fast as the copied loop")
-    spoken = "; ".join(f"{name}: {value:,.0f}" for name, value in zip(names, middle, strict=True))
-    return described(axes, f"Images per second. {spoken}.")
+    return "; ".join(f"{name}: {value:,.0f}" for name, value in zip(names, middle, strict=True))
 
 
 @theme()
