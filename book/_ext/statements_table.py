@@ -6,7 +6,6 @@ Pages print their statements with ``nclib.chapters.conclusions``, whose outputs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
 from itertools import groupby
 from operator import itemgetter
@@ -27,26 +26,45 @@ COLUMNS = ("data", "verdict", "effect", "95 % interval", "repeats", "n", "p (Hol
 
 class StatementsTable(Directive):
     def run(self) -> list[nodes.Node]:
-        app = self.state.document.settings.env.app
-        rows = collected(executed(Path(app.config.nb_execution_cache_path)))
-        if not rows:
-            return [nodes.paragraph(text="No page has been executed yet; make book executes them.")]
-        return [nodes.raw("", html_of(rows), format="html")]
+        return [nodes.container(statements_table=True)]
 
 
-def executed(cache_path: Path) -> Iterator[tuple[str, NotebookNode]]:
-    """Names and executed notebooks of all pages, in the order of their names."""
+def fill(app, document: nodes.document, docname: str) -> None:
+    """Write the table once all pages are read, whose titles and order it has."""
+    places = [place for place in document.findall(nodes.container) if place.get("statements_table")]
+    if places:
+        notebooks = executed(Path(app.config.nb_execution_cache_path))
+        pages = [page for page in app.env.collect_relations() if Path(page).name in notebooks]
+        rows = collected((page, notebooks[Path(page).name]) for page in pages)
+        headings = {page: heading(app, page, docname) for page in pages}
+        for place in places:
+            place += table_of(rows, headings)
+
+
+def executed(cache_path: Path) -> dict[str, NotebookNode]:
+    """Executed notebooks of all pages by their file's name."""
     cache = get_cache(str(cache_path))
-    records = sorted(cache.list_cache_records(), key=lambda record: Path(record.uri).name)
-    for record in records:
-        yield Path(record.uri).stem, cache.get_cache_bundle(record.pk).nb
+    records = cache.list_cache_records()
+    return {Path(record.uri).stem: cache.get_cache_bundle(record.pk).nb for record in records}
 
 
-def html_of(rows: list[dict[str, Any]]) -> str:
-    """A table for each statement, in the order of pages."""
+def heading(app, page: str, docname: str) -> str:
+    """The title of a page as a link."""
+    address = app.builder.get_relative_uri(docname, page)
+    return f'<h2><a href="{address}">{escape(app.env.titles[page].astext())}</a></h2>'
+
+
+def table_of(rows: list[dict[str, Any]], headings: dict[str, str]) -> nodes.Node:
+    if not rows:
+        return nodes.paragraph(text="No page has been executed yet; make book executes them.")
+    return nodes.raw("", html_of(rows, headings), format="html")
+
+
+def html_of(rows: list[dict[str, Any]], headings: dict[str, str]) -> str:
+    """A table for each statement, under the headings of their pages."""
     parts = []
     for page, of_page in groupby(rows, itemgetter("page")):
-        parts.append(f"<h2>{escape(page.replace('_', ' '))}</h2>")
+        parts.append(headings[page])
         for _, of_statement in groupby(of_page, itemgetter("statement")):
             cases = list(of_statement)
             effect = f"Effect: {cases[0]['effect']}; has to exceed {cases[0]['above']:.3g}."
@@ -72,5 +90,6 @@ def link(app, pagename: str, templatename: str, context: dict[str, Any], documen
 
 def setup(app) -> dict[str, bool]:
     app.add_directive("statements-table", StatementsTable)
+    app.connect("doctree-resolved", fill)
     app.connect("html-page-context", link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

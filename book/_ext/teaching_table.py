@@ -22,7 +22,7 @@ EXERCISE = re.compile(
     r"\*Difficulty (?P<level>[123]) of 3, (?P<minutes>\d+) minutes\.\*"
 )
 FILES = {"student": "student.ipynb", "solutions": "solution.ipynb", "slides": "slides.html"}
-HEADER = ("chapter", "reading, minutes", "words", "figures", "exercises (level, minutes)", "runs", "files")
+HEADER = ("chapter", "files", "reading, minutes", "words", "figures", "exercises (level, minutes)", "runs")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def fill(app, document: nodes.document, docname: str) -> None:
     places = [place for place in document.findall(nodes.container) if place.get("teaching_table")]
     if places:
         seconds = executed(Path(app.config.nb_execution_cache_path))
-        found = [chapter(app, page, seconds) for page in sorted(readings(app.env))]
+        pages = [page for page in app.env.collect_relations() if page in readings(app.env)]
+        found = [chapter(app, page, seconds) for page in pages]
         for place in places:
             place += nodes.raw("", html_of(found), format="html")
 
@@ -95,12 +96,12 @@ def cells_of(one: Chapter) -> tuple[str, ...]:
     files = [f'<a href="../teaching/{one.name}-{end}">{label}</a>' for label, end in FILES.items()]
     return (
         f'<a href="../notebooks/{one.name}.html">{escape(one.title)}</a>',
+        items(files),
         str(one.reading.minutes()),
         f"{one.reading.words:,}",
         str(one.reading.figure),
         items(listed),
         "-" if one.seconds is None else f"{one.seconds:.0f} s",
-        items(files),
     )
 
 
