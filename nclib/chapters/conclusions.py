@@ -36,7 +36,8 @@ PAGE = "“All statements”"  # which the book makes a link
 WORDS = (
     "<em>Holds</em>, <em>does not hold</em>: significant at 5 %, all statements of the page taken together. "
     "<em>Observed</em>, <em>not observed</em>: in the one or two runs that there are, in more that all "
-    "have one value, or at both bounds where only bounds are known. <em>Undecided</em>: neither. A "
+    "have one value, or at both bounds where only bounds are known. <em>Undecided</em>: neither; an "
+    "interval, which is of one case alone, can exclude the value all the same. A "
     "<em>case</em> is an experiment with its seeds, or one method, split or setting in it. "
     f"The page {PAGE} has the whole rule."
 )
