@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
 from nclib.chapters.figures import OFF_SCALE, WIDTH, by_super_class, described, draw_edges, theme
-from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, over_seeds, with_interval
+from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
 from nclib.runs.baselines import pixel_distances
@@ -29,7 +29,7 @@ from nclib.runs.run import Run
 CONTRAST_NAMES = {  # keys of ``contrasts``: title, what is possible, how a cell is written
     "siblings": ("siblings", NOT_NEGATIVE, "{:.2f}"),
     "others": ("other super-classes", NOT_NEGATIVE, "{:.2f}"),
-    "difference": ("excess / other super-classes", UNLIMITED, "{:.2g}"),
+    "difference": ("excess", UNLIMITED, "{:.2g}"),
     "msdr": ("MSDR", NOT_NEGATIVE, "{:.2f}"),
 }
 STAGES = ("initialisation", "before the end", "end")  # measured epochs that are shown
@@ -116,26 +116,6 @@ def explained_by(distances: Tensor, group: Tensor) -> float:
     return sum(shares) / len(shares)
 
 
-def distance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """``contrasts`` of pixels and at the stages of training. A cell is the mean over seeds, 95 % interval."""
-    rows = []
-    for name, runs in runs_of.items():
-        group = runs[0].grouping.fine_to_coarse
-        for stage in ("pixels", *STAGES):
-            epochs = None if stage == "pixels" else [stages(run)[stage] for run in runs]
-            row = {"data": name, "when": stage, "epoch": "-", "coarse accuracy, train": "-"}
-            if epochs:
-                low, high = min(epochs), max(epochs)
-                row["epoch"] = f"{low}" if low == high else f"{low} to {high}"
-                row["coarse accuracy, train"] = over_seeds(_accuracies(runs, epochs))
-            for split in ("train", "test"):
-                of_seeds = _contrasts_of(runs, epochs, split, group)
-                for key, (title, limits, form) in CONTRAST_NAMES.items():
-                    row[f"{title}, {split}"] = with_interval((found[key] for found in of_seeds), limits, form)
-            rows.append(row)
-    return pd.DataFrame(rows).set_index(["data", "when"]).T
-
-
 def siblings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """R of siblings by stage on test, and ``contrasts`` at the end. Means over seeds, 95 % interval."""
     rows = []
@@ -148,15 +128,9 @@ def siblings_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             row[f"siblings, {stage}"] = with_interval(values, NOT_NEGATIVE, "{:.2f}")
         for key in ("others", "difference", "msdr"):
             title, limits, form = CONTRAST_NAMES[key]
-            title = "excess" if key == "difference" else title
             row[f"{title}, end"] = with_interval((found["end"][key] for found in of_seeds), limits, form)
         rows.append(row)
     return pd.DataFrame(rows).set_index("data")
-
-
-def _accuracies(runs: Sequence[Run], epochs: Sequence[int]) -> list[float]:
-    records = [{record["epoch"]: record for record in run.history} for run in runs]
-    return [of_run[epoch]["train_accuracy"] for of_run, epoch in zip(records, epochs, strict=True)]
 
 
 def _contrasts_of(
