@@ -154,6 +154,9 @@ def test_comparison_says_where_the_test_loses(rand, verdict):
     controls = chapter.comparison_table(record, "controls", fresh=True)
     assert controls.loc["k-means"].tolist() == ["10 of 10", "0.50"]
     assert chapter.divided_controls_table(record).loc[("a", 6)].tolist() == [40, "90%", "5%"]
+    assert "in 1 of 1 divided" in chapter.divided_controls_in_words(record)
+    divided[0]["confused_in_smaller"] = 0.5
+    assert "in 0 of 1 divided" in chapter.divided_controls_in_words(record)
 
 
 def test_comparison_names_the_winner():

@@ -316,6 +316,15 @@ def divided_controls_table(record: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CONTROLS_COLUMNS).set_index(["data", "fine class"])
 
 
+def divided_controls_in_words(record: Mapping[str, Any]) -> str:
+    """In how many divided fine classes the network misplaces most images of the smaller part."""
+    shares = [
+        each["confused_in_smaller"] for row in record["rows"] for each in row.get("divided_controls", [])
+    ]
+    mistaken = sum(share > 0.5 for share in shares)
+    return f"They make up most of the smaller part in {mistaken} of {len(shares)} divided fine classes."
+
+
 def comparison_statements(record: Mapping[str, Any]) -> list[Statement]:
     """What the comparison of methods decides, from runs that no choice in the test has seen.
 
