@@ -334,6 +334,7 @@ class TestTrajectories:
         explained, nc1, *_ = axes.figure.axes
         lines = [line for line in explained.lines if line.get_linestyle() != ":"]
         assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.1]] * 2 + [[0.4, 0.3]] * 2
+        assert explained.get_title() == "explained variance"
         (mark,) = (line for line in nc1.lines if line.get_linestyle() == ":")
         assert list(mark.get_xdata()) == [2, 2]
         assert "x-laptop, seed 0: explained variance 0.30, k-means 0.80" in figures.alt_text(axes)

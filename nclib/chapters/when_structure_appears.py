@@ -576,7 +576,8 @@ def trajectory_figure(table: pd.DataFrame, title: str) -> Axes:
     for row, (data, of_data) in zip(panels, groups, strict=True):
         for panel, (measure, (name, scale, splits)) in zip(row, CONTRAST_PANELS.items(), strict=True):
             for number, (experiment, of_kind) in enumerate(of_data.groupby("experiment", sort=False)):
-                _draw_runs(panel, of_kind, measure, splits, f"C{number}", experiment)
+                label = f"{experiment} ({of_kind['augmentation'].iloc[0]})"
+                _draw_runs(panel, of_kind, measure, splits, f"C{number}", label)
             panel.set_title(name, fontsize="medium")
             panel.set_yscale(scale)
             epochs_axis(panel, of_data["epoch"].max())
