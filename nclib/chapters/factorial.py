@@ -21,6 +21,7 @@ from scipy.stats import t as student_t
 from nclib.chapters.conclusions import MOVED, Bounded, Case, Statement, Tested
 from nclib.chapters.figures import WIDTH, described, epochs_axis, theme
 from nclib.chapters.long_runs import FACTORIAL, planned_runs
+from nclib.chapters.statistics import FEWEST as FEWEST_SEEDS
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.when_structure_appears import trajectories
 from nclib.runs.released import ReleasedRun, find_released
@@ -35,10 +36,16 @@ CONTRASTS = (  # factor, level, and the level that it is compared with
 )
 ENDS = {"accuracy": "train accuracy", "explained_variance": "explained variance", "kmeans": "k-means"}
 EQUAL = "at equal accuracy"
-SEEN = (  # factors and seed of the runs that were known when ``statements`` were written
+SEEN = (  # factors and seed of the runs that were released when a rule of ``statements`` was last changed
     ("none", "step", 5e-4, 0),
-    ("crop-flip", "step", 5e-4, 0),
+    ("none", "step", 5e-3, 0),
+    ("none", "constant", 5e-4, 0),
+    ("none", "constant", 5e-3, 0),
     ("none", "one-cycle", 5e-4, 0),
+    ("crop-flip", "step", 5e-4, 0),
+    ("crop-flip", "step", 5e-3, 0),
+    ("crop-flip", "constant", 5e-4, 0),
+    ("crop-flip", "one-cycle", 5e-4, 0),
 )
 FEWEST = 5  # settings of which an order can be significant at 5 %
 
@@ -123,7 +130,7 @@ def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
         row = {"compared": _named(factor, level, against), "settings": str(len(of_setting))}
         row |= {"seeds": str(found.index.unique("seed").size)}
         for key, name in ENDS.items():
-            half = _half_width(courses, factor, key)
+            half = _half_width(courses, key, len(found))
             ranged = over_seeds(of_setting[key], "{:+.3f}")
             mean, brackets, spread = ranged.partition(" (")
             row[name] = f"{mean} ± {half:.2g}{brackets}{spread}" if half is not None else ranged
@@ -131,6 +138,8 @@ def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
         bounds = f"{equal['least'].mean():+.3f} to {equal['most'].mean():+.3f}" if len(equal) else "-"
         row[f"explained variance {EQUAL}, between"] = bounds
         row |= {"settings there": str(len(equal)), "passed at epoch": over_seeds(equal["epoch"], "{:.0f}")}
+        elsewhere = of_setting.loc[of_setting["least"].isna(), "explained_variance"]
+        row["explained variance at the end, other settings"] = over_seeds(elsewhere, "{:+.3f}")
         rows.append(row)
     return pd.DataFrame(rows).set_index("compared")
 
@@ -180,14 +189,13 @@ def analysis_of_variance(values: np.ndarray) -> pd.DataFrame:
     return table
 
 
-def _half_width(courses: pd.DataFrame, factor: str, measure: str) -> float | None:
-    """Of the 95 % interval of a difference between two levels of a factor; None without a complete seed."""
+def _half_width(courses: pd.DataFrame, measure: str, n_pairs: int) -> float | None:
+    """Of the 95 % interval of a mean difference over pairs of runs; None without a complete seed."""
     values = _complete(courses, measure)
     if values is None:
         return None
     squares, freedom = analysis_of_variance(values).loc["rest"]
-    of_level = values.size / values.shape[FACTORS.index(factor)]
-    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom / of_level))
+    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom / n_pairs))
 
 
 def shares_table(courses: pd.DataFrame) -> pd.DataFrame:
@@ -208,12 +216,13 @@ def shares_table(courses: pd.DataFrame) -> pd.DataFrame:
 
 
 def statements(courses: pd.DataFrame) -> list[Statement]:
-    """What the factorial decides about each factor: a value for each seed, the mean over all settings.
+    """What the factorial decides about each factor, on average over settings.
 
-    With one seed these are observations, whatever the number of settings. Pairs of runs that were seen
-    before the statements were written decide nothing.
+    Of three seeds on a value for each, of fewer the 95 % interval of ``effects_table``: these are
+    observations, whatever the number of settings. Pairs of runs in ``SEEN`` decide nothing.
     """
-    end, equal = "explained variance on train at the end", f"explained variance on train {EQUAL}"
+    end = "mean over settings of explained variance on train at the end"
+    equal = f"explained variance on train {EQUAL}"
     augmented, fallen = "with augmentation minus without", "constant rate minus falling rate"
     made = [
         Statement(
@@ -226,7 +235,7 @@ def statements(courses: pd.DataFrame) -> list[Statement]:
         Statement(
             "At equal train accuracy, too, fine classes explain less of the variance without augmentation, by"
             f" more than {MOVED:g}",
-            f"{equal}, {augmented}; bounds",
+            f"{equal}, {augmented}; bounds over all settings",
             _lost_at_equal(courses, "augmentation"),
             MOVED,
         ),
@@ -240,7 +249,7 @@ def statements(courses: pd.DataFrame) -> list[Statement]:
         Statement(
             "At equal train accuracy, too, fine classes explain less of the variance where the learning rate"
             f" falls, by more than {MOVED:g}",
-            f"{equal}, {fallen}; bounds",
+            f"{equal}, {fallen}; bounds over all settings",
             _lost_at_equal(courses, "schedule"),
             MOVED,
         ),
@@ -274,24 +283,30 @@ def _contrasts(courses: pd.DataFrame, factor: str) -> Iterator[tuple[str, pd.Dat
             yield _named(factor, level, against), found[~np.array(seen, dtype=bool)]
 
 
-def _lost(courses: pd.DataFrame, factor: str) -> list[Case]:
-    """Minus the mean of ``pairs`` over settings at the end, by seed."""
+def _lost(courses: pd.DataFrame, factor: str) -> list[Case | Bounded]:
+    """Minus the mean of ``pairs`` over settings at the end: by seed, or of too few of them its interval."""
     cases, n = [], int(at_end(courses)["n"].min())
     for name, found in _contrasts(courses, factor):
-        of_seed = found["explained_variance"].groupby(level="seed")
-        if len(found):
-            name = f"{name}, pairs: {over_seeds(of_seed.size(), '{:.0f}')}"
-            cases.append(Case(name, (-of_seed.mean()).tolist(), n))
+        if found.empty:
+            continue
+        of_seed = -found["explained_variance"].groupby(level="seed").mean()
+        name = f"{name}, pairs: {len(found)}"
+        half = _half_width(courses, "explained_variance", len(found))
+        if len(of_seed) >= FEWEST_SEEDS or half is None:
+            cases.append(Case(name, of_seed.tolist(), n))
+        else:
+            mean = -found["explained_variance"].mean()
+            cases.append(Bounded(name, mean - half, mean + half, len(of_seed), n))
     return cases
 
 
 def _lost_at_equal(courses: pd.DataFrame, factor: str) -> list[Bounded]:
-    """The same at equal accuracy, between bounds, means over pairs."""
+    """The same at equal accuracy, between the outermost bounds of all pairs."""
     cases, n = [], int(courses["n"].min())
     for name, found in _contrasts(courses, factor):
         found = found.dropna(subset=["least", "most"])
         if len(found):
-            least, most = found["least"].mean(), found["most"].mean()
+            least, most = found["least"].min(), found["most"].max()
             seeds = found.index.unique("seed").size
             cases.append(Bounded(f"{name}, pairs: {len(found)}", -most, -least, seeds, n))
     return cases
