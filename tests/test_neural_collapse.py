@@ -37,11 +37,11 @@ def rows(coarse_factor=1.2, **changed):
     ("changed", "wrong"),
     [
         ({}, set()),
-        ({"nc1": (8, 8, 8, 7)}, {0, 1}),
-        ({"nc1": (8, 6, 4, 1)}, {1}),
-        ({"coarse_factor": 4}, {2}),
-        ({"test": 0.5}, {3}),
-        ({"nc4": 0.1}, {4}),
+        ({"nc1": (8, 8, 8, 7)}, {0}),
+        ({"nc1": (8, 6, 4, 1)}, {0}),
+        ({"coarse_factor": 4}, {1}),
+        ({"test": 0.5}, {2}),
+        ({"nc4": 0.1}, {3}),
     ],
 )
 def test_the_measures_decide(changed, wrong):
@@ -53,14 +53,20 @@ def test_the_measures_decide(changed, wrong):
 def test_without_a_terminal_phase_nothing_is_said_about_it():
     found = rows(accuracy=(0.1, 0.5, 0.9, 1.0))
     assert not any("terminal phase" in row["statement"] for row in found)
+    assert any("nearest class mean" in row["statement"] for row in found)
+    found = rows(accuracy=(0.1, 0.5, 0.9, 0.99))
+    assert not any("nearest class mean" in row["statement"] for row in found)
 
 
 def test_of_a_run(tiny_run):
     measures = evaluation.measures(tiny_run)
     said = neural_collapse.statements([measures], [measures], {}, "a", N, (10, 10))
-    first, last = (evaluation.coarse_nc1(tiny_run, "train", epoch) for epoch in (0, -1))
-    assert said[0].cases[0].values == [pytest.approx(np.log2(first / last), rel=1e-5)]
-    assert said[2].cases[0].values == [0]
+    train, test = (evaluation.coarse_nc1(tiny_run, split) for split in ("train", "test"))
+    of = {statement.text: statement.cases for statement in said}
+    (ratio,) = of["Test images collapse less than training images"][0].values
+    assert ratio == pytest.approx(np.log2(test / train), rel=1e-5)
+    (alike,) = (cases for text, cases in of.items() if "within a factor of two" in text)
+    assert alike[0].values == [0]
 
 
 @pytest.mark.parametrize(
