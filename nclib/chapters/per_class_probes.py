@@ -311,34 +311,38 @@ def rank_correlation(classes: pd.DataFrame, of: str, accuracy: str = "probe", sp
     return float(spearmanr(sign * classes[f"{of}_{split}"], classes[accuracy]).statistic)
 
 
-def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]], n_test: Mapping[str, int]) -> list[Statement]:
+def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]]) -> list[Statement]:
     """What this chapter's runs decide.
 
     Parameters
     ----------
     tables_of : for each name tables of ``per_class``, one a seed.
-    n_test : test images, by the same names.
 
     Notes
     -----
-    A value is a correlation over the classes of one run, so intervals over seeds are for these classes.
+    A value is a correlation over the classes of one run: n counts classes, and intervals over seeds are for
+    these classes.
     Whether a correlation would be found with other classes, the restricted permutations say: one number for
     each name, of the classes averaged over seeds. Runs in which an accuracy is the same for all classes
     have no correlation, and are left out.
     """
 
-    def cases(effect: Callable[[pd.DataFrame], float], of: Mapping = tables_of) -> list[Case]:
+    def cases(effect: Callable[[pd.DataFrame], float], of: Mapping = tables_of, at: str = "") -> list[Case]:
         values = {name: [effect(t) for t in tables] for name, tables in of.items()}
         finite = {name: [v for v in found if np.isfinite(v)] for name, found in values.items()}
-        return [Case(name, found, n_test[name]) for name, found in finite.items() if found]
+        return [Case(name + at, found, len(of[name][0])) for name, found in finite.items() if found]
 
-    def between(table: pd.DataFrame, one: str, other: str) -> float:
-        return rank_correlation(table, "msdr", one) - rank_correlation(table, "msdr", other)
+    def inside_minus_coarse(split: str) -> list[Case]:
+        def effect(table: pd.DataFrame) -> float:
+            inside, coarse = (
+                rank_correlation(table, "msdr", accuracy, split) for accuracy in ("inside", "coarse")
+            )
+            return inside - coarse
+
+        return cases(effect, with_test_features(tables_of), f", MSDR on {split}")
 
     averaged = [
-        Tested(
-            f"{c.data} (n counts classes)", c.found.rho, c.found.p_rho_restricted, len(c.tables), c.found.n
-        )
+        Tested(c.data, c.found.rho, c.found.p_rho_restricted, len(c.tables), c.found.n)
         for c in correlations(tables_of)
         if np.isfinite(c.found.rho)
     ]
@@ -363,8 +367,8 @@ def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]], n_test: Mapping[
         ),
         Statement(
             "MSDR goes with the accuracy inside super-classes more than with the coarse accuracy",
-            "rank correlation of MSDR on train with the former, minus that with the latter",
-            cases(lambda t: between(t, "inside", "coarse"), with_test_features(tables_of)),
+            "rank correlation of MSDR with the former, minus that with the latter",
+            inside_minus_coarse("train") + inside_minus_coarse("test"),
         ),
     ]
 
