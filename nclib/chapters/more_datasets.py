@@ -117,7 +117,6 @@ def statements(
     results_of : of ``nclib.runs.evaluation.results``, by name, in the order of the runs.
     runs_of : the runs themselves, under the same names.
     """
-    above_chance = _each(runs_of, results_of, lambda r: _kmeans(r, "train") - r["chance"])
     above_pixels = _each(runs_of, results_of, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
     augmented = [
         replace(case, name=f"{case.name}, {split}")
@@ -126,11 +125,6 @@ def statements(
     ]
     grouped = _paired(runs_of, results_of, GROUPED, lambda r: _kmeans(r, "train") - r["pixels"]["kmeans"])
     made = [
-        Statement(
-            "k-means reconstructs more fine labels than guessing does",
-            "reconstruction accuracy on train minus chance",
-            above_chance,
-        ),
         Statement(
             "k-means reconstructs more fine labels from features than from pixels",
             "reconstruction accuracy on train, features minus pixels",
