@@ -24,7 +24,7 @@ from nclib.networks.features import extract
 
 LEVEL = 0.05
 FIRST_LOOK = 5  # seeds below were looked at before it was decided to run ten more
-AGREES = 0.5  # adjusted Rand index from which populations are called the classes; our choice
+AGREES = 0.5  # adjusted Rand index; our choice. Of two equal groups 85 % are then in the right one
 RARE = 0.15  # of a label's training images are of the rare group
 STEPS = 560  # of training: forty epochs of 899 digits
 EARLY = 56  # of them, after which the features are tested; chosen on seed 0 of the negatives
@@ -306,11 +306,19 @@ def split_shares(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same, means over seeds, and the adjusted Rand index of the early populations with the mark."""
-    table = split_shares(rows).groupby("mark", sort=False).agg(lambda of: f"{100 * of.mean():.0f} %")
-    ari = rows.drop_duplicates(["mark", "seed"]).groupby("mark")["ari"].agg(lambda of: np.mean([*of]))
+    """The same, means over seeds, and the adjusted Rand index of the early populations with the mark.
+
+    A row for the seeds that were looked at first, and one for those that decide.
+    """
+    shares = split_shares(rows)
+    looked = np.where(shares.index.get_level_values("seed") < FIRST_LOOK, "first look", "deciding")
+    by = [shares.index.get_level_values("mark"), pd.Index(looked, name="seeds")]
+    ari = rows.drop_duplicates(["mark", "seed"]).set_index(["mark", "seed"])["ari"].map(np.mean)
+    table = shares.groupby(by, sort=False).agg(lambda of: f"{100 * of.mean():.0f} %")
     table = table.rename(columns=lambda stage: f"labels split, {stage}")
-    return table.assign(**{"adjusted Rand index, early": ari.map("{:.2f}".format)})
+    return table.assign(
+        **{"adjusted Rand index, early": ari.groupby(by, sort=False).mean().map("{:.2f}".format)}
+    )
 
 
 @theme()
@@ -388,8 +396,8 @@ def statements(
     if len(ari):
         made.append(
             Statement(
-                "Where a label is split, the populations are its classes",
-                "adjusted Rand index of split labels",
+                f"Where a label is split, the populations agree with its classes better than {AGREES:g}",
+                "adjusted Rand index, mean over split labels",
                 [Case("this page", ari.tolist(), n)],
                 AGREES,
             )
