@@ -468,24 +468,24 @@ def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
 
 
 def fall(runs: Sequence[Run], key: str) -> Found | None:
-    """How many times smaller a measure is at the end than at the start of the terminal phase."""
-    return _mean_ratio([first[key] / last[key] for first, last in _terminal_ends(runs)])
+    """How many times smaller a measure is in the terminal phase, its median there, than at its start."""
+    ratios = [rows[0][key] / np.median([row[key] for row in rows[1:]]) for rows in _terminal_rows(runs)]
+    return _mean_ratio(ratios)
 
 
-def drop(runs: Sequence[Run], key: str) -> Found | None:
-    """By how much a measure is smaller at the end than at the start of the terminal phase."""
-    return _mean([first[key] - last[key] for first, last in _terminal_ends(runs)], null=0)
+def alike(runs: Sequence[Run], _: str) -> Found | None:
+    """Share of train images at the end on which classifier and nearest class mean agree."""
+    return _mean([1 - rows[-1]["nc4"] for rows in _terminal_rows(runs)], 0, statistics.SHARE)
 
 
-def _terminal_ends(runs: Sequence[Run]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
-    """Measures on train at the first measured epoch of the terminal phase, and later at the end."""
-    ends = []
+def _terminal_rows(runs: Sequence[Run]) -> list[list[Mapping[str, float]]]:
+    """Measures on train at all measured epochs of the terminal phase, of runs that have two or more."""
+    found = []
     for run in runs:
-        rows = {row["epoch"]: row for row in of_split(evaluation.measures(run), "train")}
-        begin, end = evaluation.terminal_epoch([run]), max(rows)
-        if begin is not None and begin < end:
-            ends.append((rows[begin], rows[end]))
-    return ends
+        begin = evaluation.terminal_epoch([run])
+        rows = of_split(evaluation.measures(run), "train")
+        found.append([row for row in rows if begin is not None and row["epoch"] >= begin])
+    return [rows for rows in found if len(rows) > 1]
 
 
 def fallen_in_words(runs: Sequence[Run]) -> str:
@@ -583,7 +583,7 @@ MEASURES: dict[str, Callable[[Sequence[Run], str], Found | None]] = {
         tsne_purity,
         msdr_correlation,
         fall,
-        drop,
+        alike,
         least_fall,
     )
 }
