@@ -70,6 +70,10 @@ def test_speed_of_released_runs_counts_all_of_their_time(monkeypatch):
     assert training_speed.of_released("x-*").loc["x-seed0"].tolist() == [128, 30, "500", "a toaster"]
 
 
+def test_at_equal_precision_both_ratios_count(record):
+    assert "about 8.0 times" in training_speed.equal_precision()  # 2 times 4
+
+
 def test_variants(record):
     assert training_speed.variants().loc["in float32", "ratio"] == "2.00"
 
