@@ -71,6 +71,60 @@ class TestExtract:
             extract(model, loader())
         assert torch.equal(extract(model, loader(), layer="first").weight, model.first.weight)
 
+    @pytest.mark.parametrize("classes", [3, 5])  # fewer outputs than the body's last layer, or as many
+    def test_a_head_that_is_registered_before_the_body_needs_a_name(self, classes):
+        torch.manual_seed(0)
+        model = HeadFirst(nn.Linear(5, classes))
+        with pytest.raises(
+            ValueError, match=r"last linear layer, 'body\.0'.*name the layer.*: head, body\.0$"
+        ):
+            extract(model, loader())
+        assert torch.equal(extract(model, loader(), layer="head").h, model.features(inputs()).detach())
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            lambda h: nn.functional.normalize(h) @ torch.ones(5, 3),  # class weights that are no module's
+            lambda h: nn.functional.conv2d(h[:, :, None, None], torch.ones(3, 5, 1, 1)),
+            lambda h: h.mean(dim=1),
+            lambda h: h.argmax(dim=1),
+            lambda h: (h @ torch.ones(5, 3), None),
+            lambda h: {"logits": h @ torch.ones(5, 3)},
+        ],
+        ids=["cosine", "1x1 convolution", "mean", "class", "tuple", "dict"],
+    )
+    def test_a_head_that_is_no_linear_layer_needs_a_name(self, head):
+        model = HeadFirst(head)
+        with pytest.raises(ValueError, match=r"is no torch\.nn\.Linear"):
+            extract(model, loader())
+        assert torch.equal(extract(model, loader(), layer="body.0").h, inputs())
+
+    def test_sums_over_classes_need_a_name(self):
+        model = nn.Sequential(nn.Linear(6, 4), nn.Softmax(1), nn.Unflatten(1, (2, 2)), Sum())
+        with pytest.raises(ValueError, match="name the layer"):
+            extract(model, loader())
+        assert extract(model, loader(), layer="0").weight.shape == (4, 6)
+
+    @pytest.mark.parametrize(
+        "returned",
+        [
+            lambda logits: (logits, None),
+            lambda logits: {"loss": logits.sum(), "logits": logits},
+            lambda logits: (logits.new_zeros(len(logits), 7), logits.softmax(dim=1)),
+            lambda logits: logits.view(-1, 3, 1, 1),
+            lambda logits: None,
+            lambda logits: logits.sum(),
+        ],
+        ids=["tuple", "dict", "two parts", "of rank 4", "none", "scalar"],
+    )
+    def test_an_output_that_may_be_the_last_layers_needs_no_name(self, returned):
+        model = Wrapped(returned)
+        assert torch.equal(extract(model, loader()).h, extract(model.body, loader()).h)
+
+    def test_one_output_may_lose_its_axis(self):
+        model = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0))
+        assert torch.equal(extract(model, loader()).h, inputs())
+
     @pytest.mark.parametrize("after", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Identity()])
     def test_what_keeps_the_order_of_logits_may_follow_the_last_layer(self, after):
         model = nn.Sequential(nn.Linear(6, 3), after)
@@ -83,7 +137,7 @@ class TestExtract:
             extract(lambda x: x, loader())
 
     def test_no_linear_layer(self):
-        with pytest.raises(ValueError, match=r"no torch\.nn\.Linear"):
+        with pytest.raises(ValueError, match=r"no torch\.nn\.Linear layer.*let its head be one"):
             extract(nn.Sequential(nn.Conv1d(1, 1, 1)), loader())
 
     def test_no_bias_reads_as_zero(self):
@@ -212,7 +266,7 @@ class TestExtract:
     def test_layer_that_the_model_does_not_use(self):
         model = nn.Identity()
         model.spare = nn.Linear(6, 3)
-        with pytest.raises(ValueError, match="3 batches and the layer saw 0"):
+        with pytest.raises(ValueError, match="3 batches and the layer saw 0; the model has no other"):
             extract(model, loader())
 
     def test_hook_goes_even_when_the_model_fails(self):
@@ -220,6 +274,26 @@ class TestExtract:
         with pytest.raises(RuntimeError):
             extract(model, [(torch.zeros(2, 7), torch.zeros(2))])
         assert not model[3]._forward_pre_hooks
+
+
+class HeadFirst(nn.Module):
+    """A model that registers its head before its body, or whose head is no linear layer."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+        self.body = nn.Sequential(nn.Linear(6, 5), nn.Tanh())
+
+    def features(self, x):
+        return self.body(x)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+class Sum(nn.Module):
+    def forward(self, x):
+        return x.sum(dim=2)
 
 
 class Wrapped(nn.Module):
@@ -268,6 +342,10 @@ class TestModelsOfOtherLibraries:
         model = Wrapped(lambda logits: logits)
         model.auxiliary = nn.Linear(3, 2)
         with pytest.raises(ValueError, match="3 batches and the layer saw 0"):
+            extract(model, loader())
+        with pytest.raises(
+            ValueError, match=r"layer 'auxiliary' was not used.*name one of: body\.0, body\.3$"
+        ):
             extract(model, loader())
         assert torch.equal(extract(model, loader(), layer="body.3").h, extract(model.body, loader()).h)
 

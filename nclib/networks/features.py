@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,10 @@ def extract(
     model : network that maps a batch of inputs to logits.
     loader : batches (inputs, labels), a tensor and (B,) integers. What takes longer than a second shows a
         progress bar, unless the loader is one (tqdm) or ``TQDM_DISABLE=1`` is set.
-    layer : name of the linear layer, any that the model has for it; by default the last one, which then has
-        to decide what the model says.
+    layer : name of the linear layer, any that the model has for it; by default the one that the model
+        registers last. Then the model's output, or one part of a tuple or mapping, must have a number for
+        each of that layer's outputs and be largest where the layer's is. Name the layer where the head is
+        registered before other layers, is no ``torch.nn.Linear``, or is followed by sums over classes.
 
     Returns
     -------
@@ -81,19 +84,22 @@ def extract(
     Raises
     ------
     TypeError : a model that is no module, a batch that is not (images, labels), labels that are no numbers.
-    ValueError : no such layer, a layer that is not linear, a model of which no layer was named and whose
-        output is for another class than the last layer's, as where two heads are averaged; no batches,
-        features that are not of rank 2 or not finite or neither float32 nor float64, labels that are not one
-        integer a sample in every batch.
+    ValueError : no such layer, a layer that is not linear or not used, a model of which no layer was named
+        and whose output is not that of the last one, as where two heads are averaged; no batches, features
+        that are not of rank 2 or not finite or neither float32 nor float64, labels that are not one integer
+        a sample in every batch.
 
     Notes
     -----
+    An output without a tensor that has one row a sample is not compared, such as that of a data class.
+
     Every module is in evaluation mode meanwhile, and afterwards in the mode that it was in. Modes are set
     directly: a module that acts on ``train()`` or ``eval()`` does not notice.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    head = _linear_layer(model, layer)
+    linear = _linear_layers(model)
+    name, head = _chosen(model, linear, layer)
     device = next(model.parameters()).device
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
@@ -118,7 +124,7 @@ def extract(
                 outputs.clear()
                 output = model(x.to(device))
                 if len(outputs) == 1:
-                    _refuse_other_output(output, outputs[0])
+                    _refuse_other_output(output, outputs[0], name, linear)
                 labels.append(_batch_labels(y))
                 seen.append(len(inputs))
             # before modules are in their modes again: in training, a parametrisation may change what it gives
@@ -127,11 +133,12 @@ def extract(
     finally:
         for hook in hooks:
             hook.remove()
-    if not (inputs and labels):
+    if not labels:
         raise ValueError(
-            f"the loader gave {len(labels)} batches and the layer saw {len(inputs)}; an iterator can be read "
-            "only once: give a list or a DataLoader"
+            "the loader gave 0 batches; an iterator can be read only once: give a list or a DataLoader"
         )
+    if not inputs:
+        _refuse_unused(name, [other for other in linear if linear[other] is not head], len(labels))
     h, fine = torch.cat(inputs), torch.cat(labels)
     if h.ndim != 2 or len(h) != len(fine):
         raise ValueError(
@@ -166,16 +173,40 @@ def _images_and_labels(batch: object) -> tuple[Tensor, object]:
     )
 
 
-def _refuse_other_output(output: object, logits: Tensor) -> None:
-    """Raise ValueError if a model's output is largest for another class than its last linear layer's."""
-    if not isinstance(output, Tensor) or output.shape != logits.shape or logits.ndim != 2:
-        return  # the model says something else than a number for each class
-    said = output.gather(1, logits.argmax(dim=1, keepdim=True))
-    if (said < output.amax(dim=1, keepdim=True)).any():
+def _refuse_other_output(output: object, logits: Tensor, name: str, linear: Iterable[str]) -> None:
+    """Raise ValueError if a model's output cannot be that of its last linear layer, or what keeps its order.
+
+    Of a tuple or mapping one part has to be. Parts that do not have a row a sample are not compared.
+    """
+    if logits.ndim != 2 or not len(logits):
+        return  # such features are refused later
+    if isinstance(output, Mapping):
+        parts = list(output.values())
+    else:
+        parts = list(output) if isinstance(output, (tuple, list)) else [output]
+    rows = [part for part in parts if isinstance(part, Tensor) and part.shape[:1] == logits.shape[:1]]
+    if rows and not any(_same_order(part.reshape(len(logits), -1), logits) for part in rows):
         raise ValueError(
-            "the model's output is not that of its last linear layer, as where it averages two heads: name "
-            "the layer whose inputs are to be measured"
+            f"the model's output is not that of its last linear layer, {name!r}, as where its head stands "
+            "before other layers or is no torch.nn.Linear, or where it averages two heads: name the layer "
+            f"whose inputs are to be measured, layer=...; it has: {', '.join(linear)}"
         )
+
+
+def _same_order(said: Tensor, logits: Tensor) -> bool:
+    """Whether rows of one width are largest where the logits are."""
+    if said.shape != logits.shape:
+        return False
+    at = said.gather(1, logits.argmax(dim=1, keepdim=True))
+    return not (at < said.amax(dim=1, keepdim=True)).any()
+
+
+def _refuse_unused(name: str, others: list[str], batches: int) -> NoReturn:
+    """Raise the ValueError for a linear layer that no batch came to."""
+    remedy = f"name one of: {', '.join(others)}" if others else "the model has no other torch.nn.Linear"
+    raise ValueError(
+        f"layer {name!r} was not used: the loader gave {batches} batches and the layer saw 0; {remedy}"
+    )
 
 
 def _float32(values: Tensor) -> Tensor:
@@ -199,16 +230,25 @@ def _batch_labels(y: Tensor) -> Tensor:
     return labels
 
 
-def _linear_layer(model: nn.Module, layer: str | None) -> nn.Linear:
+def _linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """All linear layers by name, in the order in which the model registers them; one at least."""
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if not linear:
-        raise ValueError("the model has no torch.nn.Linear layer")
+        raise ValueError(
+            "the model has no torch.nn.Linear layer, whose inputs extract measures: let its head be one, or "
+            "keep features with a hook of your own and give them to the measures"
+        )
+    return linear
+
+
+def _chosen(model: nn.Module, linear: Mapping[str, nn.Linear], layer: str | None) -> tuple[str, nn.Linear]:
+    """The name and the layer that was asked for, by default the last one."""
     if layer is None:
-        return list(linear.values())[-1]
+        return list(linear.items())[-1]
     named = dict(model.named_modules(remove_duplicate=False)).get(layer)
     if not isinstance(named, nn.Linear):
         raise ValueError(f"no linear layer {layer!r}; the model has: {', '.join(linear)}")
-    return named
+    return layer, named
 
 
 def _as_written() -> AbstractContextManager:
