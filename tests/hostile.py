@@ -25,9 +25,13 @@ from sklearn.exceptions import ConvergenceWarning
 import nclib
 from nclib.errors import NclibError
 from nclib.measures import cluster_number, collapse_variants, distances, neighbours, ood_scores
+from nclib.measures.arrays import PrecisionWarning
 
 REFUSALS = (ValueError, TypeError, NclibError)
-DOCUMENTED = (ConvergenceWarning,)  # of k-means with few distinct samples, and of a probe
+DOCUMENTED = (
+    ConvergenceWarning,  # of k-means with few distinct samples, and of a probe
+    PrecisionWarning,  # of features that are rounded coarsely
+)
 MOST_MEMORY = 200 * 2**10  # kilobytes that a call may add to the most that the process has held
 HOSTILE = 0.2  # share of arguments that are drawn to harm
 NUMPY = (*"?bBhHiIlLqQefdgFDO", ">f4", ">f8", "<i2", ">u8", "U3")

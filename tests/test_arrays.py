@@ -111,6 +111,15 @@ class TestLabels:
         with pytest.raises(ValueError, match=message):
             as_labels(y, n=2, num_classes=3)
 
+    @pytest.mark.parametrize("y", [["cat", "dog"], np.array(["cat", "dog"], dtype=object), [b"cat", b"dog"]])
+    def test_names_are_to_be_numbered(self, y):
+        with pytest.raises(
+            TypeError, match=r"expected numbers.*names, y = numpy\.unique\(labels, return_inv"
+        ):
+            as_labels(y)
+        names, y = np.unique(y, return_inverse=True)
+        assert as_labels(y).tolist() == [0, 1] and len(names) == 2
+
     def test_class_count_follows_the_largest_label(self):
         h = np.zeros((3, 2))
         assert as_samples(h, [0, 4, 1])[2] == 5

@@ -307,6 +307,7 @@ class TestReconstruction:
             ({"method": "magic"}, "'magic'; choose one of kmeans, pca-gmm, spectral, tsne-kmeans"),
             ({"k": 0}, "k=0: expected a whole number, 1 or more"),
             ({"k": [2, 2]}, "one for each of 3 coarse classes; got"),
+            ({"k": [2, 2, 2, 2]}, r"one for each of 3 coarse classes; got \[2, 2, 2, 2\]$"),
             ({"k": 500}, "coarse class 0 has .* samples for 500 clusters"),
         ],
     )
@@ -314,6 +315,18 @@ class TestReconstruction:
         h, _, coarse = superclasses(gap=1)
         with pytest.raises(ValueError, match=message):
             reconstruct_labels(h, coarse, **options)
+
+    def test_coarse_labels_from_one_on(self):
+        h, _, coarse = superclasses(gap=1)
+        with pytest.raises(ValueError, match="Labels count from 0, and 1 of them up to 3 have no samples"):
+            reconstruct_labels(h, coarse + 1, k=[2, 2, 2])
+
+    @pytest.mark.parametrize("method", ["tsne-kmeans", "pca-gmm"])
+    def test_a_class_that_has_no_clusters_is_named(self, method):
+        h = np.concatenate([np.random.default_rng(0).normal(size=(20, 2)), np.ones((4, 2))])
+        said = {"tsne-kmeans": "t-SNE needs at least 5 samples; got 4: choose method='kmeans'"}
+        with pytest.raises(ValueError, match=f"coarse class 1: {said.get(method, 'principal components')}"):
+            reconstruct_labels(h, np.repeat([0, 1], [20, 4]), method=method)
 
 
 class TestMatching:

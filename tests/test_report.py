@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
 from scipy.spatial.distance import pdist
@@ -75,13 +76,13 @@ def written(features, tmp_path_factory):
 class TestFindings:
     def test_only_the_planted_class_is_split(self, numbers):
         assert [(row["label"], row["count"]) for row in numbers["classes"]] == [
-            (0, 2), (1, 1), (2, 1), (3, 0), (4, 1),
+            (0, 2), (1, 1), (2, 1), (4, 1),
         ]  # fmt: skip
+        assert numbers["empty"] == 1
         assert [row["verdict"] for row in numbers["classes"]] == [
             "two sub-populations",
             "no evidence for more than one",
             "not tested: fewer than 40 samples",
-            "no samples",
             "not tested: all samples are equal",
         ]
         assert numbers["sentence"] == (
@@ -155,6 +156,26 @@ class TestFindings:
         rows = [{"n": 50, "count": k, "name": "c", "verdict": ""} for k in counts]
         assert module.sentence(rows) == said
 
+    @pytest.mark.parametrize(
+        ("judged", "said"),
+        [
+            ([], "Features of 2 classes are rounded too coarsely to be judged: extract them in float32."),
+            (
+                ["not tested"],
+                "Features of 2 classes are rounded too coarsely to be judged: extract them in float32.",
+            ),
+            (
+                ["no evidence for more than one"],
+                "There is no evidence for sub-populations in any of 3 classes (1 could be tested). "
+                "Features of 2 classes are rounded too coarsely to be judged: extract them in float32.",
+            ),
+        ],
+    )
+    def test_classes_that_are_rounded_too_coarsely_are_not_counted(self, judged, said):
+        rows = [{"n": 50, "count": 2, "name": "c", "verdict": module.TOO_COARSE}] * 2
+        rows += [{"n": 50, "count": 1, "name": "d", "verdict": verdict} for verdict in judged]
+        assert module.sentence(rows) == said
+
 
 class TestGeometry:
     def test_separation_is_the_distance_of_means_in_widths(self):
@@ -212,6 +233,7 @@ class TestPage:
         assert kinds == ["application/json", None]
         text = "".join(page.text)
         assert NAMES[0] in text and NAMES[1] in text and NAMES[4] in text and "b" * 81 not in text
+        assert "rounded too coarsely" not in text and "left out: 1." in text
 
     def test_names_turn_no_text_around_them(self, features, tmp_path):
         """A name that overrides the direction of writing stands in an element that isolates it."""
@@ -269,6 +291,35 @@ class TestPage:
         found = write_report(tmp_path / "f.npz", tmp_path / "r.html")
         assert [(row["count"], row["separation"]) for row in found["classes"]] == [(2, None)] * 2
         assert json.loads((tmp_path / "r.json").read_text("utf-8")) == found
+
+    def test_a_class_that_half_precision_split_is_no_evidence(self, tmp_path):
+        """One Gaussian of standard deviations below a step of bfloat16, beside one that is wide."""
+        rng = np.random.default_rng(0)
+        narrow = rng.uniform(1.1, 1.9, 16) + rng.normal(size=(300, 16)) * np.exp(-0.15 * np.arange(16)) / 128
+        h = torch.tensor(np.concatenate([narrow, rng.normal(size=(100, 16))])).to(torch.bfloat16)
+        y = np.repeat([0, 1], [300, 100])
+        nclib.save_features(tmp_path / "f.npz", h, y)
+        found = write_report(str(tmp_path / "f.npz"), str(tmp_path / "r.html"))  # texts are paths, too
+        coarse, fine = found["classes"]
+        assert coarse["count"] > 1 and coarse["verdict"] == module.TOO_COARSE and fine["rounded"] is None
+        assert coarse["rounded"] == {"format": "bfloat16", "steps": pytest.approx(0.3, abs=0.3)}
+        assert found["sentence"] == (
+            "There is no evidence for sub-populations in any of 2 classes (1 could be tested). "
+            "Features of 1 class are rounded too coarsely to be judged: extract them in float32."
+        )
+        assert json.loads((tmp_path / "r.json").read_text("utf-8")) == found
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        text = " ".join("".join(page.text).split())
+        assert page.open == [] and "what follows is no evidence" in text
+        assert "All features of this file are numbers of bfloat16. Inside 1 class " in text
+
+    def test_labels_without_samples_are_counted_only(self, tmp_path):
+        h = np.random.default_rng(0).normal(size=(90, 2))
+        nclib.save_features(tmp_path / "f.npz", h, np.repeat([0, 30_000], 45))
+        found = write_report(tmp_path / "f.npz", tmp_path / "r.html")
+        assert [row["label"] for row in found["classes"]] == [0, 30_000] and found["empty"] == 29_999
+        text = (tmp_path / "r.html").read_text("utf-8")
+        assert "left out: 29,999." in text and len(text) < 200_000
 
     def test_neither_file_is_there_without_the_other(self, tmp_path, monkeypatch):
         nclib.save_features(tmp_path / "f.npz", np.eye(3), [0, 0, 0])

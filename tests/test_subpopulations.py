@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import adjusted_rand_score
 
 import nclib
+from nclib.measures import rounding
 from nclib.measures import subpopulations as module
+from nclib.measures.arrays import PrecisionWarning
 
 DECAY = np.arange(1, 17) ** -0.75  # widths of the axes
 ONE = {  # single populations, (n, 16)
@@ -171,3 +174,54 @@ def test_features_that_are_seldom_active_have_an_answer(always):
     h = np.column_stack([rng.normal(size=(400, always)), active * rng.exponential(size=(400, 6))])
     found = nclib.subpopulations(h, np.zeros(400, dtype=int))
     assert 0 < found.p[0] <= 1
+
+
+def narrow(steps, dim=8, samples=300, seed=0):
+    """One Gaussian (samples, dim) between 1 and 2; ``steps`` are its widths in those of bfloat16, 1 / 128."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(1.1, 1.9, dim) + rng.normal(size=(samples, dim)) * np.asarray(steps) / 128
+
+
+class TestRounding:
+    @pytest.mark.parametrize(("form", "steps"), [(torch.bfloat16, 0.4), (torch.float16, 1.2 / 8)])
+    @pytest.mark.parametrize("stored", [None, torch.float32, torch.float64])
+    def test_steps_as_wide_as_a_class_are_named(self, form, steps, stored):
+        h = torch.tensor(narrow(steps)).to(form)
+        h = h if stored is None else h.to(stored)
+        name = str(form).removeprefix("torch.")
+        with pytest.warns(
+            PrecisionWarning, match=rf"rounded to {name}, .* 1 of 2 classes: .*in float32"
+        ) as said:
+            nclib.subpopulations(h, np.r_[np.ones(290, int), np.zeros(10, int)])  # class 0 is too small
+        assert said[0].filename == __file__
+
+    def test_they_are_what_splits_one_gaussian(self):
+        """In float32, where nothing is warned of, it stays whole: warnings are errors here."""
+        h, y = narrow(np.exp(-0.15 * np.arange(16)), dim=16), np.zeros(300, int)
+        assert nclib.subpopulations(h.astype(np.float32), y).count.tolist() == [1]
+        with pytest.warns(PrecisionWarning):
+            assert nclib.subpopulations(torch.tensor(h).to(torch.bfloat16), y).count[0] > 1
+
+    @pytest.mark.parametrize("steps", [20, [20] * 7 + [0], [5000] * 7 + [1]])
+    def test_fine_steps_constant_features_and_what_is_far_narrower_than_others_are_welcome(self, steps):
+        h = torch.tensor(narrow(steps)).to(torch.bfloat16)
+        assert nclib.subpopulations(h, np.zeros(300, int)).count.tolist() == [1]
+
+    @pytest.mark.parametrize("form", rounding.FORMATS)
+    def test_format_is_that_of_the_values(self, form):
+        h = torch.tensor(narrow(3)).to(form)
+        assert rounding.half_format(h) == rounding.half_format(h.double()) == form
+        moved = h.double()
+        moved[-1, -1] += 2**-20
+        assert rounding.half_format(moved) is None
+        assert rounding.half_format(2.0**20 * h.double()) == (form if form == torch.bfloat16 else None)
+
+    def test_steps_are_those_between_neighbours(self):
+        """At 3 and at 0.2, by the next number of the format; and where float16 has leading zeros."""
+        for form, near in ((torch.bfloat16, [3, 0.2]), (torch.float16, [3, 2**-20])):
+            x = torch.tensor([near], dtype=form)
+            step = (torch.nextafter(x, 2 * x) - x).double().numpy()  # (1, 2)
+            middle = x.double().numpy()
+            for column in (0, 1):
+                one = (middle + 2 * step * [[-1], [1]])[:, [column]]
+                assert rounding.steps_in_deviation(one, form) == pytest.approx(2)

@@ -24,7 +24,12 @@ PART = 16 * CHUNK  # numbers that are worth a thread of their own
 LARGEST = 1e60  # feature, beyond all of float32
 SPARSE = 2**15  # class numbers that few samples may have: more than any data set's classes
 MOST_CLASSES = 2**24  # that may be asked for
+NUMBERED = "names, y = numpy.unique(labels, return_inverse=True)"  # remedy for labels that are no 0, 1, ...
 SEEDS = (0, 2**32 - 1)  # what every generator of numpy, torch and scikit-learn takes
+
+
+class PrecisionWarning(UserWarning):
+    """Features are rounded too coarsely: ``subpopulations`` and ``save_features`` say when."""
 
 
 def as_tensor(values: ArrayLike) -> Tensor:
@@ -120,7 +125,12 @@ def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None
     ValueError : wrong shape or length, none at all, a label that is no integer, is negative or too large.
     TypeError : no numbers.
     """
-    y = as_tensor(y)
+    try:
+        y = as_tensor(y)
+    except TypeError as error:
+        if isinstance(y, Tensor):
+            raise
+        raise TypeError(f"{error} as labels; if they are names, number them: {NUMBERED}") from None
     if y.ndim != 1 or (n is not None and len(y) != n):
         expected = "(N,)" if n is None else f"({n},), one per sample"
         raise ValueError(f"labels must have shape {expected}; got {tuple(y.shape)}")

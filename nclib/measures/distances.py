@@ -18,7 +18,7 @@ def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
 
     Parameters
     ----------
-    h : (N, D) features, any float dtype; measured in float64.
+    h : (N, D) features, any float dtype; measured in float64, with whatever rounding they have.
     y : (N,) integer labels in [0, C).
 
     Returns

@@ -61,7 +61,7 @@ def explained_variance_test(
 
     Parameters
     ----------
-    h : (N, D) features, any float dtype; measured in float64.
+    h : (N, D) features, any float dtype; measured in float64, with whatever rounding they have.
     fine, coarse : (N,) labels, as for ``explained_variance``.
     permutations : of the fine labels inside every super-class, and resamples of the bootstrap.
     level : of the interval and of ``null``.

@@ -21,8 +21,18 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from torch import Tensor
 
-from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole, rows_by_class
+from nclib.measures.arrays import (
+    SEEDS,
+    ArrayLike,
+    PrecisionWarning,
+    as_features,
+    as_labels,
+    as_whole,
+    rows_by_class,
+)
+from nclib.measures.rounding import FINE, half_format, steps_in_deviation
 from nclib.measures.significance import check_level, holm
 from nclib.measures.valley import Valley, deepest_valley, valley_p_value
 
@@ -61,7 +71,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
 
     Parameters
     ----------
-    h : (N, D) features, any float dtype.
+    h : (N, D) features, any float dtype that resolves the spread inside classes, as float32 mostly does.
     y : (N,) labels of the classes that may hide something, in [0, C).
     level : probability that any class of one population at all is split, at most.
     seed : of the halvings and of clustering.
@@ -73,6 +83,13 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     Raises
     ------
     ValueError : features that are not finite, labels of another length, a level not between 0 and 1.
+
+    Warns
+    -----
+    PrecisionWarning, a UserWarning : all features are numbers of bfloat16 or float16, also where they are
+        stored in float32, and the steps of that format are wide beside the spread inside a class that is
+        tested: the standard deviation of a feature is less than eight of them. Rounding then makes gaps that
+        look like valleys, and what is found in such a class is no evidence. Extract features in float32.
 
     Notes
     -----
@@ -115,6 +132,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     members = rows_by_class(labels, labels.max() + 1)
     rng = np.random.default_rng(seed)
     features = [_distinct(h[rows].double().cpu().numpy()) for rows in members]
+    _warn_of_rounding(h, [x for x, _ in features])
     p = np.array(holm([_p_value(x, rng) for x, _ in features]))
     count, found = np.array([min(len(x), 1) for x, _ in features]), np.zeros(len(labels), dtype=np.int64)
     for c in np.flatnonzero(p <= level):
@@ -127,6 +145,23 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
             part[rows] = number
         found[members[c]] = part[row]
     return Subpopulations(count, p, found)
+
+
+def _warn_of_rounding(h: Tensor, classes: Sequence[np.ndarray]) -> None:
+    """Warn if half precision has rounded features (N, D) so that its steps show in a class (n, D)."""
+    if (form := half_format(h)) is None:
+        return
+    steps = np.array([steps_in_deviation(x, form) if len(x) >= LEAST else np.inf for x in classes])
+    if (steps < FINE).any():
+        worst, coarse = int(steps.argmin()), int((steps < FINE).sum())
+        warnings.warn(
+            f"features are rounded to {str(form).removeprefix('torch.')}, too coarsely for {coarse} of "
+            f"{len(classes)} classes: in class {worst} a feature has a standard deviation of "
+            f"{steps[worst]:.2g} steps, where {FINE} are needed. Sub-populations there are no evidence: "
+            "extract features in float32, outside autocast",
+            PrecisionWarning,
+            stacklevel=3,
+        )
 
 
 def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

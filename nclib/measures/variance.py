@@ -22,7 +22,7 @@ def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tens
 
     Parameters
     ----------
-    h : (N, D) features, any float dtype; measured in float64.
+    h : (N, D) features, any float dtype; measured in float64, with whatever rounding they have.
     fine : (N,) fine labels in [0, C).
     coarse : (N,) super-class of every sample, in [0, G); all samples of a fine class share one.
 

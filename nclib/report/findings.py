@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import binomtest
 
 from nclib.measures.arrays import rows_by_class
 from nclib.measures.collapse import variability
 from nclib.measures.gaussians import like_gaussians
 from nclib.measures.moments import Moments
+from nclib.measures.rounding import FINE, half_format, steps_in_deviation
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations, unseen_half
 from nclib.report.geometry import agreement, closeness, separation
 from nclib.storage.feature_files import LabelledFeatures
@@ -21,6 +23,7 @@ SHOWN = 8  # samples in a row of the page
 DETAILED = 30  # classes that are looked at closely, those with the smallest p
 OF_NULL = 2000  # samples of a class that its null is made from, at most
 COVERAGE = 0.95  # of all intervals of accuracies together
+TOO_COARSE = "not judged: features are rounded too coarsely"
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
@@ -36,13 +39,15 @@ def findings(features: LabelledFeatures, found: Subpopulations, level: float, se
 
     Returns
     -------
-    "sentence", what was found; "n", "dim", "level" and "seed"; "classes", a row for each label, those
-    with sub-populations first; "details" of at most 30 of these, in the same order; "accuracy", of the model
-    in their sub-populations, worst first, None without logits; "collapse". Rows of samples are those of the
-    file, from 0 on.
+    "sentence", what was found; "n", "dim", "level" and "seed"; "classes", a row for each label that occurs,
+    those with sub-populations first, with "rounded" where half precision makes that no evidence; "empty", how
+    many labels below the largest do not occur; "details" of at most 30 classes, in the same order;
+    "accuracy", of the model in their sub-populations, worst first, None without logits; "collapse". Rows of
+    samples are those of the file, from 0 on.
     """
     rows = rows_by_class(features.y, len(found.count))
-    classes = [_class(features, found, c, rows[c]) for c in range(len(found.count))]
+    form = half_format(torch.from_numpy(features.h))
+    classes = [_class(features, found, c, rows[c], form) for c in range(len(rows)) if len(rows[c])]
     classes.sort(key=lambda row: (row["count"] < 2, row["p"] if row["count"] > 1 else 0, row["label"]))
     split = [row["label"] for row in classes if row["count"] > 1]
     return {
@@ -52,15 +57,20 @@ def findings(features: LabelledFeatures, found: Subpopulations, level: float, se
         "level": level,
         "seed": seed,
         "classes": classes,
+        "empty": len(rows) - len(classes),
         "details": [_details(features, found, c, rows[c], level, seed) for c in split[:DETAILED]],
         "accuracy": None if features.logits is None else accuracies(features, found),
         "collapse": collapse(features),
     }
 
 
-def _class(features: LabelledFeatures, found: Subpopulations, c: int, rows: np.ndarray) -> dict[str, Any]:
+def _class(
+    features: LabelledFeatures, found: Subpopulations, c: int, rows: np.ndarray, form: torch.dtype | None
+) -> dict[str, Any]:
+    """The row of a class; ``form`` is that of 16 bits that holds all features, if any does."""
     count = int(found.count[c])
     x, labels = features.h[rows].astype(np.float64), found.labels[rows]
+    rounded = _rounded(x, form)
     return {
         "label": c,
         "name": class_name(features, c),
@@ -69,8 +79,16 @@ def _class(features: LabelledFeatures, found: Subpopulations, c: int, rows: np.n
         "p": float(found.p[c]),
         "sizes": np.bincount(labels, minlength=count).tolist(),
         "separation": separation(x, labels) if count > 1 else None,
-        "verdict": verdict(count, x),
+        "verdict": verdict(count, x) if rounded is None else TOO_COARSE,
+        "rounded": rounded,
     }
+
+
+def _rounded(x: np.ndarray, form: torch.dtype | None) -> dict[str, Any] | None:
+    """Format, and its steps in a standard deviation, if these are too few to judge a class (n, D)."""
+    if form is None or len(x) < LEAST or (steps := steps_in_deviation(x, form)) >= FINE:
+        return None
+    return {"format": str(form).removeprefix("torch."), "steps": steps}
 
 
 def class_name(features: LabelledFeatures, c: int) -> str:
@@ -79,8 +97,6 @@ def class_name(features: LabelledFeatures, c: int) -> str:
 
 def verdict(count: int, x: np.ndarray) -> str:
     """What is said of a class (n, D) in words."""
-    if len(x) == 0:
-        return "no samples"
     if len(x) < LEAST:
         return f"not tested: fewer than {LEAST} samples"
     if not np.ptp(x, axis=0).any():
@@ -93,10 +109,23 @@ def number_in_words(count: int) -> str:
 
 
 def sentence(rows: list[dict[str, Any]], isolated: Callable[[str], str] = str) -> str:
-    """What was found, in one sentence; ``isolated`` keeps a name from turning the text around it."""
-    split = [row for row in rows if row["count"] > 1]
-    tested = sum(not row["verdict"].startswith(("no samples", "not tested")) for row in rows)
-    present = sum(row["n"] > 0 for row in rows)
+    """What was found, in a sentence or two; ``isolated`` keeps a name from turning the text around it."""
+    coarse = sum(row["verdict"] == TOO_COARSE for row in rows)
+    if not coarse:
+        return _of_tested(rows, isolated)
+    classes = f"{coarse:,} {'class' if coarse == 1 else 'classes'}"
+    not_judged = f"Features of {classes} are rounded too coarsely to be judged: extract them in float32."
+    return f"{_of_tested(rows, isolated)} {not_judged}" if any(map(_is_tested, rows)) else not_judged
+
+
+def _is_tested(row: dict[str, Any]) -> bool:
+    return not row["verdict"].startswith(("not tested", "not judged"))
+
+
+def _of_tested(rows: list[dict[str, Any]], isolated: Callable[[str], str]) -> str:
+    split = [row for row in rows if row["count"] > 1 and _is_tested(row)]
+    tested = sum(map(_is_tested, rows))
+    present = len(rows)
     of = "the only class" if present == 1 else f"any of {present:,} classes"
     if not tested:
         return f"Nothing was tested: no class has {LEAST} samples that differ."

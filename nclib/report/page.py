@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,8 @@ from threadpoolctl import threadpool_limits
 
 import nclib
 from nclib.chapters.explorer import for_script, of_one_size
+from nclib.measures.arrays import PrecisionWarning
+from nclib.measures.rounding import FINE
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations
 from nclib.paths import PACKAGE
 from nclib.report import drawings
@@ -38,11 +41,11 @@ EXPLORER = PACKAGE / "chapters"  # where the explorer's script and style lie
 
 
 def write_report(
-    path: Path,
-    output: Path,
+    path: str | Path,
+    output: str | Path,
     *,
-    images: Path | None = None,
-    labels: Path | None = None,
+    images: str | Path | None = None,
+    labels: str | Path | None = None,
     level: float = 0.05,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -65,10 +68,16 @@ def write_report(
     StoreError : one that cannot be read or written.
     ValueError : as ``nclib.subpopulations``.
     """
+    path, output = Path(path), Path(output)
     features = load_features(path, labels)
     ids = features.ids or tuple(map(str, range(len(features.y))))
-    image = image_source(images, ids) if images else None
-    with threadpool_limits(1), ThreadPoolExecutor(1) as pool:  # small problems, which threads slow down
+    image = image_source(Path(images), ids) if images else None
+    with (
+        warnings.catch_warnings(),
+        threadpool_limits(1),  # small problems, which threads slow down
+        ThreadPoolExecutor(1) as pool,
+    ):
+        warnings.simplefilter("ignore", PrecisionWarning)  # the page says so, class by class
         found = subpopulations(features.h, features.y, level, seed)
         shown = shown_classes(found.count, features.y)
         rows = chosen_rows(features.y, shown, seed)
@@ -130,6 +139,7 @@ def page(
         explorer_style=Markup((EXPLORER / "explorer.css").read_text("utf-8")),
         constants={
             "least": LEAST,
+            "fine": FINE,
             "cut": CUT,
             "repeats": REPEATS,
             "coverage": COVERAGE,
