@@ -58,6 +58,17 @@ class TestChooseK:
         with pytest.raises(ValueError, match=message):
             nclib.choose_k(clouds(2), np.zeros(80, int), **settings)
 
+    @pytest.mark.parametrize(
+        ("samples", "most", "message"),
+        [
+            (7, 2, "most=2 needs 8 samples a class; class 0 has 7$"),
+            (9, 3, "needs 12 .* has 9: choose most=2$"),
+        ],
+    )
+    def test_says_how_many_samples_are_needed(self, samples, most, message):
+        with pytest.raises(ValueError, match=message):
+            nclib.choose_k(clouds(1, samples), np.zeros(samples, int), most=most)
+
     def test_says_which_label_is_missing(self):
         with pytest.raises(ValueError, match="label 1 has no samples"):
             nclib.choose_k(clouds(2), 2 * (np.arange(80) % 2))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nclib.measures import arrays, collapse
 from nclib.measures.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
-from nclib.measures.moments import Moments
+from nclib.measures.moments import ClassMoments, Moments
 
 pytestmark = pytest.mark.numeric
 
@@ -279,11 +279,16 @@ class TestEdges:
         with pytest.raises(ValueError, match="single class"):
             collapse_of(Moments.of(np.eye(3), [0, 0, 0]))
 
+    def test_moments_that_are_not_finished(self):
+        with pytest.raises(TypeError, match=r"expected Moments; got ClassMoments.*\.summary\(\)"):
+            collapse_of(ClassMoments.of(np.eye(2), [0, 1]))
+
     @pytest.mark.parametrize(
         ("weight", "bias", "message"),
         [
             (np.ones((5, 7)), None, r"\(5, 8\); got \(5, 7\)"),
             (np.ones((5, 8)), np.ones(4), r"shape \(5,\); got \(4,\)"),
+            (np.ones((8, 5)), None, r"weight must be \(C, D\), one row a class, here \(5, 8\); got \(8, 5\)"),
             (np.ones((4, 8)), None, "class count 4"),
             (np.ones((6, 8)), None, "class 5 has 0"),
             (np.full((5, 8), np.nan), None, "classifier weights must be finite; row 0"),

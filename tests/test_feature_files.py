@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.lib.format import write_array_header_1_0
 
 import nclib
 from nclib.errors import DataError, NclibError
+from nclib.measures.arrays import PrecisionWarning
 from nclib.storage import feature_files
 
 H = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
@@ -71,9 +73,44 @@ def test_files_of_other_programs(tmp_path):
     np.savez(tmp_path / "f.npz", h=H.astype(np.float16), y=Y.astype(np.uint8), weights=np.ones(3))
     np.save(tmp_path / "h.npy", H.astype(">f8"))
     np.save(tmp_path / "y.npy", Y[::-1].astype(float))
-    assert (nclib.load_features(tmp_path / "f.npz").h == H.astype(np.float16)).all()
+    other = r"f\.npz: not read: 'weights'; known are h, y, logits, ids, class_names"
+    with pytest.warns(UserWarning, match=other) as said:
+        assert (nclib.load_features(tmp_path / "f.npz").h == H.astype(np.float16)).all()
+    assert said[0].filename == __file__
     assert (nclib.load_features(tmp_path / "h.npy", tmp_path / "y.npy").h == H).all()
-    assert (nclib.load_features(tmp_path / "f.npz", tmp_path / "y.npy").y == Y[::-1]).all()
+    with pytest.warns(UserWarning, match=other):
+        assert (nclib.load_features(tmp_path / "f.npz", tmp_path / "y.npy").y == Y[::-1]).all()
+
+
+def test_names_that_are_nearly_right_are_not_passed_over(tmp_path):
+    np.savez(tmp_path / "f.npz", h=H, y=Y, logit=H, id=NAMES, fine=Y)
+    with pytest.warns(UserWarning, match="not read: 'logit', 'id', 'fine'; known are"):
+        assert nclib.load_features(tmp_path / "f.npz").logits is None
+
+
+def test_labels_of_a_second_file_are_named(tmp_path):
+    np.save(tmp_path / "h.npy", H)
+    for name, labels in (("short", Y[:-1]), ("half", Y + 0.5), ("absent", None)):
+        if labels is not None:
+            np.save(tmp_path / f"{name}.npy", labels)
+        with pytest.raises(NclibError, match=rf"{name}\.npy"):
+            nclib.load_features(tmp_path / "h.npy", tmp_path / f"{name}.npy")
+
+
+@pytest.mark.parametrize("far, share", [(1e4, 3), (1e5, 23), (1e6, 100)])
+def test_features_that_float32_rounds_away_are_named(tmp_path, far, share):
+    """A step s errs by s / 12^0.5: of 2^-10 about 1e4 and 2^-7 about 1e5. About 1e6 one number is left."""
+    h = np.random.default_rng(0).normal(size=(2000, 3))
+    h[:, 1] = far + 0.01 * h[:, 1]
+    h[:, 2] = 0.1  # a constant has no spread to lose
+    y = np.zeros(2000, int)
+    with pytest.warns(PrecisionWarning, match=r"rounds 1 of 3 features.*subtract the mean first") as said:
+        nclib.save_features(tmp_path / "f.npz", h, y)
+    assert said[0].filename == __file__
+    found = int(re.search(r"feature 1 by (\d+)%", str(said[0].message))[1])
+    assert found == pytest.approx(share, abs=1)
+    nclib.save_features(tmp_path / "f.npz", h - h.mean(axis=0), y)
+    nclib.save_features(tmp_path / "f.npz", h.astype(np.float32), y)  # as they are
 
 
 def test_a_table_of_columns(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import skew
 
 from nclib.measures.gaussians import like_gaussians
@@ -42,3 +43,12 @@ def test_samples_keep_to_the_plane_of_their_class():
 def test_equal_samples_stay_as_they_are():
     x = np.full((7, 4), 3.0)
     assert np.array_equal(like_gaussians(x, np.zeros(7, dtype=int)), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_tensors_of_every_precision_are_features(dtype):
+    h, y = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)).to(dtype), torch.arange(9) // 5
+    drawn = like_gaussians(h.requires_grad_(), y)
+    assert np.array_equal(drawn, like_gaussians(h.detach().double().numpy(), y.numpy()))
+    with pytest.raises(ValueError, match="row 1"):
+        like_gaussians([[0.0], [np.nan]], [0, 0])

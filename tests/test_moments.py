@@ -119,6 +119,8 @@ class TestMoments:
     def test_empty_class_is_named(self):
         with pytest.raises(ValueError, match=r"3 classes needs 1 samples or more; class 1 has 0"):
             Moments.of(np.zeros((2, 4)), [0, 2])
+        with pytest.raises(ValueError, match=r"class 0 has 0: number classes from 0 on.*numpy\.unique"):
+            Moments.of(np.zeros((2, 4)), [1, 2])
 
 
 class TestGrouped:

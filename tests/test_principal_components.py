@@ -54,6 +54,12 @@ def test_equal_features_have_no_share():
     assert torch.isnan(p.share) and not p.variances.any() and not p.project(np.ones((1, 3))).any()
 
 
+@pytest.mark.parametrize(("dim", "count"), [(5, 5), (50, 50), (51, 50)])
+def test_as_many_as_there_are_up_to_fifty(dim, count):
+    h = np.random.default_rng(0).normal(size=(60, dim))
+    assert nclib.principal_components(nclib.ClassMoments.of(h, np.zeros(60, int))).axes.shape == (count, dim)
+
+
 def test_refuses_in_words():
     moments = nclib.ClassMoments.of(H, Y)
     with pytest.raises(TypeError, match="need ClassMoments; got Moments"):

@@ -274,6 +274,8 @@ class TestBadInput:
             nclib.FeatureShards(tmp_path)
         with pytest.raises(NclibError, match=r"cannot read .*No such file"):
             nclib.FeatureShards(tmp_path / "f.safetensors")
+        with pytest.raises(DataError, match=r"no file or folder .*absent$"):
+            nclib.FeatureShards(tmp_path / "absent")
         nclib.save_features(tmp_path / "f.npz", H, Y)
         with pytest.raises(DataError, match=r"only \.safetensors is read a block at a time"):
             nclib.FeatureShards(tmp_path / "f.npz")

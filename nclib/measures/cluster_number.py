@@ -70,9 +70,9 @@ def choose_k(
     if not sizes.all():
         raise ValueError(f"label {int(sizes.argmin())} has no samples; number labels from 0 on without gaps")
     if sizes.min() < 4 * most:
-        raise ValueError(
-            f"most={most}: choose 2 or more, up to a quarter of the smallest class, {sizes.min()}"
-        )
+        c, smallest = int(sizes.argmin()), int(sizes.min())
+        remedy = f": choose most={smallest // 4}" if smallest >= 8 else ""
+        raise ValueError(f"most={most} needs {4 * most} samples a class; class {c} has {smallest}{remedy}")
     x = h.double().cpu().numpy()
     return np.array([CRITERIA[method](_along_axes(x[labels == c]), most, seed) for c in range(len(sizes))])
 

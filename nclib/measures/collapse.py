@@ -18,7 +18,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_samples, as_vector, as_whole, of_parts
+from nclib.measures.arrays import (
+    CHUNK,
+    ArrayLike,
+    as_features,
+    as_samples,
+    as_tensor,
+    as_vector,
+    as_whole,
+    of_parts,
+)
 from nclib.measures.moments import Moments, centred
 from nclib.networks.features import exact_float32
 
@@ -60,7 +69,10 @@ def collapse_metrics(
     NC1 to NC4 of Papyan, Han and Donoho (2020), PNAS 117 (40); keyword arguments choose where later papers
     differ.
     """
-    weight = as_features(weight, "classifier weights")
+    weight, h = as_features(weight, "classifier weights"), as_tensor(h)
+    if h.ndim == 2 and weight.shape[1] != h.shape[1]:  # first: labels are compared with its C
+        needed = (as_samples(h, y)[2], h.shape[1])
+        raise ValueError(f"weight must be (C, D), one row a class, here {needed}; got {tuple(weight.shape)}")
     h, y, _ = as_samples(h, y, len(weight))
     moments = Moments.of_checked(h, y, len(weight))
     measures = collapse_of(moments, weight, per_class=per_class, correction=correction)
@@ -74,7 +86,14 @@ def collapse_of(
     """All measures but nc4 from class moments; without a classifier (C, D), those of the means.
 
     ``per_class`` and ``correction`` are those of ``collapse_metrics``.
+
+    Raises
+    ------
+    TypeError : no ``Moments``, such as the ``ClassMoments`` whose summary they are.
+    ValueError : a single class, a classifier of another shape.
     """
+    if not isinstance(moments, Moments):
+        raise TypeError(f"expected Moments; got {type(moments).__name__}. ClassMoments have .summary()")
     correction = as_whole(correction, "correction", 0, 1)
     means = centred(moments.means)  # (C, D)
     if len(means) < 2:

@@ -6,8 +6,8 @@ like_gaussians(h, y, seed)        # (N, D): nothing of ``h`` is left but means a
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from nclib.measures.arrays import ArrayLike, as_features, as_labels
 from nclib.measures.subpopulations import principal_axes
 
 
@@ -22,8 +22,13 @@ def like_gaussians(h: ArrayLike, y: ArrayLike, seed: int = 0) -> np.ndarray:
     Returns
     -------
     (N, D) float64, as many samples of every class, in its rows.
+
+    Raises
+    ------
+    ValueError : features or labels that ``as_features`` and ``as_labels`` refuse.
     """
-    h, y = np.asarray(h, dtype=float), np.asarray(y)
+    h = as_features(h)
+    y, h = as_labels(y, len(h)).cpu().numpy(), h.double().cpu().numpy()
     rng, drawn = np.random.default_rng(seed), np.empty_like(h)
     for c in np.unique(y):
         x = h[y == c]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nclib.measures.arrays import (
     MOST_CLASSES,
+    NUMBERED,
     SPARSE,
     ArrayLike,
     as_labels,
@@ -339,7 +340,8 @@ def require_samples(counts: Tensor, at_least: int = 1) -> None:
     short = (counts < at_least).nonzero().flatten()
     if len(short):
         label = int(short[0])
+        hint = "" if counts[label] else f": number classes from 0 on without gaps, {NUMBERED}"
         raise ValueError(
             f"each of the {len(counts)} classes needs {at_least} samples or more; "
-            f"class {label} has {int(counts[label])}"
+            f"class {label} has {int(counts[label])}{hint}"
         )

@@ -14,6 +14,8 @@ from torch import Tensor
 from nclib.measures.arrays import ArrayLike, as_features, as_whole
 from nclib.measures.moments import ClassMoments
 
+DEFAULT = 50  # components
+
 
 class PrincipalComponents(NamedTuple):
     """Directions in which features vary most; all float64.
@@ -42,13 +44,13 @@ class PrincipalComponents(NamedTuple):
         return (h.to(self.mean) - self.mean) @ self.axes.T
 
 
-def principal_components(moments: ClassMoments, count: int = 50) -> PrincipalComponents:
+def principal_components(moments: ClassMoments, count: int | None = None) -> PrincipalComponents:
     """Principal components of the features that ``moments`` have seen, exactly.
 
     Parameters
     ----------
     moments : of at least one sample; their classes do not matter.
-    count : of components, at most D.
+    count : of components, at most D; by default 50, or D where that is less.
 
     Returns
     -------
@@ -68,7 +70,8 @@ def principal_components(moments: ClassMoments, count: int = 50) -> PrincipalCom
         raise TypeError(f"principal components need ClassMoments; got {type(moments).__name__}")
     if not moments.counts.any():
         raise ValueError("principal components need a sample; the moments are of none")
-    count = as_whole(count, "count", 1, moments.means.shape[1])
+    dim = moments.means.shape[1]
+    count = min(DEFAULT, dim) if count is None else as_whole(count, "count", 1, dim)
     weights = (moments.counts.to(torch.float64) / moments.counts.sum())[:, None]  # (C, 1)
     mean = (weights * moments.means).sum(dim=0)
     gaps = moments.means - mean

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
-from nclib.measures.embedding import tsne
+from nclib.measures.embedding import FEWEST, tsne
 
 COMPONENTS = 10  # principal components that a mixture is fitted to
 GRAPH_NEIGHBOURS = 10  # of a sample in the graph of spectral clustering
@@ -52,8 +52,8 @@ def reconstruct_labels(
     Raises
     ------
     ValueError : an unknown method, a coarse class with fewer samples than clusters (spectral: no more
-        samples than clusters), or with equal samples only (t-SNE, mixture), a k that is no positive whole
-        number.
+        samples than clusters; t-SNE: fewer than five), or with equal samples only (t-SNE, mixture), a k that
+        is no positive whole number or not one for each coarse class.
 
     Warns
     -----
@@ -64,25 +64,35 @@ def reconstruct_labels(
     seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     coarse = as_labels(coarse, len(h)).to(h.device)
-    clusters = _clusters_per_class(k, int(coarse.max()) + 1)
+    groups = coarse.unique().tolist()
+    clusters = _clusters_per_class(k, groups)
     labels = np.empty(len(h), dtype=np.int64)
-    for group in coarse.unique().tolist():
+    for group in groups:
         rows = (coarse == group).nonzero().flatten()  # (n,)
         if len(rows) < clusters[group]:
             sizes = f"{len(rows)} samples for {clusters[group]} clusters"
             raise ValueError(f"coarse class {group} has {sizes}; choose a smaller k")
         members = h[rows].to(torch.float64)
         members = (members - members.mean(dim=0)).cpu().numpy()  # (n, D)
-        found = CLUSTERINGS[method](members, clusters[group], seed)
+        try:
+            found = CLUSTERINGS[method](members, clusters[group], seed)
+        except ValueError as error:
+            raise ValueError(f"coarse class {group}: {error}") from error
         labels[rows.cpu().numpy()] = sum(clusters[:group]) + found
     return labels
 
 
-def _clusters_per_class(k: int | Sequence[int], num_coarse: int) -> list[int]:
+def _clusters_per_class(k: int | Sequence[int], groups: Sequence[int]) -> list[int]:
+    """Clusters of every coarse class, of which ``groups``, ascending, have samples."""
+    num_coarse = groups[-1] + 1
     clusters = list(k) if np.ndim(k) else [k] * num_coarse
     if len(clusters) != num_coarse:
         needed = f"one for all or one for each of {num_coarse} coarse classes"
-        raise ValueError(f"k must be positive, {needed}; got {k}")
+        empty = num_coarse - len(groups)
+        hint = (
+            f". Labels count from 0, and {empty} of them up to {groups[-1]} have no samples" if empty else ""
+        )
+        raise ValueError(f"k must be positive, {needed}; got {k}{hint}")
     return [as_whole(each, "k", 1) for each in clusters]
 
 
@@ -121,6 +131,8 @@ def _spectral(h: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 def _tsne_kmeans(h: np.ndarray, k: int, seed: int) -> np.ndarray:
     if k > 1:
+        if len(h) < FEWEST:
+            raise ValueError(f"t-SNE needs at least {FEWEST} samples; got {len(h)}: choose method='kmeans'")
         _warn_of_copies(h, k)
         h = tsne(h, seed=seed)
     return _kmeans(h, k, seed)

@@ -8,6 +8,7 @@ nclib.load_features("features.safetensors").h          # (N, D) float32
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,13 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from nclib.errors import DataError
-from nclib.measures.arrays import ArrayLike, as_labels, as_tensor
+from nclib.measures.arrays import ArrayLike, PrecisionWarning, as_labels, as_tensor, float64_rows
 from nclib.storage.files import read_metadata, read_tensors, storage_errors, write_bytes, write_tensors
 
 FORMAT = "nclib-features"  # in the metadata of .safetensors
 VERSION = 1  # of what a file holds; a reader refuses newer ones
 LONGEST_VERSION = 9  # digits
+ROUNDING = 0.01  # of a feature's standard deviation that float32 may change it by, root mean square
 WIDEST = 2**28  # bytes that texts may fill in .npz, where each has the room of the longest
 
 
@@ -62,7 +64,7 @@ def save_features(
     ----------
     path : ends in .safetensors, with a checksum, or in .npz, which numpy reads.
     h : (N, D) features; written in float32.
-    y : (N,) labels, whole numbers from 0 on.
+    y : (N,) labels of the classes that the model was trained on, whole numbers from 0 on.
     logits : (N, C) outputs of the model.
     ids : N names of the samples.
     class_names : names of the classes, one for each label at least.
@@ -72,6 +74,11 @@ def save_features(
     DataError : arrays of other shapes or lengths, values that are not finite in float32, labels that are no
         whole numbers from 0 on, another ending.
     StoreError : a file that cannot be written.
+
+    Warns
+    -----
+    PrecisionWarning, a UserWarning : float32 rounds a feature by more than 1 % of its standard deviation, as
+        float64 features far from the origin.
     """
     path = Path(path)
     writer = _of_ending(path, WRITERS, "cannot write")
@@ -99,6 +106,11 @@ def load_features(path: str | Path, labels: str | Path | None = None) -> Labelle
         or length, values that are not finite, pickled objects, a damaged file.
     StoreError : a file that cannot be read.
 
+    Warns
+    -----
+    UserWarning : an .npz with h and with arrays of other names than those known, which are not read.
+    PrecisionWarning, a UserWarning : as ``save_features``.
+
     Notes
     -----
     Nothing in a file is executed: neither pickled objects nor code.
@@ -112,7 +124,7 @@ def load_features(path: str | Path, labels: str | Path | None = None) -> Labelle
             f"{path} has no labels: give them as a second file, an .npy of (N,) whole numbers "
             "(nclib report: --labels FILE.npy)"
         )
-    return checked(path, parts)
+    return checked(path if labels is None else f"{path} with the labels of {labels}", parts)
 
 
 def _of_ending(path: Path, functions: Mapping[str, Callable], action: str) -> Callable:
@@ -133,6 +145,7 @@ def checked(path: str | Path, parts: Mapping[str, Any]) -> LabelledFeatures:
         if nested := [name for name, part in parts.items() if isinstance(part, Tensor) and part.is_nested]:
             raise ValueError(f"{nested[0]} is a nested tensor; give one array with all samples")
         h = _matrix(parts["h"], "h")
+        _warn_of_rounding(path, as_tensor(parts["h"]), h)
         y = as_labels(parts["y"], len(h)).cpu().numpy()
         logits = _matrix(parts["logits"], "logits") if "logits" in parts else None
         ids, names = (_texts(parts[name], name) if name in parts else None for name in ("ids", "class_names"))
@@ -167,6 +180,27 @@ def _matrix(values: ArrayLike, name: str) -> np.ndarray:
             f"{name} must be finite in float32; row {row} is the first that is not: leave it out"
         )
     return values.contiguous().numpy()
+
+
+def _warn_of_rounding(path: str | Path, h: Tensor, written: np.ndarray) -> None:
+    """Warn if float32 has rounded features (N, D) so that less than two digits of their spread are left."""
+    if h.dtype != torch.float64:
+        return
+    mean = h.mean(dim=0, dtype=torch.float64)
+    errors, squares = torch.zeros_like(mean), torch.zeros_like(mean)  # (D,) sums
+    for rows, x in float64_rows(h):
+        errors += (x - torch.from_numpy(written[rows]).to(x)).square().sum(dim=0)
+        squares += (x - mean).square().sum(dim=0)
+    coarse = (errors > ROUNDING**2 * squares) & (h != h[0]).any(dim=0)
+    if coarse.any():
+        column = int(coarse.nonzero()[0])
+        count, share = int(coarse.sum()), float((errors / squares).sqrt()[column])
+        warnings.warn(
+            f"{path}: float32 rounds {count} of {len(coarse)} features by more than {ROUNDING:.0%} of "
+            f"their standard deviation, feature {column} by {share:.0%}: subtract the mean first",
+            PrecisionWarning,
+            stacklevel=4,
+        )
 
 
 def _texts(values: Iterable[Any], name: str) -> tuple[str, ...]:
@@ -238,8 +272,14 @@ def _read_npz(path: Path) -> dict[str, Any]:
         arrays = np.load(file, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
             raise ValueError("it is a single array: rename it to .npy")
+        names = list(arrays)
         parts = {name: arrays[name] for name in (NPZ_VERSION, *LabelledFeatures._fields) if name in arrays}
     refuse_newer(path, parts.pop(NPZ_VERSION, VERSION), VERSION)
+    known = LabelledFeatures._fields
+    unknown = [name for name in names if name not in (NPZ_VERSION, *known)]
+    if unknown and "h" in parts:
+        called = f"{', '.join(map(repr, unknown))!s:.200}"
+        warnings.warn(f"{path}: not read: {called}; known are {', '.join(known)}", stacklevel=3)
     return parts
 
 

@@ -164,6 +164,8 @@ def files_of(files: Files) -> list[Path]:
     else:
         with storage_errors(given := Path(files), "read"):
             paths = sorted(given.iterdir()) if given.is_dir() else [given]
+            if given.suffix != ENDING and not given.exists():
+                raise DataError(f"there is no file or folder {given}")
         paths = [path for path in paths if path.suffix == ENDING or path == given]
     if not paths:
         raise DataError(f"there is no {ENDING} file in {files}")

@@ -57,7 +57,7 @@ def nc_loss(h: ArrayLike, y: ArrayLike, weight: ArrayLike, terms: Sequence[str] 
     -------
     scalar in the dtype of ``h`` (float64 if it holds integers), computed in float64, differentiable in
     ``h`` and ``weight``. Zero at collapse, where its gradient is finite; not finite where all class means
-    coincide.
+    coincide or all weights are zero.
 
     Raises
     ------
