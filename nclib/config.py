@@ -27,7 +27,7 @@ CHOICES = {
     "dataset": ("digits", "fashion", "mnist", "svhn", "cifar10", "cifar100"),
     "arch": ("resnet18", "resnet34", "resnet50", "mlp"),
     "loss": ("cross-entropy", "mse", "nc", "nc-without-nc1", "nc-without-nc2", "nc-without-nc3"),
-    "schedule": ("one-cycle", "step", "terminal", "constant"),
+    "schedule": ("one-cycle", "step", "terminal", "early-step", "constant"),
     "augment": ("none", "crop", "crop-flip"),
     "precision": ("fp32", "bf16"),
 }
@@ -68,6 +68,7 @@ class RunConfig:
     lr, schedule : peak learning rate, and its course: "one-cycle" (linear up over 15 % of the steps,
         cosine down), "step" (times 0.1 at 1/3 and 2/3 of the epochs), "terminal" (times 0.1 at 1/5 and 2/5:
         a network that fits its training set at the first drop then goes on for several times as long),
+        "early-step" (times 0.1 at 1/10 and 1/5: likewise for one that fits it at the second drop),
         "constant".
     momentum, weight_decay : of SGD; the decay acts on every parameter.
     augment : "crop" pads by an eighth of the height (four pixels of 32) and crops at random, "crop-flip"

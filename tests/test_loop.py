@@ -52,6 +52,11 @@ class TestLearningRate:
         rates = [learning_rate(c, epoch * 4, 4) for epoch in range(10)]
         assert rates == pytest.approx([1.0] * 2 + [0.1] * 2 + [0.01] * 6)
 
+    def test_early_step(self):
+        c = RunConfig(schedule="early-step", lr=1.0, epochs=20)
+        rates = [learning_rate(c, epoch * 4, 4) for epoch in range(20)]
+        assert rates == pytest.approx([1.0] * 2 + [0.1] * 2 + [0.01] * 16)
+
     def test_constant(self):
         c = RunConfig(schedule="constant", lr=0.3, epochs=5)
         assert {learning_rate(c, step, 4) for step in range(20)} == {0.3}

@@ -45,6 +45,7 @@ DROPS = {  # shares of the steps after which the learning rate is a tenth of wha
     "constant": (),
     "step": (1 / 3, 2 / 3),
     "terminal": (1 / 5, 2 / 5),
+    "early-step": (1 / 10, 1 / 5),
 }
 EARLY_EPOCHS = LATE_EPOCHS = 8  # about so many are measured in each half of training
 LOOK_EVERY = 32  # steps on a CPU between two looks at the loss; on CUDA a look would wait for the device
