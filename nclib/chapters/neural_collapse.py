@@ -96,21 +96,14 @@ def _last(measures: Measures, split: str, key: str) -> float:
     return of_split(measures, split)[-1][key]
 
 
-def _falls(measures: Measures) -> dict[str, float]:
-    """log2 of NC1 on train over its initial value: at the "end" and, if reached, where the "terminal" phase
-    begins."""
-    rows = of_split(measures, "train")
-    logs = [float(np.log2(row["nc1"] / rows[0]["nc1"])) for row in rows]
-    terminal = [log for log, row in zip(logs, rows, strict=True) if row["accuracy"] >= TERMINAL_ACCURACY]
-    return {"end": logs[-1]} | ({"terminal": terminal[0]} if terminal[1:] else {})
-
-
 def _before_minus_within(measures: Measures) -> float | None:
     """How much more log2 NC1 falls before the terminal phase than in it; None without two epochs in it."""
-    falls = _falls(measures)
-    if "terminal" not in falls:
+    rows = of_split(measures, "train")
+    logs = [float(np.log2(row["nc1"])) for row in rows]
+    terminal = [log for log, row in zip(logs, rows, strict=True) if row["accuracy"] >= TERMINAL_ACCURACY]
+    if len(terminal) < 2:
         return None
-    return -falls["terminal"] - (falls["terminal"] - falls["end"])
+    return (logs[0] - terminal[0]) - (terminal[0] - logs[-1])
 
 
 def _like_the_nearest_mean(measures: Measures) -> float | None:

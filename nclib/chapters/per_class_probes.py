@@ -333,13 +333,13 @@ def statements(tables_of: Mapping[str, Sequence[pd.DataFrame]]) -> list[Statemen
         return [Case(name + at, found, len(of[name][0])) for name, found in finite.items() if found]
 
     def inside_minus_coarse(split: str) -> list[Case]:
-        def effect(table: pd.DataFrame) -> float:
-            inside, coarse = (
-                rank_correlation(table, "msdr", accuracy, split) for accuracy in ("inside", "coarse")
-            )
-            return inside - coarse
-
-        return cases(effect, with_test_features(tables_of), f", MSDR on {split}")
+        return cases(
+            lambda t: (
+                rank_correlation(t, "msdr", "inside", split) - rank_correlation(t, "msdr", "coarse", split)
+            ),
+            with_test_features(tables_of),
+            f", MSDR on {split}",
+        )
 
     averaged = [
         Tested(c.data, c.found.rho, c.found.p_rho_restricted, len(c.tables), c.found.n)
