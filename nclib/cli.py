@@ -319,11 +319,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    if not options.output.name:  # as in "." and ""
-        raise NclibError(f"--output {options.output}: it is a folder; name a file in it")
-    numbers = options.output.with_suffix(".json")
-    if numbers == options.output:
-        raise NclibError(f"--output {options.output}: the numbers go there; give the page the ending .html")
+    from nclib.report import numbers_path
+
+    numbers = numbers_path(options.output)
     for path in (options.output, numbers):
         _require_writable(path, options.features, options.force)
     if not 0 < options.level < 1:

@@ -72,7 +72,7 @@ class RunConfig:
         "constant".
     momentum, weight_decay : of SGD; the decay acts on every parameter.
     augment : "crop" pads by an eighth of the height (four pixels of 32) and crops at random, "crop-flip"
-        also mirrors every second image.
+        also mirrors images, each with probability one half.
     label_noise : share of training images that are trained with another coarse label, drawn at random;
         everything is measured on true labels.
     precision : of training. Features are always extracted in float32.

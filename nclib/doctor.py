@@ -107,6 +107,8 @@ def _device() -> bool:
         return _line(True, f"device {torch.cuda.get_device_name()}")
     remedy = "the quick and laptop tiers do not need one; the paper tier does"
     _line(False, f"no CUDA device; training on {processors()} cores", remedy)
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return True
     bf16 = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
     detail = "has" if bf16 else "lacks"
     remedy = "ResNets train faster with --set precision=fp32 here, which makes other runs than the released"

@@ -44,6 +44,12 @@ class TestFeatures:
     def test_any_layout_in_memory(self, h):
         assert as_features(h).tolist() == h.tolist()
 
+    def test_masks_are_refused(self):
+        h = np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4)
+        with pytest.raises(TypeError, match="leave the rows"):
+            as_features(h)
+        assert as_features(h[:2]).tolist() == [[0, 1], [2, 3]]  # no number there is masked
+
     def test_floats_of_one_byte(self):
         assert as_features(torch.ones(2, 2).to(torch.float8_e4m3fn)).dtype == torch.float64
 

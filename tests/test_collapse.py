@@ -174,6 +174,7 @@ class TestNearestMean:
         means = Moments.of(h, y).means
         measured = nearest_mean_disagreement(h, means, weight, bias)
         assert measured == nearest_mean_disagreement(h.double(), means, weight, bias)
+        assert measured == nearest_mean_disagreement(h, means.float().numpy(), weight, bias)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_parts_in_threads(self, monkeypatch, dtype):

@@ -171,6 +171,26 @@ class TestVariabilityCollapseIndex:
         assert abs(collapse_variants.variability_collapse_index(collapsed()[0])) < 1e-12
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        collapse_variants.class_distance_variance,
+        lambda m: collapse_variants.duality_spread(m, np.eye(5, 8)),
+        lambda m: collapse_variants.outlier_orthogonality(m, np.ones(7)),
+    ],
+)
+def test_moments_that_may_lack_a_class_are_refused(measure):
+    h, y, _, _ = features()
+    with pytest.raises(TypeError, match="expected Moments; got ClassMoments"):
+        measure(ClassMoments.of(h, y))
+
+
+def test_the_variability_index_needs_every_class():
+    h, y, _, _ = features()
+    with pytest.raises(ValueError, match="class 0 has 0"):
+        collapse_variants.variability_collapse_index(ClassMoments.of(h, np.where(y == 0, 5, y)))
+
+
 def test_the_variability_index_says_what_it_needs():
     with pytest.raises(TypeError, match="needs ClassMoments; got Moments"):
         collapse_variants.variability_collapse_index(Moments.of(torch.eye(4), torch.arange(4) % 2))

@@ -48,6 +48,17 @@ class TestExtract:
         model = network()
         torch.testing.assert_close(extract(model, loader()).logits(), model.eval()(inputs()).detach())
 
+    def test_copies_on_several_devices_are_not_asked(self):
+        """They hand in parts of a batch in the order in which they are done."""
+
+        class Scattered(nn.DataParallel):
+            def forward(self, *_):
+                raise AssertionError("the copies were asked")
+
+        model = network()
+        found, expected = parts(extract(Scattered(model), loader())), parts(extract(model, loader()))
+        assert all(map(torch.equal, found, expected))
+
     def test_named_layer(self):
         f = extract(network(), loader(), layer="0")
         assert torch.equal(f.h, inputs())

@@ -69,6 +69,20 @@ class TestCollapseLoss:
         assert terms == pytest.approx({k: v for k, v in measured.items() if k != "nc4"}, rel=1e-10)
         assert float(nc_loss(h, y, weight).detach()) == pytest.approx(sum(measured[t] for t in NC_TERMS))
 
+    @pytest.mark.parametrize("live", [1, 2])
+    def test_fewer_live_units_than_classes_need(self, live):
+        """Means of rank 1 or 2, of 4 classes: as with dead units, in any order of the samples."""
+        h, y, weight = sample([0, 1, 2, 3] * 10)
+        h = (h * (torch.arange(7) < live)).detach()
+        measured = collapse_metrics(h, y, weight.detach())["nc1"]
+        for seed in range(5):
+            order = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed))
+            turned = h[order].requires_grad_()
+            nc1 = nc_loss(turned, y[order], weight, "nc1")
+            assert float(nc1.detach()) == pytest.approx(measured, rel=1e-6)
+            nc1.backward()
+            assert torch.isfinite(turned.grad).all()
+
     @pytest.mark.parametrize("labels", MISSING.values(), ids=MISSING)
     def test_numerical_gradient(self, labels):
         h, y, weight = sample(labels)

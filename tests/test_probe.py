@@ -62,6 +62,11 @@ class TestFit:
             warnings.simplefilter("error")
             linear_probe(*pairs(n=1_000, gap=0.5, noise=1e-6))
 
+    @pytest.mark.parametrize("value", [1.0, 0.1])
+    def test_needs_features_that_differ(self, value):
+        with pytest.raises(ValueError, match="all 40 are equal"):
+            linear_probe(np.full((40, 3), value), np.arange(40) % 2)
+
     def test_needs_two_classes(self):
         with pytest.raises(ValueError, match="a probe needs two classes; all 3 labels are 0"):
             linear_probe(np.eye(3), [0, 0, 0])

@@ -21,7 +21,7 @@ from scipy.stats import beta
 import nclib
 from nclib.chapters.explorer import decoded
 from nclib.cli import main
-from nclib.errors import DataError, NclibError
+from nclib.errors import DataError, NclibError, StoreError
 from nclib.measures.subpopulations import subpopulations
 from nclib.report import findings as module
 from nclib.report import geometry, pictures, plane
@@ -234,6 +234,12 @@ class TestPage:
         text = "".join(page.text)
         assert NAMES[0] in text and NAMES[1] in text and NAMES[4] in text and "b" * 81 not in text
         assert "rounded too coarsely" not in text and "left out: 1." in text
+
+    def test_does_not_lie_where_its_numbers_go(self, features, tmp_path):
+        nclib.save_features(tmp_path / "f.npz", *features[:2])
+        with pytest.raises(StoreError, match="the numbers go there"):
+            write_report(tmp_path / "f.npz", tmp_path / "r.json")
+        assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
     def test_names_turn_no_text_around_them(self, features, tmp_path):
         """A name that overrides the direction of writing stands in an element that isolates it."""

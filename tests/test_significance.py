@@ -238,11 +238,13 @@ class TestBoth:
         two = nclib.explained_variance_test(torch.from_numpy(h), torch.from_numpy(fine), coarse, 99)
         assert [float(x) for x in one] == [float(x) for x in two]
 
-    def test_constant_features_have_no_answer(self):
-        fine = np.repeat([0, 1], 5)
-        test = nclib.explained_variance_test(np.ones((10, 2)), fine, 0 * fine)
+    @pytest.mark.parametrize("value", [1.0, 0.1, 1e9 / 7])  # the mean of some tenths is no tenth
+    def test_constant_features_have_no_answer(self, value):
+        h, fine = np.full((10, 2), value), np.repeat([0, 1], [3, 7])
+        test = nclib.explained_variance_test(h, fine, 0 * fine)
         assert all(torch.isnan(x).all() for x in test)
-        null = nclib.explained_variance_null(Moments.of(np.ones((10, 2)), fine), [0, 0])
+        assert torch.isnan(nclib.explained_variance(h, fine, 0 * fine)).all()
+        null = nclib.explained_variance_null(Moments.of(h, fine), [0, 0])
         assert all(torch.isnan(x).all() for x in null)
 
     @pytest.mark.parametrize(

@@ -119,6 +119,35 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition(shape, siz
     np.testing.assert_allclose(np.abs((theirs * axes[:5]).sum(axis=1)), 1, rtol=1e-8)
 
 
+@pytest.fixture(scope="module")
+def weak():
+    """Two classes, of which the first hides two of no great distance: h, y, and what is found."""
+    hidden, _ = planted((60, 60), gap=4.5)
+    h = np.concatenate([hidden, np.random.default_rng(1).normal(size=(120, 16))])
+    y = np.repeat([0, 1], 120)
+    found = nclib.subpopulations(h, y)
+    assert found.count.tolist() == [2, 1] and 1e-4 < found.p[0] < 0.05
+    return h, y, found
+
+
+@pytest.mark.parametrize("numbers", [[1, 0], [0, 100], [7, 3]])
+def test_numbers_of_classes_do_not_matter(weak, numbers):
+    h, y, found = weak
+    other = nclib.subpopulations(h, np.array(numbers)[y])
+    assert other.p[numbers].tolist() == found.p.tolist()
+    assert other.count[numbers].tolist() == found.count.tolist()
+    assert other.labels.tolist() == found.labels.tolist()
+
+
+def test_classes_that_are_not_tested_do_not_count(weak):
+    """Twenty of five samples, and one of equal samples."""
+    h, y, found = weak
+    more = np.concatenate([h, np.random.default_rng(2).normal(size=(100, 16)), np.ones((50, 16))])
+    labels = np.concatenate([y, 2 + np.arange(100) // 5, np.full(50, 22)])
+    other = nclib.subpopulations(more, labels)
+    assert other.p.tolist() == [*found.p, *np.ones(21)]
+
+
 def test_ten_thousand_classes_of_few_samples_are_not_tested():
     y = np.arange(20_000) // 2
     found = nclib.subpopulations(np.random.default_rng(0).normal(size=(20_000, 2)), y)

@@ -129,6 +129,15 @@ class TestTraining:
             want = descend_for(w, a, x, torch.tensor([1.0, 1, -1, -1]).double(), 100, 0.1, decay)
             assert torch.allclose(found, want, rtol=1e-9, atol=1e-12)
 
+    @pytest.mark.parametrize("time", [0.04, 0.25, 1.1])
+    def test_descend_ends_at_the_time_that_was_asked_for(self, time):
+        """In equal steps of 0.1 at most; 1.1 / 0.1 is a little more than 11 in float64."""
+        start = two_layer.start(0.3, 1.0, 3, width=40)
+        steps = {0.04: 1, 0.25: 3, 1.1: 11}[time]
+        nets = two_layer.descend(start, time, decay=0.5)
+        shrunk = nets.rest / start.rest
+        torch.testing.assert_close(shrunk, torch.full_like(shrunk, (1 - 0.5 * time / steps) ** steps))
+
     def test_descend_without_decay_takes_the_path_of_the_flow(self):
         nets = two_layer.descend(two_layer.start([0.3, -0.2], 1.0, 1), 100, step=0.05)
         for index, rho in enumerate((0.3, -0.2)):

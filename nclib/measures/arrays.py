@@ -40,10 +40,12 @@ def as_tensor(values: ArrayLike) -> Tensor:
     if isinstance(values, Tensor):
         if values.layout is not torch.strided or values.is_meta:
             raise TypeError(f"expected a dense tensor with values; got {values.layout} on {values.device}")
-        return values.detach()
+        return values.detach().cpu() if values.device.type == "mps" else values.detach()  # no float64 there
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise TypeError("expected numbers without a mask; leave the rows with masked ones out")
     array = np.asarray(values, order="C")
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"expected numbers; got an array of type {array.dtype}")
+        raise TypeError(f"expected numbers; got {type(values).__name__}, an array of type {array.dtype}")
     if min(array.strides, default=0) < 0:  # a single row counts as contiguous, either way round
         array = array.copy()
     known = np.dtype(f"{array.dtype.kind}{array.dtype.itemsize}")  # in this machine's order of bytes

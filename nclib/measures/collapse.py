@@ -28,7 +28,7 @@ from nclib.measures.arrays import (
     as_whole,
     of_parts,
 )
-from nclib.measures.moments import Moments, centred
+from nclib.measures.moments import Moments, centred, require_moments
 from nclib.networks.features import exact_float32
 
 
@@ -92,8 +92,7 @@ def collapse_of(
     TypeError : no ``Moments``, such as the ``ClassMoments`` whose summary they are.
     ValueError : a single class, a classifier of another shape.
     """
-    if not isinstance(moments, Moments):
-        raise TypeError(f"expected Moments; got {type(moments).__name__}. ClassMoments have .summary()")
+    require_moments(moments)
     correction = as_whole(correction, "correction", 0, 1)
     means = centred(moments.means)  # (C, D)
     if len(means) < 2:
@@ -219,7 +218,7 @@ def nearest_mean_disagreement(
 
 def _disagreement(h: Tensor, means: Tensor, weight: ArrayLike, bias: ArrayLike | None) -> float:
     """``nearest_mean_disagreement`` of features that ``as_features`` has returned."""
-    means = means.to(h.device)
+    means = as_features(means, "means").to(h.device, torch.float64)
     weight = _as_means(weight, means, "classifier weights")
     bias = means.new_zeros(len(means)) if bias is None else as_vector(bias, "bias", len(weight)).to(means)
     origin, axes = means.mean(dim=0), centred(means)

@@ -19,7 +19,7 @@ from torch import Tensor
 from nclib.measures.arrays import CHUNK, ArrayLike, as_features, as_vector, as_whole
 from nclib.measures.collapse import pair_rows
 from nclib.measures.distances import euclidean
-from nclib.measures.moments import ClassMoments, Moments, centred
+from nclib.measures.moments import ClassMoments, Moments, centred, require_moments, require_samples
 
 
 def class_distance_variance(moments: Moments) -> float:
@@ -37,12 +37,14 @@ def class_distance_variance(moments: Moments) -> float:
 
     Raises
     ------
+    TypeError : no ``Moments``, such as the ``ClassMoments`` whose summary they are.
     ValueError : a single class.
 
     Notes
     -----
     Galanti, György and Hutter (2022), arXiv 2112.15121.
     """
+    require_moments(moments)
     means, scatter = moments.means, moments.scatter
     _require_two(means, "classes")
     total = 0.0
@@ -160,6 +162,7 @@ def duality_spread(moments: Moments, weight: ArrayLike, *, cosine: bool = True, 
 
     Raises
     ------
+    TypeError : no ``Moments``.
     ValueError : a single class, weights of another shape than the means, or another correction.
 
     Notes
@@ -167,6 +170,7 @@ def duality_spread(moments: Moments, weight: ArrayLike, *, cosine: bool = True, 
     Wu and Papyan (2024), arXiv 2405.17767. The package ``neural-collapse`` reports the square with
     ``cosine=False, correction=1``.
     """
+    require_moments(moments)
     means = centred(moments.means)
     _require_two(means, "classes")
     weight = as_features(weight, "classifier weights").to(means)
@@ -195,12 +199,14 @@ def outlier_orthogonality(moments: Moments, outlier_mean: ArrayLike, *, centre: 
 
     Raises
     ------
+    TypeError : no ``Moments``.
     ValueError : an outlier mean of another dimension, or not finite.
 
     Notes
     -----
     NECO, Ben Ammar et al. (2024), arXiv 2310.06823. Not invariant under shifts unless centred.
     """
+    require_moments(moments)
     means = moments.means
     outlier = as_vector(outlier_mean, "the outlier mean", means.shape[1]).to(means)
     if centre:
@@ -224,6 +230,7 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     Raises
     ------
     TypeError : no ``ClassMoments``.
+    ValueError : a class without samples.
 
     Notes
     -----
@@ -233,6 +240,7 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     """
     if not isinstance(moments, ClassMoments):
         raise TypeError(f"the index needs ClassMoments; got {type(moments).__name__}")
+    require_samples(moments.counts)
     means = centred(moments.means)
     between = means.T @ means / len(means)
     values, axes = torch.linalg.eigh(moments.within + between)

@@ -62,17 +62,13 @@ def means_and_scatter(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, T
     require_samples(torch.bincount(y), at_least=2)  # before memory is taken for classes
     counts, means = class_means(h, y, num_classes)
 
-    def add(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        squares, rest = torch.zeros_like(means[:, 0]), torch.zeros_like(means)
+    def add(h: Tensor, y: Tensor) -> Tensor:
+        squares = torch.zeros_like(means[:, 0])
         for labels, z in residual_rows(h, y, means):  # (n,), (n, D)
             squares.index_add_(0, labels, torch.linalg.vector_norm(z, dim=1).square())
-            rest.index_add_(0, labels, z)
-        return squares, rest
+        return squares
 
-    squares, rest = (sum(parts) for parts in zip(*of_parts(add, h, y, least=32 * means.numel()), strict=True))
-    size = counts.clamp(min=1)
-    # what a sum of many large numbers has rounded away: the gap of close classes is no larger
-    return counts, means + rest / size[:, None], squares / size
+    return counts, means, sum(of_parts(add, h, y)) / counts
 
 
 def relative_distances(distances: ArrayLike) -> Tensor:

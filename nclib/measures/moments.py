@@ -251,17 +251,29 @@ class ClassMoments:
 
 
 def class_means(h: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Samples per class (C,) and class means (C, D) in float64, zero where a class is empty."""
+    """Samples per class (C,) and class means (C, D) in float64, zero where a class is empty.
+
+    Sums are of differences from the first sample of each class. Far from the origin they keep the digits that
+    sums of the samples would round away, and the mean of equal samples is that sample, exactly.
+    """
     counts = torch.bincount(y, minlength=num_classes)
+    origins = torch.zeros(num_classes, h.shape[1], dtype=torch.float64, device=h.device)
+    origins[counts > 0] = h[first_rows(y, num_classes)[counts > 0]].to(torch.float64)
 
     def add(h: Tensor, y: Tensor) -> Tensor:
-        sums = torch.zeros(num_classes, h.shape[1], dtype=torch.float64, device=h.device)
-        for rows, x in float64_rows(h):
-            sums.index_add_(0, y[rows], x)
+        sums = torch.zeros_like(origins)
+        for labels, z in residual_rows(h, y, origins):  # (n,), (n, D)
+            sums.index_add_(0, labels, z)
         return sums
 
-    sums = reduce(torch.Tensor.add_, of_parts(add, h, y, least=32 * num_classes * h.shape[1]))
-    return counts, sums.div_(counts.clamp(min=1)[:, None])
+    sums = reduce(torch.Tensor.add_, of_parts(add, h, y, least=32 * origins.numel()))
+    return counts, sums.div_(counts.clamp(min=1)[:, None]).add_(origins)
+
+
+def first_rows(labels: Tensor, num_classes: int) -> Tensor:
+    """The first row of every class (C,), of (N,) labels; N where a class is empty."""
+    rows = torch.arange(len(labels), device=labels.device)
+    return rows.new_full((num_classes,), len(labels)).scatter_reduce_(0, labels, rows, "amin")
 
 
 def residual_sums(h: Tensor, y: Tensor, means: Tensor, axes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -333,6 +345,12 @@ def centred(points: Tensor) -> Tensor:
     """
     near = points - points.mean(dim=0)
     return near - near.mean(dim=0)
+
+
+def require_moments(moments: object) -> None:
+    """Raise TypeError for anything but ``Moments``: of ``ClassMoments`` some classes may be empty."""
+    if not isinstance(moments, Moments):
+        raise TypeError(f"expected Moments; got {type(moments).__name__}. ClassMoments have .summary()")
 
 
 def require_samples(counts: Tensor, at_least: int = 1) -> None:

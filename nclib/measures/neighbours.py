@@ -59,5 +59,5 @@ def purity_by_chance(fine: ArrayLike, coarse: ArrayLike) -> np.ndarray:
     coarse = as_labels(coarse, len(fine)).cpu().numpy()
     others = np.bincount(coarse)[coarse] - 1.0  # (N,)
     _, pair, sizes = np.unique(np.stack([fine, coarse]), axis=1, return_inverse=True, return_counts=True)
-    same = sizes[pair] - 1.0  # of one fine and one coarse class
+    same = sizes[pair.ravel()] - 1.0  # of one fine and one coarse class
     return np.divide(same, others, out=np.full(len(fine), np.nan), where=others > 0)

@@ -216,14 +216,15 @@ def noise_like(images: Tensor, seed: int) -> Tensor:
 
     Returns
     -------
-    (N, C, H, W) uint8. Rounding to [0, 255] moves mean and deviation where a channel is near an end.
+    (N, C, H, W) uint8, on the CPU. Rounding to [0, 255] moves mean and deviation where a channel is near an
+    end.
 
     Raises
     ------
     ValueError : other images, or a seed that is no whole number from 0 on.
     """
     seed = as_whole(seed, "seed", *SEEDS)
-    pixels = as_images(images).float()
+    pixels = as_images(images).cpu().float()
     deviation, mean = torch.std_mean(pixels, dim=(0, 2, 3), keepdim=True, correction=0)
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return (mean + deviation * noise).round().clamp(0, 255).to(torch.uint8)

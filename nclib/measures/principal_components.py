@@ -73,8 +73,10 @@ def principal_components(moments: ClassMoments, count: int | None = None) -> Pri
     dim = moments.means.shape[1]
     count = min(DEFAULT, dim) if count is None else as_whole(count, "count", 1, dim)
     weights = (moments.counts.to(torch.float64) / moments.counts.sum())[:, None]  # (C, 1)
-    mean = (weights * moments.means).sum(dim=0)
-    gaps = moments.means - mean
+    origin = moments.means[moments.counts.argmax()]  # of a class with samples
+    offsets = moments.means - origin  # where means are equal zero, exactly
+    centre = (weights * offsets).sum(dim=0)
+    mean, gaps = origin + centre, offsets - centre
     covariance = moments.within + gaps.T @ (weights * gaps)  # (D, D)
     values, vectors = torch.linalg.eigh(covariance)  # ascending
     variances, axes = values.flip(0)[:count].clamp(min=0), vectors.T.flip(0)[:count]

@@ -100,9 +100,10 @@ def linear_probe(h: ArrayLike, y: ArrayLike) -> LinearProbe:
 
 def _whitening(h: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and principal directions over their standard deviation (D, R), all float64."""
-    h = h.to(torch.float64)
-    origin = h.mean(dim=0)
-    centred = h - origin
+    first = h[0].to(torch.float64)
+    centred = h.to(torch.float64) - first  # where samples are equal zero, exactly
+    origin = first + centred.mean(dim=0)
+    centred -= centred.mean(dim=0)
     variances, directions = torch.linalg.eigh(centred.T @ centred / len(h))  # (D,), (D, D)
     kept = variances > NOISE**2 * variances[-1]
     if not kept.any():
@@ -111,4 +112,4 @@ def _whitening(h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _whitened(h: Tensor, origin: Tensor, basis: Tensor) -> np.ndarray:
-    return ((h.to(torch.float64) - origin) @ basis).cpu().numpy()  # (N, R)
+    return ((h.to(origin) - origin) @ basis).cpu().numpy()  # (N, R)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nclib.measures.arrays import SEEDS, ArrayLike, as_labels, as_samples, as_whole
 from nclib.measures.distances import coarse_of_fine
-from nclib.measures.moments import Moments, centred, class_means, require_samples
+from nclib.measures.moments import Moments, centred, class_means, require_moments, require_samples
 from nclib.measures.variance import explained_variance_of
 
 WEIGHTS = 2**21  # of samples in draws, at one time: 16 MB
@@ -155,8 +155,7 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     describes the noise only where gaps are noise, so that no interval for the share follows from it.
     """
     check_level(level)
-    if not isinstance(moments, Moments):
-        raise TypeError(f"expected Moments; got {type(moments).__name__}. ClassMoments have .summary()")
+    require_moments(moments)
     group = as_labels(group, len(moments.counts)).to(moments.counts.device)
     share = explained_variance_of(moments, group)
     result = torch.full((2, len(share)), torch.nan, dtype=torch.float64)
@@ -166,9 +165,12 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number so that the familywise error holds (Holm, 1979), in their order."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, least = [0.0] * len(order), 0.0
+    """P-values adjusted for their number so that the familywise error holds (Holm, 1979), in their order.
+
+    What is not a number stays so, and does not count.
+    """
+    order = [i for i in np.argsort(p_values, kind="stable") if not np.isnan(p_values[i])]
+    adjusted, least = [np.nan] * len(p_values), 0.0
     for rank, i in enumerate(order):
         least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
         adjusted[i] = float(least)
@@ -185,6 +187,7 @@ def _of_super_class(
     x: Tensor, labels: Tensor, draws: int, level: float, rng: np.random.Generator
 ) -> tuple[float, ...]:
     """The five numbers of a super-class from its features (n, D) and labels (n,) in [0, K)."""
+    x = x - x[0]  # equal samples: zero, exactly
     x = x - x.mean(dim=0)
     n = torch.bincount(labels).to(x)  # (K,)
     _, means = class_means(x, labels, len(n))

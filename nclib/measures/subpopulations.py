@@ -56,8 +56,8 @@ class Subpopulations(NamedTuple):
     ----------
     count : (C,) int64, sub-populations that the evidence supports: 1 where there is none for more, 0 for a
         class without samples.
-    p : (C,) float64, that a class is one population, adjusted for the number of classes (Holm, 1979); 1
-        for a class of fewer than 40 samples or of equal ones, which is not tested.
+    p : (C,) float64, that a class is one population, adjusted for the number of classes that are tested
+        (Holm, 1979); 1 for a class of fewer than 40 samples or of equal ones, which is not tested.
     labels : (N,) int64, sub-population of every sample inside its class, from 0 on, the largest first.
     """
 
@@ -113,9 +113,10 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     p <= a; since it covers every l, one may stop early. With all halvings it is at most Rueger's (1978)
     p-value, twice the third smallest of six (Gasparin, Wang and Ramdas, 2025).
 
-    Holm's adjustment needs no assumption on how classes depend on each other. So the probability that any
-    class under H0 is split is ``level`` at most. Features of a network's own training images are not
-    independent draws: for them the level is not proved.
+    Which classes are tested does not depend on the halvings, and Holm's adjustment needs no assumption on
+    how classes depend on each other. So the probability that any class under H0 is split is ``level`` at
+    most. Features of a network's own training images are not independent draws: for them the level is not
+    proved.
 
     A class that is split goes on: its parts on both sides of the valley are tested in the same way, with the
     level in proportion to their samples (Kimes et al., 2017). The level holds for "one, or more"; numbers
@@ -130,15 +131,18 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     h = as_features(h)
     labels = as_labels(y, len(h)).cpu().numpy()
     members = rows_by_class(labels, labels.max() + 1)
-    rng = np.random.default_rng(seed)
     features = [_distinct(h[rows].double().cpu().numpy()) for rows in members]
     _warn_of_rounding(h, [x for x, _ in features])
-    p = np.array(holm([_p_value(x, rng) for x, _ in features]))
+    # every class has a generator of its own, alike, so that its answer depends on its samples alone
+    rngs = [np.random.default_rng(seed) for _ in features]
+    tested = [c for c, (x, _) in enumerate(features) if _is_testable(x)]
+    p = np.ones(len(features))
+    p[tested] = holm([_p_value(features[c][0], rngs[c]) for c in tested])
     count, found = np.array([min(len(x), 1) for x, _ in features]), np.zeros(len(labels), dtype=np.int64)
     for c in np.flatnonzero(p <= level):
         x, row = features[c]
         copies = np.bincount(row)  # (k,) of every row of x
-        parts = sorted(_parts(x, level, rng), key=lambda rows: copies[rows].sum(), reverse=True)
+        parts = sorted(_parts(x, level, rngs[c]), key=lambda rows: copies[rows].sum(), reverse=True)
         count[c] = len(parts)
         part = np.empty(len(x), dtype=np.int64)
         for number, rows in enumerate(parts):
@@ -198,8 +202,8 @@ def _halves_of(x: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> lis
 
 
 def _p_value(x: np.ndarray, rng: np.random.Generator) -> float:
-    """That (n, D) features are one population; 1 where there are too few samples, or equal ones."""
-    if len(x) < LEAST or not np.ptp(x, axis=0).any():
+    """That (n, D) features are one population; 1 where they cannot be tested."""
+    if not _is_testable(x):
         return 1.0
     values = []
     for _ in range(SPLITS):
@@ -213,6 +217,11 @@ def _p_value(x: np.ndarray, rng: np.random.Generator) -> float:
     return _combined(values)
 
 
+def _is_testable(x: np.ndarray) -> bool:
+    """Whether (n, D) features are enough samples, and not all equal."""
+    return len(x) >= LEAST and bool(np.ptp(x, axis=0).any())
+
+
 def _combined(values: Sequence[float]) -> float:
     """One p-value from two of every halving, in the order of the halvings, however many were made."""
     at_number = [2 * sorted(values[: 2 * number])[number - 1] for number in range(1, len(values) // 2 + 1)]
@@ -224,7 +233,7 @@ def _direction(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Val
     if len(x) > FITTED:
         x = x[rng.choice(len(x), FITTED, replace=False)]
     centred = x - x.mean(axis=0)
-    spread, axes = _principal_axes(centred, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
+    spread, axes = principal_axes(centred, max(1, min(COMPONENTS, len(x) // PER_COMPONENT)))
     if not len(axes):
         return np.zeros(x.shape[1]), None
     axes = axes / (spread[0] / len(x) ** 0.5)  # (r, D)
@@ -261,7 +270,7 @@ def _least_kurtosis(z: np.ndarray, seed: int) -> np.ndarray:
     distance = np.square(z / z.std(axis=0)).sum(axis=1)
     inner = z[distance <= np.quantile(distance, INNER)]
     centred = inner - inner.mean(axis=0)
-    spread, axes = _principal_axes(centred, z.shape[1])
+    spread, axes = principal_axes(centred, z.shape[1])
     if not len(axes):
         return np.zeros(len(z), dtype=bool)
     whitening = axes / (spread[:, None] / len(inner) ** 0.5)
@@ -277,18 +286,12 @@ def _beyond(valley: Valley | None, along: np.ndarray) -> np.ndarray:
     return along > (valley.bottom if valley else np.inf)
 
 
-def _principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """``principal_axes`` without those that are rounding; none where all features are equal."""
-    spread, axes = principal_axes(x, most)
-    kept = spread > RANK * spread[0]
-    return spread[kept], axes[kept]
-
-
 def principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """The largest singular values (r,) and their axes (r, D) of centred features (n, D), ``most`` at most.
 
-    From the products of features or of samples, whichever are fewer: an SVD of 2,500 x 512 takes ten times
-    as long, for digits below ``RANK`` only.
+    Without those that are rounding, below ``RANK``; none where all features are equal. From the products of
+    features or of samples, whichever are fewer: an SVD of 2,500 x 512 takes ten times as long, for digits
+    below ``RANK`` only.
     """
     size = np.abs(x).max() or 1.0  # squares of what is left neither overflow nor vanish
     x = x / size
@@ -300,7 +303,8 @@ def principal_axes(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     axes = vectors[:, ::-1].T  # (r, D), or (r, n) of samples
     if wide:
         axes = axes @ x / np.maximum(spread, np.finfo(float).tiny)[:, None]
-    return size * spread, axes
+    kept = spread > RANK * spread[0]
+    return size * spread[kept], axes[kept]
 
 
 def unseen_half(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Valley | None]:

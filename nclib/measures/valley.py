@@ -105,7 +105,8 @@ def _p(left: np.ndarray, middle: np.ndarray, right: np.ndarray, ratio: float) ->
 
     The binomial distribution as an incomplete beta function, which also takes parts of a sample.
     """
-    return betainc(np.minimum(left, right), middle + 1, 1 / (1 + ratio))
+    peak = np.minimum(left, right)
+    return np.where(peak > 0, betainc(peak, middle + 1, 1 / (1 + ratio)), 1.0)  # nan at 0 before SciPy 1.16
 
 
 def _best_before(counts: np.ndarray) -> np.ndarray:

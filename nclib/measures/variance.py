@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nclib.measures.arrays import ArrayLike, as_labels, as_samples
 from nclib.measures.distances import coarse_of_fine, means_and_scatter
-from nclib.measures.moments import Moments, require_samples
+from nclib.measures.moments import Moments, first_rows, require_samples
 
 
 def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
@@ -66,9 +66,11 @@ def _explained(counts: Tensor, means: Tensor, scatter: Tensor, group: Tensor) ->
 
     n = counts.to(torch.float64)  # (C,)
     whole = summed(n)  # (G,)
-    centres = summed(means * n[:, None]) / whole[:, None]  # (G, D)
+    first = first_rows(group, len(whole)).clamp(max=len(group) - 1)  # (G,) classes
+    offsets = means - means[first][group]  # (C, D) where means are equal zero, exactly
+    centres = summed(offsets * n[:, None]) / whole[:, None]  # (G, D)
     variances = scatter * n / (n - 1)  # (C,)
-    gaps = n * (means - centres[group]).square().sum(dim=1)  # (C,)
+    gaps = n * (offsets - centres[group]).square().sum(dim=1)  # (C,)
     between = summed(gaps - (1 - n / whole[group]) * variances)  # (G,)
     share = between / (between + summed(n * variances))
     return share.where(summed(torch.ones_like(n)) > 1, torch.nan)

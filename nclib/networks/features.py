@@ -98,6 +98,8 @@ def extract(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    if isinstance(model, nn.DataParallel):
+        model = model.module  # its copies would see parts of a batch in any order
     linear = _linear_layers(model)
     name, head = _chosen(model, linear, layer)
     device = next(model.parameters()).device

@@ -21,7 +21,7 @@ from nclib.measures.arrays import PrecisionWarning
 from nclib.measures.rounding import FINE
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations
 from nclib.paths import PACKAGE
-from nclib.report import drawings
+from nclib.report import drawings, numbers_path
 from nclib.report.findings import (
     COVERAGE,
     DETAILED,
@@ -65,10 +65,11 @@ def write_report(
     Raises
     ------
     DataError : a file that is refused.
-    StoreError : one that cannot be read or written.
+    StoreError : one that cannot be read or written, or a page that would lie where its numbers go.
     ValueError : as ``nclib.subpopulations``.
     """
     path, output = Path(path), Path(output)
+    beside = numbers_path(output)
     features = load_features(path, labels)
     ids = features.ids or tuple(map(str, range(len(features.y))))
     image = image_source(Path(images), ids) if images else None
@@ -90,9 +91,9 @@ def write_report(
     }
     numbers = about | numbers
     explorer = _explorer(features, found, shown, rows, plane.result(), ids, image)
-    written, beside = page(numbers, explorer, ids, image).encode(), json_bytes(numbers)
+    written, as_json = page(numbers, explorer, ids, image).encode(), json_bytes(numbers)
     write_bytes(output, written)  # only now: neither file is there unless both can be made
-    write_bytes(output.with_suffix(".json"), beside)
+    write_bytes(beside, as_json)
     return numbers
 
 

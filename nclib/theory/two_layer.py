@@ -22,6 +22,7 @@ differences between clusters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from itertools import product
@@ -197,7 +198,8 @@ def descend(nets: Networks, time: float, *, decay: float = 0.0, step: float = 0.
     Parameters
     ----------
     nets : where to start; two labels, q clusters each.
-    time : of the flow dw_j / dt = -m dL / dw_j - decay w_j; ``step`` of it in every step.
+    time : of the flow dw_j / dt = -m dL / dw_j - decay w_j, not negative.
+    step : of this time in every step, at most: steps are of one length and end at ``time``.
 
     Notes
     -----
@@ -208,7 +210,9 @@ def descend(nets: Networks, time: float, *, decay: float = 0.0, step: float = 0.
     """
     y = signs(nets.u.shape[1] * nets.u.shape[2])
     u, rest = nets.u, nets.rest
-    for _ in range(round(time / step)):
+    steps = math.ceil(time / step - 1e-9)  # 1.1 / 0.1 is a little more than 11
+    step = time / max(steps, 1)
+    for _ in range(steps):
         h = u.relu()  # (B, 2, q, m)
         f = torch.einsum("blqm,bm->blq", h, nets.a) / h.shape[-1]
         pull = y.view(f.shape[1:]) * torch.sigmoid(-y.view(f.shape[1:]) * f)

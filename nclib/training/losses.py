@@ -26,6 +26,7 @@ NC_TERMS = (
     "nc2_maxangle_weights",
     "nc3",
 )
+RIDGE = 1e-12  # added to the Gram matrix of the means, in units of its mean diagonal
 ABLATED = {"nc1": ("nc1",), "nc2": NC_TERMS[1:5], "nc3": ("nc3",)}  # what an ablation leaves out
 
 
@@ -108,9 +109,10 @@ def nc_terms(h: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
     Notes
     -----
     Free of branches on values. With M the centred means and G = M M^T, NC1 = ||Z M^T G^+||_F^2 / N over
-    features Z minus their class means. The vector of ones is the null space of G, and M^T maps it to zero, so
-    that G + s 11^T / C has an inverse which may stand in for G^+. Eigenvectors of G would not do: its
-    eigenvalues meet at collapse, and their gradient is not finite.
+    features Z minus their class means. M^T maps the null space of G to zero, so that an inverse may stand in
+    for G^+: that of G + s 11^T / C, with s the mean of G's diagonal, where ones span the null space; and
+    1e-12 s more on the diagonal where it is larger, as with fewer live units than C - 1. Eigenvectors of G
+    would not do: its eigenvalues meet at collapse, and their gradient is not finite.
     """
     num_classes, dim = weight.shape[-2:]
     if dim < num_classes - 1:
@@ -136,7 +138,7 @@ def nc_terms(h: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
 def _variability(residual: Tensor, axes: Tensor, present: Tensor) -> Tensor:
     """NC1 from residuals (..., N, D), centred means (..., C, D) and who is present (..., C)."""
     gram = axes @ axes.mT  # (..., C, C)
-    missing = _outer(present) / present.sum(-1)[..., None, None] + torch.diag_embed(1 - present)
+    missing = _outer(present) / present.sum(-1)[..., None, None] + torch.diag_embed(1 - present + RIDGE)
     size = gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach() / present.sum(-1)
     dual, _ = torch.linalg.solve_ex(gram + size[..., None, None] * missing, axes)  # (..., C, D)
     return (residual @ dual.mT).square().sum((-2, -1)) / residual.shape[-2]
