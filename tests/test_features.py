@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -422,6 +423,21 @@ def precision_of(name: str, precision: str) -> Iterator[None]:
 
 
 class TestFloat32:
+    def test_threads_take_turns(self):
+        """Else the one that leaves sets the process back to tf32 while the other is inside."""
+        entered = Event()
+
+        def other():
+            with exact_float32():
+                entered.set()
+
+        thread = Thread(target=other)
+        with exact_float32():
+            thread.start()
+            assert not entered.wait(0.2)
+        thread.join(60)
+        assert entered.is_set()
+
     def test_autocast_around_it_changes_nothing(self):
         model = network()
         plain = extract(model, loader())

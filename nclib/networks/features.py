@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import RLock
 from typing import NoReturn
 
 import torch
@@ -23,6 +24,7 @@ from nclib.networks.models import Classifier
 BATCH = {"cpu": 250, "cuda": 2000}  # images per forward pass: the fastest seen on each
 SHORT = 1  # seconds that extraction takes without a progress bar
 OPERATIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+TURN = RLock()
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Full float32 products: no tf32 on CUDA, no tf32 or bf16 in oneDNN, no autocast."""
+    """Full float32 products: no tf32 on CUDA, no tf32 or bf16 in oneDNN, no autocast.
+
+    Settings are those of the process, so that one thread at a time may be inside.
+    """
+    with TURN, _exact_settings():
+        yield
+
+
+@contextmanager
+def _exact_settings() -> Iterator[None]:
     operations = [op for op in map(_operation, OPERATIONS) if hasattr(op, "fp32_precision")]
     saved = [op.fp32_precision for op in operations]
     older = _older_precision()
