@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
@@ -33,22 +34,34 @@ JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 def main() -> int:
     from _ext.colophon import revision
-    from _ext.execution_cache import FILLED, cache_folder, fingerprint
+    from _ext.execution_cache import FILLED, cache_folder, fingerprint, state
 
     for name in ("OMP_NUM_THREADS", "NCLIB_PROCESSES"):  # the chapters fill the processors
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    state = fingerprint(ROOT, DECIDES_PAGES) + fingerprint(ROOT) + revision(ROOT)
-    if not STATE.is_file() or STATE.read_text() != state:
+    made_from = fingerprint(ROOT, DECIDES_PAGES) + state(ROOT) + revision(ROOT)
+    if not STATE.is_file() or STATE.read_text() != made_from:
         cache = cache_folder(ROOT, BUILD)
         os.environ[FILLED] = str(cache)
-        if not (executed(cache) and written(cache) and rendered() and checked()):
+        if not (intact() and executed(cache) and written(cache) and rendered() and checked()):
             return 1
-        STATE.write_text(state)
+        STATE.write_text(made_from)
     else:
         print("Nothing has changed since the book was built.")
     print(f"\nOpen {(HTML / 'index.html').as_uri()}")
     return 0
+
+
+def intact() -> bool:
+    """Whether every released run can be read: a page would leave it out, and say less."""
+    from nclib.paths import RELEASED
+    from nclib.runs.released import released_runs
+
+    folders = {path.name for path in RELEASED.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    left_out = folders - {run.folder.name for run in released_runs()}
+    if left_out:
+        print(f"\nmake book: without {', '.join(sorted(left_out))} pages would be wrong", file=sys.stderr)
+    return not left_out
 
 
 def executed(cache: Path) -> bool:
@@ -100,8 +113,13 @@ def run(*arguments: str, otherwise: str) -> bool:
 
 
 if __name__ == "__main__":
+    BUILD.mkdir(exist_ok=True)
     try:
-        sys.exit(main())
+        with FileLock(BUILD / ".lock", timeout=0):
+            sys.exit(main())
+    except Timeout:
+        print("make book: another one is at work in this folder", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nmake book: interrupted; chapters that are done stay so", file=sys.stderr)
         sys.exit(130)

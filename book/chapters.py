@@ -144,7 +144,13 @@ def is_cached(cache: Any, chapter: Chapter) -> bool:
 
 
 def keep(cache: Any, chapter: Chapter) -> None:
-    """Put an executed chapter where Sphinx looks for it."""
+    """Put an executed chapter where Sphinx looks for it, in the place of what it was before.
+
+    Tables of all pages read the cache by the pages' addresses: one address has one record.
+    """
+    for record in cache.list_cache_records():
+        if record.uri == str(chapter.path):
+            cache.remove_cache(record.pk)
     executed = CacheBundleIn(chapter.notebook, str(chapter.path), data={"execution_seconds": chapter.seconds})
     cache.cache_notebook_bundle(executed, check_validity=False, overwrite=True)
 

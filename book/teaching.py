@@ -128,10 +128,10 @@ def with_outputs(cache_folder: Path) -> Callable[[Path], NotebookNode]:
 
 
 def main() -> int:
-    from _ext.execution_cache import fingerprint
+    from _ext.execution_cache import state
 
     folder = ROOT / "_build" / "teaching"
-    write(folder, with_outputs(ROOT / "_build" / ".jupyter_cache" / fingerprint(ROOT)))
+    write(folder, with_outputs(ROOT / "_build" / ".jupyter_cache" / state(ROOT)))
     print(f"Student notebooks, solutions and slides are in {folder}")
     return 0
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,9 @@ import yaml
 from conftest import alive, ends
 from jupyter_cache import get_cache
 from jupyter_client.provisioning import KernelProvisionerFactory
+
+import nclib.paths
+from nclib.runs import released
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))
@@ -137,6 +141,7 @@ class TestExecutionCache:
     DECIDING = (
         "nclib/a.py",
         "nclib/recipes.toml",
+        "nclib/data/digits.npz",
         "book/released/x/run.json",
         "benchmarks/results/measures.json",
     )
@@ -158,6 +163,18 @@ class TestExecutionCache:
         before = execution_cache.fingerprint(repository)
         (repository / "book/intro.md").write_text("changed")
         assert execution_cache.fingerprint(repository) == before
+
+    def test_data_sets_that_are_there_decide(self, repository, tmp_path, monkeypatch):
+        """Pages name those that are missing, and leave them out."""
+        monkeypatch.setenv("NCLIB_DATA", str(tmp_path / "data"))
+        without = execution_cache.state(repository)
+        folder = tmp_path / "data" / "cifar-100-python"
+        folder.mkdir(parents=True)
+        (folder / "train").touch()
+        assert execution_cache.state(repository) == without
+        for name in ("test", "meta"):
+            (folder / name).touch()
+        assert execution_cache.state(repository) == f"{without}-cifar100"
 
     def test_moved_file_decides(self, repository):
         before = execution_cache.fingerprint(repository)
@@ -289,6 +306,19 @@ class TestChapters:
         ]
 
 
+@pytest.mark.slow
+def test_a_page_has_one_record_whatever_it_was(tmp_path, tiny_book):
+    """Tables of all pages would show what it said before an edit was taken back."""
+    root = shutil.copytree(tiny_book, tmp_path / "book", ignore=shutil.ignore_patterns("cache", "_build"))
+    source, cache = root / "notebooks" / "01_good.md", get_cache(str(tmp_path / "cache"))
+    text = source.read_text("utf-8")
+    for now in (text, text.replace("import os", "import os, re"), text):
+        source.write_text(now, "utf-8")
+        (good,) = (chapter for chapter in chapters.chapters(root) if chapter.name == "01_good")
+        assert not chapters.execute_all([good], tmp_path / "cache", timeout=100)
+        assert len(cache.list_cache_records()) == 1 and chapters.is_cached(cache, good)
+
+
 class TestBuild:
     @pytest.fixture
     def build(self, tiny_book, monkeypatch):
@@ -326,6 +356,22 @@ class TestBuild:
         (build.ROOT / "notebooks" / "04_new.md").write_text("# New\n")
         assert build.main() == 0
         assert len(done) == 6
+
+    def test_a_damaged_release_fails_it(self, build, monkeypatch, tmp_path, capsys):
+        """Else pages leave the run out and say less, without a word."""
+        names = ("fashion-narrow-nc-seed0", "fashion-narrow-nc-seed1")
+        for name in (*names, "names.json"):
+            source = ROOT / "book" / "released" / name
+            shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path)
+        for module in (nclib.paths, released):
+            monkeypatch.setattr(module, "RELEASED", tmp_path)
+        assert build.intact()
+        arrays = tmp_path / names[1] / "arrays.safetensors"
+        arrays.write_bytes(arrays.read_bytes()[:-1])
+        monkeypatch.setattr(build, "executed", lambda cache: pytest.fail("executed"))
+        build.STATE.unlink(missing_ok=True)
+        assert build.main() == 1
+        assert f"without {names[1]} pages would be wrong" in capsys.readouterr().err
 
     def test_checks_that_fail_leave_it_undone(self, build, monkeypatch):
         monkeypatch.setattr(build, "executed", lambda cache: True)

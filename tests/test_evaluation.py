@@ -334,6 +334,15 @@ class TestIntervals:
         covered = np.mean([abs(mean - 3) < half for mean, half in found])
         assert covered == pytest.approx(0.95, abs=0.012)  # three and a half standard errors
 
+    def test_pairs_are_of_one_seed(self):
+        runs, others = (
+            [SimpleNamespace(config=SimpleNamespace(seed=seed), name=f"{name}{seed}") for seed in seeds]
+            for name, seeds in (("a", (3, 0, 2, 5)), ("b", (1, 2, 5, 3)))
+        )
+        pairs = statistics.paired_by_seed(runs, others)
+        assert [(one.name, other.name) for one, other in pairs] == [("a2", "b2"), ("a3", "b3"), ("a5", "b5")]
+        assert statistics.paired_by_seed(runs, []) == []
+
     def test_equal_values_have_a_point(self):
         values = [0.1] * 3  # whose mean is rounded
         assert statistics.interval(values)[1] == 0
@@ -375,11 +384,11 @@ class TestIntervals:
         [
             ([0.25], statistics.SHARE, "0.250"),
             ([0.1, 0.2], statistics.SHARE, "0.150 (0.100 to 0.200)"),
-            ([0.4, 0.5, 0.6], statistics.SHARE, "0.500 ± 0.2"),
+            ([0.4, 0.5, 0.6], statistics.SHARE, "0.500 ± 0.25"),
             ([0.9, 0.95, 1.0], statistics.SHARE, "0.950 [0.826, 1.000]"),  # 4.303 * 0.05 / 3^0.5 below
-            ([0.9, 0.95, 1.0], statistics.NOT_NEGATIVE, "0.950 ± 0.1"),
+            ([0.9, 0.95, 1.0], statistics.NOT_NEGATIVE, "0.950 ± 0.12"),
             ([0.0, 0.05, 0.1], statistics.NOT_NEGATIVE, "0.050 [0.000, 0.174]"),
-            ([0.0, 0.05, 0.1], statistics.UP_TO_ONE, "0.050 ± 0.1"),
+            ([0.0, 0.05, 0.1], statistics.UP_TO_ONE, "0.050 ± 0.12"),
             ([0.0, 0.5, 1.0], statistics.SHARE, "0.500 [0.000, 1.000]"),
         ],
     )
@@ -387,7 +396,7 @@ class TestIntervals:
         assert statistics.with_interval(values, limits) == text
 
     def test_what_is_written_is_possible(self):
-        """Rounded, too: with one digit, 0.985 ± 0.015 would be 0.985 ± 0.02."""
+        """Rounded, too: 0.9852 ± 0.0148 would be 0.985 ± 0.015, and 0.99 ± 0.0101 be 0.990 ± 0.01."""
         for values in np.random.default_rng(0).beta(20, 1, size=(1000, 3)):
             mean, *rest = re.findall(r"[\d.]+", statistics.with_interval(values, statistics.SHARE))
             high = float(rest[-1]) + (float(mean) if len(rest) == 1 else 0)
@@ -407,7 +416,7 @@ def detection_rows():
 class TestDetectionTables:
     def test_cells_are_means_over_seeds(self):
         table = ood_detection.detection_table(detection_rows())
-        assert table.loc[("coarse", "Gaussian mixture", "found"), "noise"] == "0.610 ± 0.02"
+        assert table.loc[("coarse", "Gaussian mixture", "found"), "noise"] == "0.610 ± 0.025"
         assert table.columns.name == "AUROC" and len(table) == 3
 
     def test_best_is_that_of_the_means(self):

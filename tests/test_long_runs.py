@@ -54,6 +54,12 @@ def run(seed: int, joined: bool = True, terminal: int | None = 4):
     )
 
 
+def test_probes_are_compared_seed_by_seed():
+    runs = [run(seed) for seed in (2, 0, 1)]  # probes of 0.9, 0.7 and 0.8
+    (case,) = long_runs._below({"x": {0: 0.75, 2: 0.6, 5: 0.1}}, {"x": runs})
+    assert case.values == pytest.approx([0.9 - 0.6, 0.7 - 0.75])
+
+
 def test_rise_and_fall_has_start_peak_and_end():
     table = long_runs.rise_and_fall_table({"x": [run(0), run(1)], "ten labels": [run(0, joined=False)]})
     assert list(table.index) == ["x"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from conftest import TINY
 
 from nclib.chapters import conclusions, more_datasets
@@ -38,10 +41,34 @@ def test_nothing_is_missing_if_all_is_there(released, tiny_run, experiments):
     assert more_datasets.missing({"here": experiments["here"]}).empty
 
 
-def test_every_experiment_is_a_configuration():
-    names = {run.folder.name for runs in more_datasets.found().values() for run in runs}
-    assert names <= {run.folder.name for run in released_runs()}
-    assert set(more_datasets.found()) | set(more_datasets.missing().index) == set(more_datasets.EXPERIMENTS)
+def test_experiments_are_found_by_their_configuration():
+    names = {
+        experiment: {run.folder.name.rpartition("-seed")[0] for run in runs}
+        for experiment, runs in more_datasets.found().items()
+    }
+    expected = {
+        "FashionMNIST": {"fashion-laptop"},
+        "FashionMNIST, unaugmented": {"fashion-unaugmented"},
+        "CIFAR-10": {"cifar10-laptop"},
+        "CIFAR-10, unaugmented": {"cifar10-unaugmented"},
+    }
+    assert {experiment: names[experiment] for experiment in expected} == expected
+    assert set(more_datasets.missing().index) == set(more_datasets.EXPERIMENTS) - set(names)
+
+
+def test_experiments_are_compared_seed_by_seed():
+    def runs(name: str, seeds: tuple[int, ...]) -> list[SimpleNamespace]:
+        moments = SimpleNamespace(counts=torch.tensor([40, 60]))
+        return [
+            SimpleNamespace(key=f"{name}{s}", config=SimpleNamespace(seed=s), moments=lambda split: moments)
+            for s in seeds
+        ]
+
+    runs_of = {"one": runs("a", (4, 0, 2)), "two": runs("b", (2, 3, 4))}
+    effects = {"one": [0.7, 0.1, 0.9], "two": [0.3, 0.2, 0.6]}
+    cases = more_datasets._paired(runs_of, effects, {"one": "two", "two": "none"}, float)
+    assert [(case.name, case.n) for case in cases] == [("one", 100)]
+    assert cases[0].values == pytest.approx([0.9 - 0.3, 0.7 - 0.6])  # of seeds 2 and 4
 
 
 def test_labels_of_a_run_without_features_come_from_one_with_them(released, tiny_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from nclib.chapters import conclusions, ood_detection
 from nclib.chapters.ood_detection import LABELLINGS, SCORE_NAMES
@@ -39,6 +40,20 @@ def decided(live, losses, kept=None) -> list[dict[str, str]]:
 def of_losses(better: str) -> pd.DataFrame:
     both = ("NC loss", "cross entropy")
     return rows(lambda trained, *_: 0.9 if trained == better else 0.6, "noise", both)
+
+
+def test_scores_are_compared_seed_by_seed():
+    one, other = {"outliers": "noise", "score": "knn"}, {"outliers": "noise", "score": "gmm"}
+    auroc = {"knn": {3: 0.9, 1: 0.7, 4: 0.2}, "gmm": {1: 0.6, 2: 0.1, 3: 0.4}}
+    rows = pd.DataFrame(
+        [
+            {"outliers": "noise", "score": score, "seed": seed, "auroc": value, "n": 7}
+            for score, of_seed in auroc.items()
+            for seed, value in of_seed.items()
+        ]
+    )
+    assert ood_detection._case("x", rows, one, other).values == pytest.approx([0.7 - 0.6, 0.9 - 0.4])
+    assert ood_detection._case("x", rows, one).values == pytest.approx([0.7 - 0.5, 0.9 - 0.5, 0.2 - 0.5])
 
 
 def test_statements_change_with_the_scores():

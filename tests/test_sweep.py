@@ -617,7 +617,7 @@ class TestReport:
         assert (table["seeds"] == 3).all()
         mean, half = interval([0.15 + 0.1 * seed for seed in range(3)])
         assert (
-            table.loc["digits lr=0.1 weight_decay=0.005", "explained variance"] == f"{mean:.3f} ± {half:.1g}"
+            table.loc["digits lr=0.1 weight_decay=0.005", "explained variance"] == f"{mean:.3f} ± {half:.2g}"
         )
 
     def test_page_names_best_and_worst_and_needs_no_other_file(self, plan_and_rows):

@@ -201,7 +201,7 @@ class TestTrajectories:
 
     def test_ends_hold_the_peak_and_the_end(self):
         ends = when_structure_appears.trajectory_ends(self.table()).loc[("X", "x-unaugmented", 0)]
-        assert ends["explained variance at its peak, test"] == 0.5 and ends["peak at"] == 1
+        assert ends["explained variance at its peak, test"] == 0.5 and ends["peak of shared epochs at"] == 1
         assert ends["explained variance, test"] == 0.1
         text = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
         assert text.loc["99.9 % train accuracy from"].tolist() == ["never", "epoch 2"]
@@ -212,7 +212,7 @@ class TestTrajectories:
         more = table[table["experiment"] == "x-laptop"].iloc[:2].assign(epoch=2, explained_variance=0.9)
         table = pd.concat([table, more]).sort_values(["experiment", "epoch"], kind="stable")
         ends = when_structure_appears.trajectory_ends(table).loc[("X", "x-laptop", 0)]
-        assert ends["explained variance at its peak, test"] == 0.4 and ends["peak at"] == 1
+        assert ends["explained variance at its peak, test"] == 0.4 and ends["peak of shared epochs at"] == 1
         assert ends["explained variance halfway, test"] == 0.9
 
     def verdicts(self, table: pd.DataFrame, asked=None) -> dict[str, list[str]]:
@@ -290,7 +290,7 @@ class TestTrajectories:
     @pytest.mark.parametrize(
         ("schedule", "begin", "settled"),
         [
-            ("terminal", 18, 24),
+            ("terminal", 18, 30),  # at 24 no epoch has had the last rate
             ("terminal", 30, 30),
             ("constant", 3, 6),
             ("terminal", 99, None),
@@ -322,12 +322,35 @@ class TestTrajectories:
         never = when_structure_appears.contrast_table(when_structure_appears.trajectory_ends(self.table()))
         assert never.loc["explained variance before the rate drops, test"].tolist() == ["never", "never"]
 
-    def test_changes_are_taken_seed_by_seed(self, tiny_run):
+    def test_changes_are_taken_seed_by_seed(self, tiny_run, monkeypatch):
         same = {"1": [tiny_run], "3": [tiny_run]}
         found = self.verdicts(self.table(), {"digits": {"epochs": same}})
         assert found["Each of these changes leaves fewer fine labels for k-means to reconstruct"] == [
             "not observed"
         ]
+        change, (question, before, after) = next(iter(when_structure_appears.CHANGES.items()))
+        rows = [(before, 2, 0.9), (before, 0, 0.5), (before, 1, 0.6), (before, 7, 0.1)]
+        rows += [(after, 1, 0.2), (after, 2, 0.3), (after, 0, 0.4), (after, 8, 0.1)]
+        several = pd.DataFrame(rows, columns=["case", "seed", "found"])
+        monkeypatch.setattr(when_structure_appears, "ends", lambda cases: several)
+        questions = {question: {before: [tiny_run], after: [tiny_run]}}
+        (case,) = when_structure_appears._changed("digits", questions)
+        assert case.name == f"digits: {change}"
+        assert case.values == pytest.approx([0.5 - 0.4, 0.6 - 0.2, 0.9 - 0.3])
+
+    def test_gains_are_taken_seed_by_seed(self):
+        rows = [("unaugmented", 2, 0.1), ("unaugmented", 0, 0.2), ("unaugmented", 5, 0.9)]
+        rows += [("laptop", 0, 0.5), ("laptop", 1, 0.0), ("laptop", 2, 0.8)]
+        ends = pd.DataFrame(
+            [
+                {"data": "x", "experiment": f"x-{kind}", "seed": seed}
+                | {f"found, {split}": value for split in ("train", "test")}
+                | {f"{split} images": 60 for split in ("train", "test")}
+                for kind, seed, value in rows
+            ]
+        ).set_index(["data", "experiment", "seed"])
+        for case in when_structure_appears._gains(ends, "found"):
+            assert sorted(case.values) == pytest.approx([0.5 - 0.2, 0.8 - 0.1])
 
     def test_figure_draws_runs_and_marks_the_terminal_phase(self):
         axes = when_structure_appears.trajectory_figure(self.table(), "A title")

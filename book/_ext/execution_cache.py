@@ -2,7 +2,8 @@
 
 jupyter-cache recognises a notebook by its code cells alone, so a change in nclib would leave outputs
 of the old code in the book. Here the cache is a folder named after everything else that decides an
-output; when any of that changes, the folder is new, the notebooks run again, and the old folder goes.
+output, also which data sets are on this machine; when any of that changes, the folder is new, the notebooks
+run again, and the old folder goes.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+
+from nclib.paths import PACKAGE, data_root
 
 FILLED = "BOOK_EXECUTION_CACHE"  # environment variable
 DECIDES_OUTPUTS = (
     "nclib/**/*.py",
     "nclib/**/*.toml",
+    "nclib/**/*.npz",
     "book/released/**/*",
     "benchmarks/results/*",
     "requirements.lock",
@@ -36,10 +41,26 @@ def fingerprint(root: Path, patterns: Iterable[str] = DECIDES_OUTPUTS) -> str:
     return digest.hexdigest()[:16]
 
 
+def state(root: Path) -> str:
+    """What decides outputs beside the notebooks: files of the repository, and which data are there."""
+    return "-".join([fingerprint(root), *data_sets()])
+
+
+def data_sets() -> list[str]:
+    """Names of the downloadable data sets that are on this machine."""
+    known = tomllib.loads((PACKAGE / "data" / "datasets.toml").read_text("utf-8"))
+    folder = data_root()
+    return sorted(
+        name
+        for name, entry in known.items()
+        if all((folder / entry["folder"] / file).is_file() for file in entry["files"])
+    )
+
+
 def cache_folder(root: Path, build: Path) -> Path:
     """The folder of this state under ``build``; those of other states are deleted."""
     caches = build / ".jupyter_cache"
-    current = caches / fingerprint(root)
+    current = caches / state(root)
     for old in set(caches.glob("*")) - {current}:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     return current

@@ -6,15 +6,20 @@ notebooks before; a plain ``jupyter-book build`` executes them here, and so side
 
 from __future__ import annotations
 
+import sys
+
 from jupyter_cache import get_cache
 
 PAGES_AT_ONCE = 4
 
 
 def read_side_by_side(app, env, docnames: list[str]) -> None:
+    if sys.platform != "linux":  # Sphinx forks, which elsewhere libraries may not survive
+        return
     app.parallel = PAGES_AT_ONCE
-    # Its author does not say so, but it is safe: it numbers pages after all have been read.
-    app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
+    if numbering := app.extensions.get("sphinx_multitoc_numbering"):
+        # Its author does not say so, but it is safe: it numbers pages after all have been read.
+        numbering.parallel_read_safe = True
     # Each process gets a slice of the names: chapters, which take longest, are spread over all.
     docnames[:] = [name for first in range(PAGES_AT_ONCE) for name in docnames[first::PAGES_AT_ONCE]]
     cache = get_cache(app.config.nb_execution_cache_path)

@@ -13,7 +13,14 @@ from matplotlib.axes import Axes
 from nclib.chapters.conclusions import CLOSE, Case, Statement
 from nclib.chapters.figures import MARKERS, described, epochs_axis, theme
 from nclib.chapters.neural_collapse import COLLAPSE_NAMES
-from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, UP_TO_ONE, error_bar, with_interval
+from nclib.chapters.statistics import (
+    NOT_NEGATIVE,
+    SHARE,
+    UP_TO_ONE,
+    error_bar,
+    paired_by_seed,
+    with_interval,
+)
 from nclib.runs.evaluation import (
     METHOD_NAMES,
     METHODS,
@@ -209,9 +216,8 @@ def _paired(
     """A value of the runs of one name minus that of another, for the seeds that both have."""
     cases = []
     for data, runs in runs_of.items():
-        first, second = ({run.config.seed: run for run in runs[name]} for name in (one, other))
-        if both := sorted(first.keys() & second.keys()):
-            values = [value(first[seed]) - value(second[seed]) for seed in both]
+        if both := paired_by_seed(runs[one], runs[other]):
+            values = [value(a) - value(b) for a, b in both]
             cases.append(_case(data, runs[one], values, split))
     return cases
 

@@ -24,7 +24,7 @@ from nclib.chapters.long_runs import FACTORIAL, planned_runs
 from nclib.chapters.statistics import FEWEST as FEWEST_SEEDS
 from nclib.chapters.statistics import over_seeds
 from nclib.chapters.when_structure_appears import trajectories
-from nclib.runs.released import ReleasedRun, find_released
+from nclib.runs.released import ReleasedRun, released_runs
 
 FACTORS = ["augmentation", "schedule", "weight decay"]
 CONTRASTS = (  # factor, level, and the level that it is compared with
@@ -53,7 +53,8 @@ FEWEST = 5  # settings of which an order can be significant at 5 %
 def released() -> list[ReleasedRun]:
     """Released runs of the factorial; one of them was released under another name."""
     planned = [config for config, name in planned_runs().items() if name.startswith(FACTORIAL)]
-    return [run for config in planned if (run := find_released(config))]
+    found = {run.config: run for run in released_runs()}
+    return [found[config] for config in planned if config in found]
 
 
 def courses(runs: list[ReleasedRun]) -> pd.DataFrame:
@@ -118,8 +119,8 @@ def passing(course: pd.DataFrame, fewer: pd.DataFrame) -> tuple[float, float, fl
 def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
     """What each contrast changes on train: mean, 95 % interval, and range over the other factors' settings.
 
-    The interval's error is what three factors do together, and seeds: an unreplicated factorial has no
-    other. It is there if some seed has all settings. A setting's difference is the mean over its seeds.
+    The interval's error is what three factors do together, and seeds: a factorial of one seed has no other.
+    It is there if some seed has all settings. A setting's difference is the mean over its seeds.
     """
     rows = []
     for factor, level, against in CONTRASTS:
@@ -219,7 +220,8 @@ def statements(courses: pd.DataFrame) -> list[Statement]:
     """What the factorial decides about each factor, on average over settings.
 
     Of three seeds on a value for each, of fewer the 95 % interval of ``effects_table``: these are
-    observations, whatever the number of settings. Pairs of runs in ``SEEN`` decide nothing.
+    observations, whatever the number of settings. Pairs of runs in ``SEEN`` decide nothing; the order of
+    settings is that of all runs.
     """
     end = "mean over settings of explained variance on train at the end"
     equal = f"explained variance on train {EQUAL}"

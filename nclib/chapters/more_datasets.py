@@ -15,6 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from nclib.chapters.conclusions import Case, Statement
+from nclib.chapters.statistics import paired_by_seed
 from nclib.config import recipe_config
 from nclib.data.datasets import missing_files
 from nclib.errors import StoreError
@@ -171,13 +172,14 @@ def _paired(
     for name, other in pairs.items():
         if name not in runs_of or other not in runs_of:
             continue
-        one, two = (
-            {run.config.seed: effect(r) for run, r in zip(runs_of[of], results_of[of], strict=True)}
+        effects = {
+            (of, run.key): effect(result)
             for of in (name, other)
-        )
-        if seeds := sorted(one.keys() & two.keys()):
-            case = Case(name, [one[seed] - two[seed] for seed in seeds], _images(runs_of[name][0], split))
-            cases.append(case)
+            for run, result in zip(runs_of[of], results_of[of], strict=True)
+        }
+        if pairs_of_seed := paired_by_seed(runs_of[name], runs_of[other]):
+            values = [effects[name, one.key] - effects[other, two.key] for one, two in pairs_of_seed]
+            cases.append(Case(name, values, _images(runs_of[name][0], split)))
     return cases
 
 

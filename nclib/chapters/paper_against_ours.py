@@ -47,7 +47,6 @@ SOURCES = {  # key in the bibliography: name
 }
 GRID = [(lr, decay) for lr in (1e-1, 1e-2, 1e-3) for decay in (5e-3, 5e-4, 5e-5)]  # of Yang et al.
 SIGNIFICANT = 0.05
-RESAMPLES = 2000  # of a bootstrap
 PLACES = ("above", "within the margin", "below")  # of a number without an interval
 VERDICTS = (
     "same",
@@ -317,7 +316,8 @@ def gains_in_words(runs: Sequence[Run], plain: Sequence[Run]) -> str:
         "of a Gaussian mixture": gain(runs, plain, "gmm"),
     }
     gains = ", ".join(f"{name} by {_with_interval(each, '+.3g')}" for name, each in found.items())
-    return fill(f"L2 normalisation changes the AUROC {gains}; {len(_pairs(runs, plain))} seeds.", 100)
+    seeds = len(statistics.paired_by_seed(runs, plain))
+    return fill(f"L2 normalisation changes the AUROC {gains}; {seeds} seeds.", 100)
 
 
 def tally(table: pd.DataFrame) -> pd.DataFrame:
@@ -407,7 +407,8 @@ def _reconstruction(runs: Sequence[Run], method: str, key: str) -> Found | None:
     results = [evaluation.results(run, methods=(method,)) for run in runs]
     results = [result for result in results if method in result["reconstruction"]]
     values = [result["reconstruction"][method][key] for result in results]
-    chance = float(np.mean([result["chance"] for result in results] or [0]))
+    by_chance = "chance" if key == "train" else "chance_test"  # a probe is judged on test
+    chance = float(np.mean([result[by_chance] for result in results] or [0]))
     return _mean(values, chance, statistics.SHARE)
 
 
@@ -510,42 +511,34 @@ def _ends(run: Run) -> tuple[Mapping[str, float], Mapping[str, float]]:
 
 
 def share_of_normal(runs: Sequence[Run], normal: Sequence[Run], _: str) -> Found | None:
-    """Accuracy by pseudo-labels over the test accuracy of networks that were trained on fine labels."""
-    usual = np.mean([run.history[-1]["test_accuracy"] for run in normal])
-    found = probe_on_found(runs, "")
-    if found is None:
-        return None
-    in_units = {name: v / usual for name in ("size", "deviation") if (v := getattr(found, name)) is not None}
-    return _scaled(found, lambda accuracy: accuracy / usual)._replace(**in_units)
+    """Accuracy by pseudo-labels over that of the network of the same seed that was trained on fine labels."""
+    pairs = statistics.paired_by_seed(runs, normal)
+    found = [(probe_on_found([run], ""), usual.history[-1]["test_accuracy"]) for run, usual in pairs]
+    found = [(probe, usual) for probe, usual in found if probe is not None]
+    null = float(np.mean([probe.null / usual for probe, usual in found] or [0]))
+    return _mean([probe.value / usual for probe, usual in found], null)
 
 
 def earlier(runs: Sequence[Run], plain: Sequence[Run], _: str) -> Found | None:
     """NC1 of the super-classes in ``plain`` over that in ``runs``, after a tenth of the epochs."""
-    return _mean_ratio([early_nc1(b) / early_nc1(a) for a, b in _pairs(runs, plain)])
+    return _mean_ratio([early_nc1(b) / early_nc1(a) for a, b in statistics.paired_by_seed(runs, plain)])
 
 
 def gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
     """By how much the AUROC for held-out classes is higher in ``runs`` than in ``plain``."""
-    return _mean([held_out_auroc(a, key) - held_out_auroc(b, key) for a, b in _pairs(runs, plain)], null=0)
+    return _mean(
+        [held_out_auroc(a, key) - held_out_auroc(b, key) for a, b in statistics.paired_by_seed(runs, plain)],
+        null=0,
+    )
 
 
 def worst_gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
-    """The same for the lowest AUROC over seeds, with a bootstrap interval over pairs of one seed.
-
-    Notes
-    -----
-    Of few seeds the bootstrap of an extreme is rough; without it there would be no error at all.
-    """
-    pairs = np.array([[held_out_auroc(run, key) for run in pair] for pair in _pairs(runs, plain)])
-    change = float(np.subtract(*pairs.min(axis=0)))
-    found = Found(change, change, change, null=0, seeds=len(pairs), size=change)
-    if len(pairs) < statistics.FEWEST:
-        return found
-    drawn = np.random.default_rng(0).integers(len(pairs), size=(RESAMPLES, len(pairs)))
-    changes = np.subtract(*pairs[drawn].min(axis=1).T)
-    low, high = np.quantile(changes, (0.025, 0.975))
-    p = min(1.0, 2 * min((changes <= 0).mean(), (changes >= 0).mean()))
-    return found._replace(low=float(low), high=float(high), p=float(p))
+    """The same for the lowest AUROC over seeds that both have. An extreme of few has no interval."""
+    pairs = statistics.paired_by_seed(runs, plain)
+    change = float(
+        np.subtract(*np.min([[held_out_auroc(run, key) for run in pair] for pair in pairs], axis=0))
+    )
+    return Found(change, change, change, null=0, seeds=len(pairs), size=change)
 
 
 def held_out_auroc(run: Run, score: str) -> float:
@@ -563,12 +556,6 @@ def held_out_auroc(run: Run, score: str) -> float:
         outlier_scores(train, h, labels, [score])[score] for h in (test.h, features_of(run.model(), images))
     )
     return detection_of(within, beyond)["auroc"]
-
-
-def _pairs(runs: Sequence[Run], others: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Runs of the same seed."""
-    by_seed = {run.config.seed: run for run in others}
-    return [(run, by_seed[run.config.seed]) for run in runs if run.config.seed in by_seed]
 
 
 MEASURES: dict[str, Callable[[Sequence[Run], str], Found | None]] = {

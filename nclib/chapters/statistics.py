@@ -1,19 +1,30 @@
-"""Means over seeds, and their intervals."""
+"""Pairs of one seed; means over seeds, and their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import t as student_t
 
+from nclib.runs.run import Run
+
 FEWEST = 3  # values that are given an interval: that of two is a dozen times as wide as they lie apart
 
+R = TypeVar("R", bound=Run)
 Limits = tuple[float, float]  # least and largest possible value of what is averaged
 SHARE: Limits = (0.0, 1.0)
 NOT_NEGATIVE: Limits = (0.0, np.inf)
 UP_TO_ONE: Limits = (-np.inf, 1.0)
 UNLIMITED: Limits = (-np.inf, np.inf)
+
+
+def paired_by_seed(runs: Iterable[R], others: Iterable[R]) -> list[tuple[R, R]]:
+    """Runs and those of the others that have the same seed, by ascending seed; the rest is left out."""
+    of_seed = {other.config.seed: other for other in others}
+    pairs = [(run, of_seed[run.config.seed]) for run in runs if run.config.seed in of_seed]
+    return sorted(pairs, key=lambda pair: pair[0].config.seed)
 
 
 def interval(values: Iterable[float]) -> tuple[float, float]:
@@ -61,7 +72,8 @@ def with_interval(values: Iterable[float], limits: Limits, form: str = "{:.3f}")
     if len(values) < FEWEST:
         return over_seeds(values, form)
     mean, below, above = error_bar(values, limits)
-    text, half = form.format(mean), f"{interval(values)[1]:.1g}"
+    half = interval(values)[1]
+    text, half = form.format(mean), f"{half:.0f}" if half >= 99.5 else f"{half:.2g}"
     if float(text) - float(half) < limits[0] or float(text) + float(half) > limits[1]:
         return f"{text} [{form.format(mean - below)}, {form.format(mean + above)}]"
     return f"{text} ± {half}"

@@ -314,12 +314,15 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
 
 
 def _settled(run: ReleasedRun, begin: int) -> float:
-    """The first measured epoch from ``begin`` on with one learning rate to the end; nan if none."""
+    """The first measured epoch from ``begin`` on that ran at the last learning rate; nan if none.
+
+    A rate that drops at some epoch is that of the epochs after it.
+    """
     drops = DROPS.get(run.config.schedule)
     if drops is None:
         return np.nan
-    last = max(begin, run.config.epochs * max(drops, default=0))
-    return min((epoch for epoch in run.measured_epochs if epoch >= last), default=np.nan)
+    last = run.config.epochs * max(drops, default=0)
+    return min((epoch for epoch in run.measured_epochs if epoch >= begin and epoch > last), default=np.nan)
 
 
 def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -339,7 +342,10 @@ def trajectory_ends(table: pd.DataFrame) -> pd.DataFrame:
         row |= {"width": end["width"], "epochs": end["epoch"], "99.9 % train accuracy from": end["terminal"]}
         row |= {"and the learning rate stays, from": end["settled"]}
         row |= {"accuracy, train": train.iloc[-1]["accuracy"], "NC1, train": train.iloc[-1]["nc1"]}
-        row |= {"explained variance at its peak, test": peak["explained_variance"], "peak at": peak["epoch"]}
+        row |= {
+            "explained variance at its peak, test": peak["explained_variance"],
+            "peak of shared epochs at": peak["epoch"],
+        }
         for split, rows_of in (("train", train), ("test", test)):
             row |= {f"explained variance {when}, {split}": v for when, v in _stages(rows_of).items()}
             row |= {f"explained variance, {split}": rows_of.iloc[-1]["explained_variance"]}
@@ -376,7 +382,12 @@ def _stages(of_split: pd.DataFrame) -> dict[str, float]:
 
 def contrast_table(ends: pd.DataFrame) -> pd.DataFrame:
     """``trajectory_ends`` as text, a column for each run."""
-    whole = {"epochs", "peak at", "99.9 % train accuracy from", "and the learning rate stays, from"}
+    whole = {
+        "epochs",
+        "peak of shared epochs at",
+        "99.9 % train accuracy from",
+        "and the learning rate stays, from",
+    }
     shown = {
         name: [_shown(value, f"epoch {value:.0f}" if name in whole else f"{value:.3f}") for value in column]
         for name, column in ends.drop(columns="augmentation").items()

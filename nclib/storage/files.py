@@ -28,7 +28,7 @@ class Damaged(StoreError):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably.
+    """Write a file atomically: its content is on the disk before it takes its place.
 
     Raises
     ------

@@ -274,6 +274,10 @@ def writing(key: str) -> Iterator[None]:
         except Timeout:
             print(f"another process is working on run {key[:12]}; waiting for it", file=sys.stderr)
             lock.acquire()
+        except NotImplementedError as error:
+            raise StoreError(
+                f"cannot lock {path}: its file system has no locks. Set NCLIB_HOME to a folder on another."
+            ) from error
     try:
         yield
     finally:
@@ -338,7 +342,7 @@ def _held(lock: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # FileLock's own would need the right to write
         return False
-    except BlockingIOError:
+    except OSError:  # held, or a file system without locks, where it may be
         return True
     finally:
         os.close(file)

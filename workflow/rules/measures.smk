@@ -9,4 +9,4 @@ rule measures:
     threads: 1
     priority: len(JOBS) + 1
     shell:
-        "{PYTHON} nclib.chapters.sweeps measures '{PLAN}' {wildcards.job} {output} 2> {log}"
+        "{PYTHON} nclib.chapters.sweeps measures {PLAN} {wildcards.job} {output} 2> {log}"

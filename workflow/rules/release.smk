@@ -9,4 +9,4 @@ rule release:
     threads: 1
     priority: len(JOBS) + 1
     shell:
-        "{PYTHON} nclib.runs.sweep_release '{PLAN}' {wildcards.job} {output} 2> {log}"
+        "{PYTHON} nclib.runs.sweep_release {PLAN} {wildcards.job} {output} 2> {log}"

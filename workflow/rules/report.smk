@@ -8,4 +8,4 @@ rule report:
         "logs/report.log",
     threads: 1
     shell:
-        "{PYTHON} nclib.chapters.sweeps report '{PLAN}' {output} {input} 2> {log}"
+        "{PYTHON} nclib.chapters.sweeps report {PLAN} {output} {input} 2> {log}"

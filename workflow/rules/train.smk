@@ -15,4 +15,4 @@ rule train:
     threads: config["threads"]
     priority: lambda wildcards: PRIORITY[wildcards.job]
     shell:
-        "{PYTHON} {params.several_gpus}nclib.runs.sweep_job '{PLAN}' {wildcards.job} {output} 2> {log}"
+        "{PYTHON} {params.several_gpus}nclib.runs.sweep_job {PLAN} {wildcards.job} {output} 2> {log}"
