@@ -90,8 +90,8 @@ class Classes(NamedTuple):
     h, y : (N, D) features and (N,) labels.
     hidden : (N,) labels of sub-classes.
     trained : (N,) labels that the classifier was trained on.
-    probabilities : (N, K) that it gives to these labels, for samples of ``SPLIT``: on digits those that it was
-        trained on, so that it is nearly certain, and cleanlab's has little to go by.
+    probabilities : (N, K) that it gives to these labels, for samples of ``SPLIT``; on digits, where it was
+        trained on them, it is nearly certain, and cleanlab has little to go by.
     """
 
     h: np.ndarray
