@@ -119,6 +119,8 @@ def test_the_guess_is_answered_by_all_scores():
     assert better == "the network trained on fine labels"
     assert "fine labels: 7; both about equally well: 1" in counts
     assert answer(everything | {"knn": 0.1})[0] == "it depends on the score"
+    half = list(SCORE_NAMES)[: len(SCORE_NAMES) // 2]
+    assert answer(dict.fromkeys(half, -0.1))[0] == "it depends on the score"
 
 
 def test_scores_are_counted_by_data_and_outliers():

@@ -190,7 +190,7 @@ def statements_of(
         return stages[stage]["siblings"] / stages[stage]["others"]
 
     def gap(stages: Mapping[str, Mapping[str, float]], stage: str) -> float:
-        """Share of the variance of two classes of equal size that lies between their means."""
+        """(R - 1) / (R + 1) of the mean R, which is not quite the mean of that of every pair."""
         return (stages[stage]["siblings"] - 1) / (stages[stage]["siblings"] + 1)
 
     both = [

@@ -254,14 +254,15 @@ def better_network(rows: pd.DataFrame) -> tuple[str, str]:
 
     Returns
     -------
-    One of the guess's choices: the network that is better by some scores, if the other is by none; equal, if
-    no mean AUROC over seeds differs by more than ``CLOSE``; or that it depends on the score. And how many
-    scores say what.
+    One of the guess's choices: what more than half of the scores say and none contradicts, namely which
+    network is better, or neither, where mean AUROCs over seeds differ by at most ``CLOSE``; else that it
+    depends on the score. And how many scores say what.
     """
     counts = _scores_ahead(rows, HELD_OUT)
-    ahead = [name for name, count in counts.items() if count and name != EQUAL] or [EQUAL]
     words = "; ".join(f"{answer}: {count}" for answer, count in counts.items())
-    answer = ahead[0] if len(ahead) == 1 else DEPENDS
+    most = max(counts, key=counts.get)
+    one_sided = sum(count > 0 for name, count in counts.items() if name != EQUAL) < 2
+    answer = most if one_sided and 2 * counts[most] > len(SCORE_NAMES) else DEPENDS
     return answer, f"By the mean AUROC of {len(SCORE_NAMES)} scores, {words}"
 
 

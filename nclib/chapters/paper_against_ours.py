@@ -23,7 +23,7 @@ from nclib.chapters import distance_heatmaps, statistics, tables
 from nclib.chapters.coarse_labels import SOME, explained_elsewhere
 from nclib.chapters.collapse_as_loss import early_nc1
 from nclib.chapters.more_datasets import labels_of_test
-from nclib.chapters.neural_collapse import of_split
+from nclib.chapters.neural_collapse import COLLAPSE_NAMES, of_split
 from nclib.chapters.per_class_probes import averaged_over_seeds, correlation, per_class
 from nclib.data.datasets import load
 from nclib.measures.distances import distances_of
@@ -490,12 +490,15 @@ def _terminal_rows(runs: Sequence[Run]) -> list[list[Mapping[str, float]]]:
 
 
 def fallen_in_words(runs: Sequence[Run]) -> str:
-    """In how many runs each measure of the four claims is lower at the end than at initialisation."""
-    ends, found = [_ends(run) for run in runs], []
-    for name, key in (("NC1", "nc1"), ("NC2", "nc2_maxangle_means"), ("NC3", "nc3"), ("NC4", "nc4")):
-        fallen = sum(last[key] < first[key] for first, last in ends)
-        found.append(f"{name} in {fallen} of {len(ends)} released runs")
-    return f"Lower at the end than at initialisation: {', '.join(found)}."
+    """In how many runs each measure of collapse is lower at the end than at initialisation."""
+    ends = [_ends(run) for run in runs]
+    counts = {
+        name: sum(last[key] < first[key] for first, last in ends)
+        for key, name in COLLAPSE_NAMES.items()
+        if key != "accuracy"
+    }
+    lines = [f"  {name}: {fallen}" for name, fallen in counts.items()]
+    return "\n".join([f"Lower at the end than at initialisation, of {len(ends)} released runs:", *lines])
 
 
 def least_fall(runs: Sequence[Run], _: str) -> Found | None:
