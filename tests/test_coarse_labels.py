@@ -11,6 +11,31 @@ from nclib.data.datasets import load
 from nclib.runs import evaluation
 
 
+def test_what_nc1_sees_is_that_of_the_features(tiny_run):
+    """By pseudo-inverses of the features themselves, in chapter 2 of one super-class after the other."""
+    row = coarse_labels.directions_table({"a": [tiny_run]}).loc[("a", "test")]
+    f = tiny_run.features("test")
+    h, fine, coarse = f.h.double().numpy(), f.fine.numpy(), f.coarse.numpy()
+    mu = np.stack([h[coarse == c].mean(axis=0) for c in range(coarse.max() + 1)])
+    projection = np.linalg.pinv(mu - mu.mean(axis=0)) @ (mu - mu.mean(axis=0))  # (D, D)
+    left = h - mu[coarse]
+    offsets = np.stack([left[fine == c].mean(axis=0) for c in range(fine.max() + 1)])
+    for title, x in {"variance, end": left, "fine offsets, end": offsets}.items():
+        assert row[title] == f"{np.square(x @ projection).sum() / np.square(x).sum():.0%}"
+
+
+@pytest.mark.parametrize(
+    ("offsets", "expected"),
+    [((0.9, 0.2), ["observed", "observed"]), ((0.4, 0.38), ["not observed", "not observed"])],
+)
+def test_statements_on_directions_compare_shares(tiny_run, monkeypatch, offsets, expected):
+    monkeypatch.setattr(coarse_labels, "_variance_seen", lambda run, split, epoch=-1: 0.3)
+    monkeypatch.setattr(coarse_labels, "_offsets_seen", lambda run, split, epoch=-1: offsets[epoch])
+    made = coarse_labels.directions_statements({"a": [tiny_run]}, {"a": {"train": 100, "test": 50}})
+    rows = conclusions.show(*made).rows
+    assert [row["verdict"] for row in rows[::2]] == [row["verdict"] for row in rows[1::2]] == expected
+
+
 def measured(nc1, explained, rng):
     """Measures of a run at five epochs, of which the third lies halfway."""
     return [

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nclib.measures import arrays, collapse
-from nclib.measures.collapse import collapse_metrics, collapse_of, nearest_mean_disagreement, variability
+from nclib.measures.collapse import (
+    collapse_metrics,
+    collapse_of,
+    nearest_mean_disagreement,
+    share_along_means,
+    variability,
+)
 from nclib.measures.moments import ClassMoments, Moments
 
 pytestmark = pytest.mark.numeric
@@ -263,6 +269,34 @@ class TestClosePairs:
         coarse = variability(fine.grouped(np.arange(10) // 2))
         assert coarse == pytest.approx(variability(Moments.of(h, y // 2)), rel=1e-9)
         assert coarse < variability(fine) / 5
+
+
+class TestAlongMeans:
+    @pytest.mark.parametrize("dim", [3, 8, 20])  # fewer than the classes, and more
+    def test_share_is_that_of_a_projection(self, dim):
+        rng = np.random.default_rng(0)
+        y = np.arange(60) % 5
+        h = rng.normal(size=(5, dim))[y] + rng.normal(size=(60, dim)) * rng.uniform(0.1, 3, dim) + 100
+        mu = np.stack([h[y == c].mean(axis=0) for c in range(5)])
+        axes = np.linalg.svd(mu - mu.mean(axis=0))[2][:4]
+        z = h - mu[y]
+        expected = np.square(z @ axes.T).sum() / np.square(z).sum()
+        assert share_along_means(Moments.of(h, y)) == pytest.approx(expected, rel=1e-9)
+        assert (expected == pytest.approx(1)) == (dim == 3)
+
+    def test_variance_in_other_directions_is_not_seen(self):
+        """Wide clouds across the means leave NC1 at zero."""
+        frame, y = simplex(5, 8), np.arange(100) % 5
+        across = np.linalg.svd(frame)[2][4:]  # (4, 8), orthogonal to all means
+        spread = np.random.default_rng(0).normal(size=(20, 4)).repeat(5, axis=0)  # alike in every class
+        moments = Moments.of(frame[y] + 10 * (spread - spread.mean(axis=0)) @ across, y)
+        assert moments.scatter.min() > 100 and variability(moments) < 1e-20
+        assert share_along_means(moments) < 1e-20
+
+    def test_coinciding_means_and_points_have_none(self):
+        h, y = np.repeat([[1.0, 2.0], [3.0, 5.0]], 2, axis=0), [0, 1, 0, 1]
+        assert share_along_means(Moments.of(h, y)) == 0
+        assert np.isnan(share_along_means(Moments.of(h, [0, 0, 1, 1])))
 
 
 class TestEdges:

@@ -15,15 +15,81 @@ from nclib.chapters.conclusions import MOVED, Case, Statement
 from nclib.chapters.distance_heatmaps import SPLITS
 from nclib.chapters.figures import described, theme, wrapped
 from nclib.chapters.neural_collapse import Measures, of_split
+from nclib.chapters.statistics import over_seeds
 from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
+from nclib.measures.collapse import share_along_means
 from nclib.measures.distances import msdr_of
+from nclib.measures.moments import centred
 from nclib.measures.variance import explained_variance_of
 from nclib.runs.baselines import pixel_distances
 from nclib.runs.evaluation import halfway, mean_explained_variance
 from nclib.runs.run import Run
 
 SOME = 0.05  # explained variance: a twentieth; the choice is ours
+
+
+def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """How much of what is inside super-classes lies along the directions of their means, at both ends.
+
+    Of the variance, and of the squared offsets of fine classes from their super-class mean; of a random
+    direction that is the number of these directions over that of all. Means over seeds, with the lowest and
+    the highest.
+    """
+    rows = {}
+    for name, runs in runs_of.items():
+        for split in SPLITS:
+            row = {
+                f"{title}, {when}": over_seeds((share(run, split, epoch) for run in runs), "{:.0%}")
+                for title, share in (("variance", _variance_seen), ("fine offsets", _offsets_seen))
+                for when, epoch in (("initialisation", 0), ("end", -1))
+            }
+            means = runs[0].moments(split).means
+            row["random direction"] = f"{(runs[0].grouping.num_coarse - 1) / means.shape[1]:.1%}"
+            rows[name, split] = row | {"seeds": str(len(runs))}
+    return pd.DataFrame(rows).T.rename_axis(["data", "images"])
+
+
+def directions_statements(
+    runs_of: Mapping[str, Sequence[Run]], n_of: Mapping[str, Mapping[str, int]]
+) -> list[Statement]:
+    """Whether fine classes leave the directions of the super-class means. Asked after the table was seen."""
+
+    def cases(effect: Callable[[Run, str], float]) -> list[Case]:
+        return [
+            Case(f"{name}, {split}", [effect(run, split) for run in runs], n_of[name][split])
+            for name, runs in runs_of.items()
+            for split in SPLITS
+        ]
+
+    along = "Along the directions of the super-class means, where NC1 looks, lies"
+    return [
+        Statement(
+            f"{along} a smaller share of the squared offsets of fine classes at the end than at"
+            f" initialisation, by more than {MOVED:g}",
+            "their share at initialisation minus that at the end (asked after the table was seen)",
+            cases(lambda run, split: _offsets_seen(run, split, 0) - _offsets_seen(run, split)),
+            MOVED,
+        ),
+        Statement(
+            f"{along} at the end a smaller share of the squared offsets of fine classes than of the variance"
+            " inside super-classes",
+            "share of the variance minus that of the squared offsets (asked after the table was seen)",
+            cases(lambda run, split: _variance_seen(run, split) - _offsets_seen(run, split)),
+        ),
+    ]
+
+
+def _variance_seen(run: Run, split: str, epoch: int = -1) -> float:
+    return share_along_means(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse))
+
+
+def _offsets_seen(run: Run, split: str, epoch: int = -1) -> float:
+    fine, group = run.moments(split, epoch), run.grouping.fine_to_coarse
+    coarse = fine.grouped(group).means  # (G, D)
+    offsets = fine.means - coarse[group]  # (C, D)
+    axes = torch.linalg.svd(centred(coarse), full_matrices=False)[2][: len(coarse) - 1]  # (G - 1, D)
+    return float((offsets @ axes.T).square().sum() / offsets.square().sum())
 
 
 def statements(

@@ -126,17 +126,44 @@ def variability(moments: Moments, *, per_class: bool = True) -> float:
     NC1 = sum_k u_k^T (M Sigma_W M^T) u_k / w_k^2. Eigenvalues at float64's rounding level, of which
     centring makes one, are left out as a pseudo-inverse leaves them out.
     """
+    within, between = _along_means(moments)
+    if not len(between):
+        return float("inf")
+    nc1 = (within / between).sum()
+    return float(nc1 if per_class else nc1 * len(moments.means))
+
+
+def share_along_means(moments: Moments) -> float:
+    """Share of the variance within classes along the directions in which class means differ.
+
+    Of all of that variance, NC1 sees this part only.
+
+    Parameters
+    ----------
+    moments : of the features.
+
+    Returns
+    -------
+    float in [0, 1]; 0 where all class means coincide, not a number where nothing varies within classes.
+
+    Notes
+    -----
+    tr(P Sigma_W) / tr(Sigma_W), P the projection on the span of the centred class means. The definition is
+    ours.
+    """
+    whole = moments.counts.to(torch.float64) @ moments.scatter / moments.counts.sum()
+    return float(_along_means(moments)[0].sum() / whole)
+
+
+def _along_means(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Variance within classes along v_k of ``variability``, and w_k, (rank of the centred means,) each."""
     means = centred(moments.means)
     axes = means.T if moments.in_features else means  # (k, .) with k = min(C, D)
     values, vectors = torch.linalg.eigh(axes @ axes.T)  # (k,) ascending, (k, k)
-    rounding = max(means.shape) * torch.finfo(values.dtype).eps * values[-1]
-    kept = values > rounding
-    if not kept.any():
-        return float("inf")
+    kept = values > max(means.shape) * torch.finfo(values.dtype).eps * values[-1]
     vectors, values = vectors[:, kept], values[kept]
     within = (vectors * (moments.projected @ vectors)).sum(dim=0)  # of Sigma_W or M Sigma_W M^T
-    nc1 = (within / (values if moments.in_features else values**2)).sum()
-    return float(nc1 if per_class else nc1 * len(means))
+    return (within if moments.in_features else within / values), values
 
 
 def frame_measures(vectors: Tensor, name: str, *, correction: int = 0) -> dict[str, float]:
