@@ -25,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 import nclib
 from nclib.errors import NclibError
 from nclib.measures import cluster_number, collapse_variants, distances, neighbours, ood_scores
+from nclib.measures.collapse import share_along_means
 from nclib.measures.arrays import PrecisionWarning
 
 REFUSALS = (ValueError, TypeError, NclibError)
@@ -364,6 +365,7 @@ def variants(draw: Draw) -> Any:
     )
     calls = (
         lambda: collapse_variants.class_distance_variance(m),
+        lambda: share_along_means(m),
         lambda: collapse_variants.simplex_error(weight, draw.pick([None, weight, m.means])),
         lambda: collapse_variants.uniformity(
             weight, draw.name(collapse_variants.KERNELS), draw.number(1, -1)

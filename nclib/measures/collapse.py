@@ -146,11 +146,16 @@ def share_along_means(moments: Moments) -> float:
     -------
     float in [0, 1]; 0 where all class means coincide, not a number where nothing varies within classes.
 
+    Raises
+    ------
+    TypeError : no ``Moments``, such as the ``ClassMoments`` whose summary they are.
+
     Notes
     -----
     tr(P Sigma_W) / tr(Sigma_W), P the projection on the span of the centred class means. The definition is
     ours.
     """
+    require_moments(moments)
     whole = moments.counts.to(torch.float64) @ moments.scatter / moments.counts.sum()
     return float(_along_means(moments)[0].sum() / whole)
 
