@@ -323,7 +323,8 @@ def _report(options: argparse.Namespace) -> None:
 
     numbers = numbers_path(options.output)
     for path in (options.output, numbers):
-        _require_writable(path, options.features, options.force)
+        for source in filter(None, (options.features, options.labels, options.images)):
+            _require_writable(path, source, options.force)
     if not 0 < options.level < 1:
         options.refuse(f"--level {options.level}: expected a number between 0 and 1")
     if not 0 <= options.seed < 2**32:

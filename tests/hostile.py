@@ -25,8 +25,8 @@ from sklearn.exceptions import ConvergenceWarning
 import nclib
 from nclib.errors import NclibError
 from nclib.measures import cluster_number, collapse_variants, distances, neighbours, ood_scores
-from nclib.measures.collapse import share_along_means
 from nclib.measures.arrays import PrecisionWarning
+from nclib.measures.collapse import share_along_means
 
 REFUSALS = (ValueError, TypeError, NclibError)
 DOCUMENTED = (

@@ -53,6 +53,9 @@ class TestFeatures:
     def test_floats_of_one_byte(self):
         assert as_features(torch.ones(2, 2).to(torch.float8_e4m3fn)).dtype == torch.float64
 
+    def test_long_doubles(self):
+        assert as_features(np.eye(2, dtype=np.longdouble)).tolist() == [[1, 0], [0, 1]]
+
     def test_beyond_squares(self):
         assert as_features(np.full((2, 2), -1e60)).min() == -1e60
         assert as_features(torch.full((2, 2), torch.finfo(torch.float32).max)).dtype == torch.float32

@@ -170,6 +170,13 @@ class TestVariabilityCollapseIndex:
     def test_zero_at_collapse(self):
         assert abs(collapse_variants.variability_collapse_index(collapsed()[0])) < 1e-12
 
+    @pytest.mark.parametrize("width", [1e-6, 1e-8, 1e-12])
+    def test_directions_that_are_rounding_count_for_neither(self, width):
+        """Collapsed means, of which all but two columns are narrow."""
+        frame, y = simplex(5, 8), np.arange(20) % 5
+        h = frame[y] * np.where(np.arange(8) < 2, 1, width)
+        assert abs(collapse_variants.variability_collapse_index(ClassMoments.of(h, y))) < 1e-9
+
 
 @pytest.mark.parametrize(
     "measure",

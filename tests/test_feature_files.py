@@ -63,6 +63,14 @@ def test_numbers_of_tensors_are_names_without_their_type(tmp_path, ids):
     assert nclib.load_features(tmp_path / "f.npz").ids == ("0", "1")
 
 
+def test_names_that_numpy_would_cut_are_refused(tmp_path):
+    names = ["a\0", "a"]
+    with pytest.raises(DataError, match="ends in"):
+        nclib.save_features(tmp_path / "f.npz", np.eye(2), [0, 1], ids=names)
+    nclib.save_features(tmp_path / "f.safetensors", np.eye(2), [0, 1], ids=names)
+    assert list(nclib.load_features(tmp_path / "f.safetensors").ids) == names
+
+
 def test_no_names_of_classes_at_all(tmp_path):
     np.savez(tmp_path / "f.npz", h=H, y=Y, class_names=np.array([], dtype=str))
     with pytest.raises(DataError, match="label 2 is beyond the 0 class_names"):

@@ -75,6 +75,14 @@ class TestExtract:
         assert torch.equal(extract(model, loader(), layer="fc").h, inputs())
         assert extract(model, loader()).weight.shape == (3, 5)  # the last one is the last that is new
 
+    @pytest.mark.parametrize("change", [lambda a, b: a.add_(b).div_(2), lambda a, _: a.neg_()])
+    def test_an_output_that_the_model_changes_in_place_is_another(self, change):
+        model = nn.Module()
+        model.first, model.second = nn.Linear(6, 3), nn.Linear(6, 3)
+        model.forward = lambda x: change(model.second(x), model.first(x))
+        with pytest.raises(ValueError, match="not that of its last linear layer, 'second'"):
+            extract(model, loader())
+
     def test_a_mean_of_two_heads_needs_a_name(self):
         model = nn.Module()
         model.first, model.second = nn.Linear(6, 3), nn.Linear(6, 3)

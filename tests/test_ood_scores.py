@@ -109,6 +109,14 @@ class TestClassScores:
         expected = [np.sort(np.linalg.norm(unit - each, axis=1))[NEIGHBOURS - 1] for each in x]
         np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
+    @pytest.mark.parametrize("name", ["knn", "neco"])
+    def test_only_directions_count_however_small(self, name):
+        """Exact powers of two; float32 holds them."""
+        h, fine = collapsed()
+        x = np.float32(np.random.default_rng(1).normal(size=(7, h.shape[1])))
+        near, far = (outlier_scores(feature_set(s * h, fine), s * x)[name] for s in (1.0, 2.0**-60))
+        np.testing.assert_allclose(far, near, rtol=1e-9)
+
     def test_few_training_features_are_all_neighbours(self):
         h, _ = collapsed(n=12)
         scores = outlier_scores(feature_set(h, np.arange(12) % 2), -h[:1])["knn"]

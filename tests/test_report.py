@@ -489,6 +489,8 @@ class TestCommand:
             (["y.npy", "--labels", "y.npy"], "real (N, D) array"),
             (["y.npy", "--output", "x.json"], "ending .html"),
             (["y.npy", "--output", "y.npy", "--force"], "it is read here"),
+            (["h.npy", "--labels", "y.npy", "--output", "y.npy", "--force"], "it is read here"),
+            (["h.npy", "--images", "y.npy", "--output", "y.npy", "--force"], "it is read here"),
             (["y.npy", "--output", "no/x.html"], "no folder"),
             (["y.npy", "--output", "."], "it is a folder"),
             (["y.npy", "--output", ""], "it is a folder"),

@@ -190,6 +190,12 @@ def test_a_folder_a_list_and_a_file(tmp_path):
     assert nclib.FeatureShards(paths[1]).moments(9).counts.tolist() == np.bincount(Y[10:20], None, 9).tolist()
 
 
+def test_endings_in_capitals_are_endings(tmp_path):
+    nclib.save_features(tmp_path / "0.SAFETENSORS", H[:4], Y[:4])
+    nclib.save_features(tmp_path / "1.safetensors", H[4:9], Y[4:9])
+    assert nclib.FeatureShards(tmp_path).counts == [4, 5]
+
+
 def by_hand(path, h=H, y=Y, **others):
     """A feature file that save_features would not write, with the right checksum."""
     arrays = {"h": h.astype(np.float32), "y": y, **others}

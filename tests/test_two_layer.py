@@ -181,6 +181,8 @@ class TestTraining:
             ({"rho": -0.6, "members": 3}, r"rho must lie in \(-0.5, 1\)"),
             ({"eps": 0.0}, "eps must be positive"),
             ({"width": 33}, "width must be even"),
+            ({"width": 0}, "width must be even"),
+            ({"members": 1}, "two clusters at least"),
             ({"dim": 3}, "dim at least 4"),
         ],
     )

@@ -48,6 +48,8 @@ def as_tensor(values: ArrayLike) -> Tensor:
         raise TypeError(f"expected numbers; got {type(values).__name__}, an array of type {array.dtype}")
     if min(array.strides, default=0) < 0:  # a single row counts as contiguous, either way round
         array = array.copy()
+    if array.dtype.kind == "f" and array.itemsize > 8:  # numpy's long double
+        array = array.astype(np.float64)
     known = np.dtype(f"{array.dtype.kind}{array.dtype.itemsize}")  # in this machine's order of bytes
     with warnings.catch_warnings():  # a read-only memory map is welcome: nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -236,7 +236,8 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     -----
     Xu and Liu (2023), arXiv 2306.03440. Sigma_T = Sigma_W + Sigma_B with Sigma_B unweighted, as for
     NC1: the covariance of all samples if classes are balanced. With Sigma_T = Q diag(t) Q^T and
-    R = M Q diag(t)^-1/2 / sqrt(C), tr(Sigma_T^+ Sigma_B) = ||R||_F^2.
+    R = M Q diag(t)^-1/2 / sqrt(C), tr(Sigma_T^+ Sigma_B) = ||R||_F^2. Directions whose t is rounding are left
+    out, also from the rank.
     """
     if not isinstance(moments, ClassMoments):
         raise TypeError(f"the index needs ClassMoments; got {type(moments).__name__}")
@@ -245,8 +246,8 @@ def variability_collapse_index(moments: ClassMoments) -> float:
     between = means.T @ means / len(means)
     values, axes = torch.linalg.eigh(moments.within + between)
     kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
-    explained = ((means @ axes[:, kept]).square() / values[kept]).sum() / len(means)
-    return float(1 - explained / torch.linalg.matrix_rank(means))
+    scaled = means @ axes[:, kept] / values[kept].sqrt()  # R sqrt(C)
+    return float(1 - scaled.square().sum() / len(means) / torch.linalg.matrix_rank(scaled))
 
 
 def _require_two(rows: Tensor, name: str) -> None:

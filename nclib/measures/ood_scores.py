@@ -172,8 +172,8 @@ def knn(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
     stays zero.
     """
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train.h)), algorithm="brute")
-    search.fit(F.normalize(train.h).numpy())
-    return torch.from_numpy(search.kneighbors(F.normalize(h).numpy())[0][:, -1])
+    search.fit(_of_norm_one(train.h).numpy())
+    return torch.from_numpy(search.kneighbors(_of_norm_one(h).numpy())[0][:, -1])
 
 
 def neco(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
@@ -190,7 +190,12 @@ def neco(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
     z = train.h - mean
     directions = torch.linalg.eigh(z.T @ z)[1].flip(1)[:, : int(labels.max())]  # (D, C - 1)
     z = h - mean
-    return -(F.normalize(z) @ directions).norm(dim=1)
+    return -(_of_norm_one(z) @ directions).norm(dim=1)
+
+
+def _of_norm_one(x: Tensor) -> Tensor:
+    """Rows of (N, D) scaled to norm one, however small; zeros stay zero."""
+    return F.normalize(x, eps=torch.finfo(x.dtype).tiny)
 
 
 SCORES: dict[str, Callable[[FeatureSet, Tensor, Tensor], Tensor]] = {

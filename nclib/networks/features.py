@@ -119,9 +119,12 @@ def extract(
             )
         inputs.append(_float32(h))
 
+    def keep_output(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(output.clone())  # the model may go on to change it in place
+
     hooks = [head.register_forward_pre_hook(keep, with_kwargs=True)]
     if layer is None:
-        hooks.append(head.register_forward_hook(lambda _module, _args, output: outputs.append(output)))
+        hooks.append(head.register_forward_hook(keep_output))
     try:
         with evaluating(model), exact_float32(), _as_written():
             for x, y in map(_images_and_labels, _with_progress(loader)):

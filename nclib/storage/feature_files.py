@@ -262,6 +262,8 @@ def _write_npz(path: Path, features: LabelledFeatures) -> None:
     for name in TEXTS:
         if name in parts and 4 * len(parts[name]) * max(map(len, parts[name])) > WIDEST:
             raise DataError(f"cannot write {path}: its {name} are too long for this format; use .safetensors")
+        if any(text.endswith("\0") for text in parts.get(name, ())):  # numpy pads texts with these
+            raise DataError(f"cannot write {path}: one of its {name} ends in \\0; use .safetensors")
     buffer = io.BytesIO()
     np.savez(buffer, **{NPZ_VERSION: np.int64(VERSION)}, **parts)
     write_bytes(path, buffer.getvalue())

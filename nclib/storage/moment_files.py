@@ -33,7 +33,7 @@ def save_moments(path: str | Path, moments: ClassMoments) -> None:
     if not isinstance(moments, ClassMoments):
         raise TypeError(f"only ClassMoments are saved; got {type(moments).__name__}")
     path = Path(path)
-    if path.suffix != ENDING:
+    if path.suffix.lower() != ENDING:
         raise DataError(f"cannot write {path}: its ending must be {ENDING}")
     tensors = {name.strip("_"): tensor for name, tensor in vars(moments).items()}
     write_tensors(path, tensors, {"format": FORMAT, "version": str(VERSION)})

@@ -164,9 +164,9 @@ def files_of(files: Files) -> list[Path]:
     else:
         with storage_errors(given := Path(files), "read"):
             paths = sorted(given.iterdir()) if given.is_dir() else [given]
-            if given.suffix != ENDING and not given.exists():
+            if given.suffix.lower() != ENDING and not given.exists():
                 raise DataError(f"there is no file or folder {given}")
-        paths = [path for path in paths if path.suffix == ENDING or path == given]
+        paths = [path for path in paths if path.suffix.lower() == ENDING or path == given]
     if not paths:
         raise DataError(f"there is no {ENDING} file in {files}")
     return paths
@@ -174,7 +174,7 @@ def files_of(files: Files) -> list[Path]:
 
 def _opened(path: Path) -> TensorFile:
     """A feature file whose header is as it should be."""
-    if path.suffix != ENDING:
+    if path.suffix.lower() != ENDING:
         raise DataError(f"{path}: only {ENDING} is read a block at a time; write it with nclib.save_features")
     check_format(path, read_metadata(path))  # before the types of tensors, which others may have too
     file = TensorFile(path)

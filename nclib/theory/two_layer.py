@@ -270,14 +270,18 @@ def entries(rho: ArrayLike, eps: ArrayLike, *others: ArrayLike) -> tuple[Tensor,
 
 
 def check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
+    if members < 2:
+        raise ValueError(f"a label has two clusters at least; got members={members}")
     if not (-1 / (members - 1) < rho.min() and rho.max() < 1):
         raise ValueError(
             f"rho must lie in ({-1 / (members - 1):.3g}, 1) for {members} clusters a label; got {rho}"
         )
     if not eps.min() > 0:
         raise ValueError(f"eps must be positive; got {eps}")
-    if width % 2 or dim < 2 * members:
-        raise ValueError(f"width must be even and dim at least {2 * members}; got {width} and {dim}")
+    if width < 2 or width % 2 or dim < 2 * members:
+        raise ValueError(
+            f"width must be even and positive, and dim at least {2 * members}; got {width} and {dim}"
+        )
 
 
 def _train_part(
