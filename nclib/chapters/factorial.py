@@ -344,7 +344,7 @@ def courses_figure(courses: pd.DataFrame, title: str) -> Axes:
     for (augmentation, schedule, decay, _), course in courses.groupby(level=[*FACTORS, "seed"]):
         course = course.sort_values("epoch")
         over_epochs, over_errors = panels[:, schedules.index(schedule)]
-        style = {"color": f"C{decays.index(decay)}", "ls": "-" if augmentation == "none" else "--", "lw": 1.2}
+        style = {"color": f"C{decays.index(decay)}", "ls": "-" if augmentation == "none" else "--", "lw": 1}
         label = f"weight decay {decay:g}, {'no augmentation' if augmentation == 'none' else augmentation}"
         explained, error = course["explained_variance"], 1 - course["accuracy"]
         (lines[label],) = over_epochs.plot(course["epoch"], explained, **style)
