@@ -36,6 +36,18 @@ def test_statements_on_directions_compare_shares(tiny_run, monkeypatch, offsets,
     assert [row["verdict"] for row in rows[::2]] == [row["verdict"] for row in rows[1::2]] == expected
 
 
+def test_the_figure_of_directions_has_what_the_table_has(tiny_run):
+    axes = coarse_labels.directions_figure({"a": [tiny_run]}, "A title")
+    row = coarse_labels.directions_table({"a": [tiny_run]}).loc[("a", "train")]
+    for panel, title in zip(axes.figure.axes, ("variance", "fine offsets"), strict=True):
+        (line,) = panel.lines
+        shares = line.get_ydata()
+        assert list(line.get_xdata()) == tiny_run.measured_epochs
+        assert [row[f"{title}, {when}"] for when in ("initialisation", "end")] == [
+            f"{share:.0%}" for share in (shares[0], shares[-1])
+        ]
+
+
 def measured(nc1, explained, rng):
     """Measures of a run at five epochs, of which the third lies halfway."""
     return [

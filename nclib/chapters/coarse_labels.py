@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from nclib.chapters import distance_heatmaps
 from nclib.chapters.conclusions import MOVED, Case, Statement
 from nclib.chapters.distance_heatmaps import SPLITS
-from nclib.chapters.figures import described, theme, wrapped
+from nclib.chapters.figures import WIDTH, described, epochs_axis, theme, wrapped
 from nclib.chapters.neural_collapse import Measures, of_split
 from nclib.chapters.statistics import over_seeds
 from nclib.data.datasets import ImageSet
@@ -48,6 +48,33 @@ def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             row["random direction"] = f"{(runs[0].grouping.num_coarse - 1) / means.shape[1]:.1%}"
             rows[name, split] = row | {"seeds": str(len(runs))}
     return pd.DataFrame(rows).T.rename_axis(["data", "images"])
+
+
+@theme()
+def directions_figure(runs_of: Mapping[str, Sequence[Run]], title: str) -> Axes:
+    """Both shares of ``directions_table`` on train over epochs; a colour for a name, a line for a run."""
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True, layout="constrained")
+    words = []
+    for number, (name, runs) in enumerate(runs_of.items()):
+        for panel, share in zip(panels, (_variance_seen, _offsets_seen), strict=True):
+            for run in runs:
+                epochs = run.measured_epochs
+                shares = [share(run, "train", epoch) for epoch in epochs]
+                panel.plot(epochs, shares, "o-", color=f"C{number}", lw=1.2, ms=3, label=name)
+        words.append(f"{name}: {shares[0]:.2f} at initialisation, {shares[-1]:.2f} at the end")
+    last = max(run.measured_epochs[-1] for runs in runs_of.values() for run in runs)
+    for panel, of in zip(
+        panels, ("variance inside super-classes", "squared offsets of fine classes"), strict=True
+    ):
+        panel.set_title(of, fontsize="medium")
+        panel.set_ylim(0, 1)
+        epochs_axis(panel, last)
+    panels[0].set_ylabel("share along the means' directions")
+    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, fontsize="small", loc="outside right center")
+    figure.supxlabel("epoch (0: at initialisation)", fontsize="medium")
+    figure.suptitle(title)
+    return described(panels[0], f"{title}. Of the squared offsets, last run of each: {'; '.join(words)}.")
 
 
 def directions_statements(
