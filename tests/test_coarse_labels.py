@@ -22,6 +22,12 @@ def test_what_nc1_sees_is_that_of_the_features(tiny_run):
     offsets = np.stack([left[fine == c].mean(axis=0) for c in range(fine.max() + 1)])
     for title, x in {"variance, end": left, "fine offsets, end": offsets}.items():
         assert row[title] == f"{np.square(x @ projection).sum() / np.square(x).sum():.0%}"
+    between = offsets[fine]  # (N, D)
+    along = np.square(between @ projection).sum() / np.square(left @ projection).sum()
+    rest = np.eye(len(projection)) - projection
+    across = np.square(between @ rest).sum() / np.square(left @ rest).sum()
+    assert coarse_labels.explained_along(tiny_run, "test") == pytest.approx((along, across), rel=1e-9)
+    assert [row["explained along, end"], row["explained across, end"]] == [f"{along:.2f}", f"{across:.2f}"]
 
 
 @pytest.mark.parametrize(
@@ -32,14 +38,15 @@ def test_statements_on_directions_compare_shares(tiny_run, monkeypatch, offsets,
     monkeypatch.setattr(coarse_labels, "_variance_seen", lambda run, split, epoch=-1: 0.3)
     monkeypatch.setattr(coarse_labels, "_offsets_seen", lambda run, split, epoch=-1: offsets[epoch])
     made = coarse_labels.directions_statements({"a": [tiny_run]}, {"a": {"train": 100, "test": 50}})
-    rows = conclusions.show(*made).rows
+    rows = conclusions.show(*made[:2]).rows
     assert [row["verdict"] for row in rows[::2]] == [row["verdict"] for row in rows[1::2]] == expected
 
 
 def test_the_figure_of_directions_has_what_the_table_has(tiny_run):
     axes = coarse_labels.directions_figure({"a": [tiny_run]}, "A title")
     row = coarse_labels.directions_table({"a": [tiny_run]}).loc[("a", "train")]
-    for panel, title in zip(axes.figure.axes, ("variance", "fine offsets"), strict=True):
+    assert len(axes.figure.axes) == 4
+    for panel, title in zip(axes.figure.axes[:2], ("variance", "fine offsets"), strict=True):
         (line,) = panel.lines
         shares = line.get_ydata()
         assert list(line.get_xdata()) == tiny_run.measured_epochs

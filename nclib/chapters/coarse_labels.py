@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from nclib.chapters import distance_heatmaps
 from nclib.chapters.conclusions import MOVED, Case, Statement
@@ -20,7 +21,7 @@ from nclib.data.datasets import ImageSet
 from nclib.data.grouping import Grouping
 from nclib.measures.collapse import share_along_means
 from nclib.measures.distances import msdr_of
-from nclib.measures.moments import centred
+from nclib.measures.moments import Moments, centred
 from nclib.measures.variance import explained_variance_of
 from nclib.runs.baselines import pixel_distances
 from nclib.runs.evaluation import halfway, mean_explained_variance
@@ -33,8 +34,8 @@ def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """How much of what is inside super-classes lies along the directions of their means, at both ends.
 
     Of the variance, and of the squared offsets of fine classes from their super-class mean; of a random
-    direction that is the number of these directions over that of all. Means over seeds, with the lowest and
-    the highest.
+    direction that is the number of these directions over that of all. And the variance that fine classes
+    explain along these directions and across them. Means over seeds, with the lowest and the highest.
     """
     rows = {}
     for name, runs in runs_of.items():
@@ -45,6 +46,9 @@ def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 for when, epoch in (("initialisation", 0), ("end", -1))
             }
             means = runs[0].moments(split).means
+            parts = [explained_along(run, split) for run in runs]
+            for place, where in enumerate(("along", "across")):
+                row[f"explained {where}, end"] = over_seeds((part[place] for part in parts), "{:.2f}")
             row["random direction"] = f"{(runs[0].grouping.num_coarse - 1) / means.shape[1]:.1%}"
             rows[name, split] = row | {"seeds": str(len(runs))}
     return pd.DataFrame(rows).T.rename_axis(["data", "images"])
@@ -52,29 +56,49 @@ def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 @theme()
 def directions_figure(runs_of: Mapping[str, Sequence[Run]], title: str) -> Axes:
-    """Both shares of ``directions_table`` on train over epochs; a colour for a name, a line for a run."""
-    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True, layout="constrained")
+    """Along and across the directions of the super-class means, on train over epochs.
+
+    Above both shares of ``directions_table``, below explained variance along and across. A colour for a name,
+    a line for a run.
+    """
+    panels_of = {
+        "variance: share along": _variance_seen,
+        "fine offsets, squared: share along": _offsets_seen,
+        "explained variance along": lambda *of: explained_along(*of)[0],
+        "explained variance across": lambda *of: explained_along(*of)[1],
+    }
+    figure, panels = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True, sharey=True, layout="constrained")
     words = []
-    for number, (name, runs) in enumerate(runs_of.items()):
-        for panel, share in zip(panels, (_variance_seen, _offsets_seen), strict=True):
+    for panel, (name, value) in zip(panels.flat, panels_of.items(), strict=True):
+        for number, (label, runs) in enumerate(runs_of.items()):
             for run in runs:
                 epochs = run.measured_epochs
-                shares = [share(run, "train", epoch) for epoch in epochs]
-                panel.plot(epochs, shares, "o-", color=f"C{number}", lw=1.2, ms=3, label=name)
-        words.append(f"{name}: {shares[0]:.2f} at initialisation, {shares[-1]:.2f} at the end")
-    last = max(run.measured_epochs[-1] for runs in runs_of.values() for run in runs)
-    for panel, of in zip(
-        panels, ("variance inside super-classes", "squared offsets of fine classes"), strict=True
-    ):
-        panel.set_title(of, fontsize="medium")
-        panel.set_ylim(0, 1)
-        epochs_axis(panel, last)
-    panels[0].set_ylabel("share along the means' directions")
-    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+                values = [value(run, "train", epoch) for epoch in epochs]
+                panel.plot(epochs, values, "o-", color=f"C{number}", lw=1.2, ms=3, label=label)
+            words.append(f"{name}, {label}: {values[-1]:.2f}")
+        panel.set_title(name, fontsize="medium")
+    panels[0, 0].set_ylim(0, 1)
+    epochs_axis(panels[0, 0], max(run.measured_epochs[-1] for runs in runs_of.values() for run in runs))
+    handles = dict(zip(*reversed(panels[0, 0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles, fontsize="small", loc="outside right center")
     figure.supxlabel("epoch (0: at initialisation)", fontsize="medium")
     figure.suptitle(title)
-    return described(panels[0], f"{title}. Of the squared offsets, last run of each: {'; '.join(words)}.")
+    return described(panels[0, 0], f"{title}. At the end, the last run of each: {'; '.join(words)}.")
+
+
+def explained_along(run: Run, split: str, epoch: int = -1) -> tuple[float, float]:
+    """Variance inside super-classes that fine classes explain along the means' directions, and across them.
+
+    Squares between fine classes over all, summed over super-classes; not corrected for the number of samples.
+    """
+    fine, group = run.moments(split, epoch), run.grouping.fine_to_coarse
+    coarse, offsets, axes = _offsets(fine, group)
+    weights = fine.counts.to(torch.float64) / fine.counts.sum()  # (C,)
+    between = weights @ offsets.square().sum(dim=1)
+    along = weights @ (offsets @ axes.T).square().sum(dim=1)
+    whole = coarse.counts.to(torch.float64) @ coarse.scatter / coarse.counts.sum()
+    seen = share_along_means(coarse) * whole
+    return float(along / seen), float((between - along) / (whole - seen))
 
 
 def directions_statements(
@@ -104,6 +128,13 @@ def directions_statements(
             "share of the variance minus that of the squared offsets (asked after the table was seen)",
             cases(lambda run, split: _variance_seen(run, split) - _offsets_seen(run, split)),
         ),
+        Statement(
+            "At the end fine classes explain more of the variance across the directions of the super-class"
+            f" means than along them, by more than {MOVED:g}",
+            "explained variance across minus along (asked after the figure was seen)",
+            cases(lambda run, split: float(np.diff(explained_along(run, split))[0])),
+            MOVED,
+        ),
     ]
 
 
@@ -112,11 +143,15 @@ def _variance_seen(run: Run, split: str, epoch: int = -1) -> float:
 
 
 def _offsets_seen(run: Run, split: str, epoch: int = -1) -> float:
-    fine, group = run.moments(split, epoch), run.grouping.fine_to_coarse
-    coarse = fine.grouped(group).means  # (G, D)
-    offsets = fine.means - coarse[group]  # (C, D)
-    axes = torch.linalg.svd(centred(coarse), full_matrices=False)[2][: len(coarse) - 1]  # (G - 1, D)
+    _, offsets, axes = _offsets(run.moments(split, epoch), run.grouping.fine_to_coarse)
     return float((offsets @ axes.T).square().sum() / offsets.square().sum())
+
+
+def _offsets(fine: Moments, group: Tensor) -> tuple[Moments, Tensor, Tensor]:
+    """Moments of super-classes, offsets (C, D) of fine classes from their means, directions of these."""
+    coarse = fine.grouped(group)
+    axes = torch.linalg.svd(centred(coarse.means), full_matrices=False)[2]  # (min(G, D), D)
+    return coarse, fine.means - coarse.means[group], axes[: len(coarse.means) - 1]
 
 
 def statements(
