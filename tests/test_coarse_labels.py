@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ def test_what_nc1_sees_is_that_of_the_features(tiny_run):
     left = h - mu[coarse]
     offsets = np.stack([left[fine == c].mean(axis=0) for c in range(fine.max() + 1)])
     for title, x in {"variance, end": left, "fine offsets, end": offsets}.items():
-        assert row[title] == f"{np.square(x @ projection).sum() / np.square(x).sum():.0%}"
+        assert row[title] == f"{np.square(x @ projection).sum() / np.square(x).sum():.2f}"
     between = offsets[fine]  # (N, D)
     along = np.square(between @ projection).sum() / np.square(left @ projection).sum()
     rest = np.eye(len(projection)) - projection
@@ -30,16 +32,21 @@ def test_what_nc1_sees_is_that_of_the_features(tiny_run):
     assert [row["explained along, end"], row["explained across, end"]] == [f"{along:.2f}", f"{across:.2f}"]
 
 
-@pytest.mark.parametrize(
-    ("offsets", "expected"),
-    [((0.9, 0.2), ["observed", "observed"]), ((0.4, 0.38), ["not observed", "not observed"])],
-)
-def test_statements_on_directions_compare_shares(tiny_run, monkeypatch, offsets, expected):
-    monkeypatch.setattr(coarse_labels, "_variance_seen", lambda run, split, epoch=-1: 0.3)
+@pytest.mark.parametrize(("offsets", "expected"), [((0.9, 0.2), "observed"), ((0.4, 0.38), "not observed")])
+def test_statements_on_directions_compare_both_ends_and_both_places(tiny_run, monkeypatch, offsets, expected):
     monkeypatch.setattr(coarse_labels, "_offsets_seen", lambda run, split, epoch=-1: offsets[epoch])
-    made = coarse_labels.directions_statements({"a": [tiny_run]}, {"a": {"train": 100, "test": 50}})
-    rows = conclusions.show(*made[:2]).rows
-    assert [row["verdict"] for row in rows[::2]] == [row["verdict"] for row in rows[1::2]] == expected
+    monkeypatch.setattr(coarse_labels, "explained_along", lambda run, split: (0.1, sum(offsets) - 0.69))
+    rows = conclusions.show(*coarse_labels.directions_statements({"a": [tiny_run]})).rows
+    assert [row["verdict"] for row in rows] == [expected] * 2 + [
+        "observed" if sum(offsets) > 1 else "not observed"
+    ] * 2
+    assert [row["n"] for row in rows[:2]] == [len(tiny_run.features(split).h) for split in ("test", "train")]
+
+
+def test_ten_labels_are_joined_modulo_five(tiny_run):
+    run = SimpleNamespace(grouping=SimpleNamespace(fine_to_coarse=torch.arange(10), num_coarse=10))
+    assert coarse_labels._joined(run).tolist() == [0, 1, 2, 3, 4] * 2
+    assert coarse_labels._joined(tiny_run) is tiny_run.grouping.fine_to_coarse
 
 
 def test_the_figure_of_directions_has_what_the_table_has(tiny_run):
@@ -51,7 +58,7 @@ def test_the_figure_of_directions_has_what_the_table_has(tiny_run):
         shares = line.get_ydata()
         assert list(line.get_xdata()) == tiny_run.measured_epochs
         assert [row[f"{title}, {when}"] for when in ("initialisation", "end")] == [
-            f"{share:.0%}" for share in (shares[0], shares[-1])
+            f"{share:.2f}" for share in (shares[0], shares[-1])
         ]
 
 
