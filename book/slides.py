@@ -34,7 +34,7 @@ BELOW, BESIDE = (
     (1230, 500),
     (880, 690),
 )  # pixels for a figure below its heading and beside it, as in slides.css
-MOST_STATEMENTS = 8  # of one slide
+MOST_STATEMENTS = 7  # of one slide
 LEGIBLE = 9.5  # pixels of the smallest writing; a figure with smaller writing is cut in two
 LINE_GAP, TITLE_GAP = 3, 7  # points, at most, between lines of one text, and below the title of a panel
 WRITING = re.compile(  # size and baseline, of one line or of several

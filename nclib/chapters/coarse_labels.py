@@ -125,16 +125,17 @@ def directions_statements(runs_of: Mapping[str, Sequence[Run]]) -> list[Statemen
 
     return [
         Statement(
-            "Along the directions of the super-class means, where NC1 looks, lies a smaller share of the"
-            f" squared offsets of fine classes at the end than at initialisation, by more than {MOVED:g}",
-            "their share at initialisation minus that at the end, the directions those of each (asked after"
-            " the table was seen; the share of the variance falls, too)",
+            "Fine structure leaves the directions of the super-class means during training: the share of its"
+            f" squares falls by more than {MOVED:g}",
+            "share of the squared offsets of fine classes along these directions, those of the same epoch, at"
+            " initialisation minus at the end (asked after the table was seen; that of the variance falls,"
+            " too)",
             cases(lambda run, split: _offsets_seen(run, split, 0) - _offsets_seen(run, split)),
             MOVED,
         ),
         Statement(
-            "At the end fine classes explain more of the variance across the directions of the super-class"
-            f" means than along them, by more than {MOVED:g}",
+            "At the end fine classes explain more variance across the directions of the super-class means"
+            f" than along them, by more than {MOVED:g}",
             "explained variance across minus along, squares summed over super-classes (asked after the figure"
             " was seen)",
             cases(lambda run, split: float(np.diff(explained_along(run, split))[0])),
