@@ -34,7 +34,7 @@ BELOW, BESIDE = (
     (1230, 500),
     (880, 690),
 )  # pixels for a figure below its heading and beside it, as in slides.css
-MOST_STATEMENTS = 7  # of one slide
+MOST_STATEMENTS, MOST_CHARACTERS = 8, 700  # of the statements of one slide
 LEGIBLE = 9.5  # pixels of the smallest writing; a figure with smaller writing is cut in two
 LINE_GAP, TITLE_GAP = 3, 7  # points, at most, between lines of one text, and below the title of a panel
 WRITING = re.compile(  # size and baseline, of one line or of several
@@ -109,7 +109,8 @@ def in_page_order(cells: list[NotebookNode], plain: Callable[[str], str]) -> Ite
 
 def of_one_size(sentences: list[str]) -> list[list[str]]:
     """Sentences in parts of about the same number, each for a slide."""
-    slides = max(1, ceil(len(sentences) / MOST_STATEMENTS))
+    characters = sum(map(len, sentences))
+    slides = max(1, ceil(len(sentences) / MOST_STATEMENTS), ceil(characters / MOST_CHARACTERS))
     return [
         sentences[len(sentences) * i // slides : len(sentences) * (i + 1) // slides] for i in range(slides)
     ]

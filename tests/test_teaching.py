@@ -341,7 +341,7 @@ class TestSlides:
         )
         assert '<ul><li>Yes.</li></ul><p class="rule"><em>Holds</em>: so.</p></section>' in page
 
-    @pytest.mark.parametrize(("count", "sizes"), [(7, [7]), (8, [4, 4]), (13, [6, 7]), (17, [5, 6, 6])])
+    @pytest.mark.parametrize(("count", "sizes"), [(8, [8]), (9, [4, 5]), (13, [6, 7]), (17, [5, 6, 6])])
     def test_many_statements_have_several_slides(self, count, sizes):
         listed = "".join(f"<li><strong>Sentence {i}.</strong></li>" for i in range(count))
         page = self.page(f'<p>The rule.</p><ul class="conclusions">{listed}</ul>')
@@ -349,6 +349,10 @@ class TestSlides:
         assert [len(re.findall("Sentence", s)) for s in slides] == sizes
         assert re.findall(r"Sentence (\d+)", page) == [str(i) for i in range(count)]
         assert all("The rule." in s for s in slides)
+
+    def test_long_statements_have_several_slides(self):
+        parts = teaching.slides.of_one_size(["a" * 150] * 6)
+        assert [len(part) for part in parts] == [3, 3]
 
     def test_statements_as_sentences(self):
         page = self.page('<ul class="conclusions"><li><strong>So it is.</strong> Effect<ul></ul></li></ul>')
