@@ -38,18 +38,12 @@ def directions_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     directions over that of all. "explained": by fine classes, along and across. Means over seeds, with the
     lowest and the highest.
     """
-    values = {
-        "variance": _variance_seen,
-        "fine offsets": _offsets_seen,
-        "explained along": lambda *of: explained_along(*of)[0],
-        "explained across": lambda *of: explained_along(*of)[1],
-    }
     rows = {}
     for name, runs in runs_of.items():
         for split in SPLITS:
             row = {
                 f"{title}, {when}": over_seeds((value(run, split, epoch) for run in runs), "{:.2f}")
-                for title, value in values.items()
+                for title, value in DIRECTIONS.items()
                 for when, epoch in (("initialisation", 0), ("end", -1))
             }
             directions = int(_joined(runs[0]).max())  # one less than super-classes
@@ -65,15 +59,15 @@ def directions_figure(runs_of: Mapping[str, Sequence[Run]], title: str) -> Axes:
     Above both shares of ``directions_table``, below explained variance along and across. A colour for a name,
     a line for a run.
     """
-    panels_of = {
-        "variance: share along": _variance_seen,
-        "fine offsets, squared: share along": _offsets_seen,
-        "explained variance along": lambda *of: explained_along(*of)[0],
-        "explained variance across": lambda *of: explained_along(*of)[1],
-    }
+    names = (
+        "variance: share along",
+        "fine offsets, squared: share along",
+        "explained variance along",
+        "explained variance across",
+    )
     figure, panels = plt.subplots(2, 2, figsize=(WIDTH, 5.2), sharex=True, sharey=True, layout="constrained")
     words = []
-    for panel, (name, value) in zip(panels.flat, panels_of.items(), strict=True):
+    for panel, name, value in zip(panels.flat, names, DIRECTIONS.values(), strict=True):
         for number, (label, runs) in enumerate(runs_of.items()):
             for run in runs:
                 epochs = run.measured_epochs
@@ -151,6 +145,14 @@ def _variance_seen(run: Run, split: str, epoch: int = -1) -> float:
 def _offsets_seen(run: Run, split: str, epoch: int = -1) -> float:
     _, offsets, axes = _offsets(run.moments(split, epoch), _joined(run))
     return float((offsets @ axes.T).square().sum() / offsets.square().sum())
+
+
+DIRECTIONS: dict[str, Callable[[Run, str, int], float]] = {
+    "variance": _variance_seen,
+    "fine offsets": _offsets_seen,
+    "explained along": lambda *of: explained_along(*of)[0],
+    "explained across": lambda *of: explained_along(*of)[1],
+}
 
 
 def _joined(run: Run) -> Tensor:
