@@ -15,13 +15,15 @@ All are residuals from the coarse-class means, in two bytes each. ``results["fea
 largest error of each, in units of the root mean square residual; ``results["feature_error"]`` that of test.
 
 Class means among the moments are rounded to float32, by at most 2^-24 of each number; the measures in
-``results`` come from the unrounded. Early releases round nothing.
+``results`` come from the unrounded. Of covariances, which are symmetric but for rounding, the lower triangle
+is kept, row by row; early releases of ten classes have all of it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import sys
 import time
@@ -75,9 +77,9 @@ class ReleasedRun(Run):
 
     @cached_property
     def snapshots(self) -> dict[str, Tensor]:
-        """As those of ``Run``; class means were rounded to float32 for the release."""
+        """As those of ``Run``, but for the rounding that the module names."""
         kept = {name: t for name, t in self.arrays.items() if name[0].isdigit()}  # "EPOCH/..."
-        return {name: t.double() if name.endswith("/means") else t for name, t in kept.items()}
+        return decode_moments(kept)
 
     @property
     def embedding(self) -> np.ndarray | None:
@@ -184,8 +186,34 @@ def released_cases(cases: Mapping[str, Mapping[str, Any]], recipe: str) -> dict[
 
 
 def encode_moments(snapshots: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a run keeps of its measured epochs, class means rounded to float32: half of the bytes."""
-    return {name: t.float() if name.endswith("/means") else t for name, t in snapshots.items()}
+    """What a run keeps of its measured epochs, in half of the bytes: see the module."""
+    encoders = {"means": Tensor.float, "projected": _triangle}
+    return {name: encoders.get(name.split("/")[-1], _as_it_is)(t) for name, t in snapshots.items()}
+
+
+def decode_moments(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``encode_moments``, but for rounding."""
+    decoders = {"means": Tensor.double, "projected": _symmetric}
+    return {name: decoders.get(name.split("/")[-1], _as_it_is)(t) for name, t in arrays.items()}
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _triangle(matrix: Tensor) -> Tensor:
+    """The lower triangle of a matrix (C, C), row by row."""
+    return matrix[*torch.tril_indices(*matrix.shape)]
+
+
+def _symmetric(triangle: Tensor) -> Tensor:
+    """The symmetric matrix (C, C) of a lower triangle; a whole matrix is returned as it is."""
+    if triangle.ndim == 2:
+        return triangle
+    size = math.isqrt(2 * len(triangle))
+    matrix = triangle.new_zeros(size, size)
+    matrix[*torch.tril_indices(size, size)] = triangle
+    return matrix + matrix.tril(-1).T
 
 
 def encode_features(f: FeatureSet, name: str = "test") -> tuple[dict[str, Tensor], float]:
