@@ -216,6 +216,33 @@ def test_statements_change_with_the_runs():
     assert of_decay == ["observed", "not observed"]
 
 
+def test_every_setting_counts_once_whatever_its_seeds():
+    """A second seed of the runs without weight decay only; the interval is that of the weights."""
+    rng = np.random.default_rng(0)
+    ends = {key: rng.random() for key in product(*LEVELS, (0, 1))}
+    courses = table(lambda *key: ending(ends[key]), seeds=(0, 1))
+    courses = courses.drop([key for key in courses.index if key[-1] == 1 and key[2] != 0])
+    of_setting, squares = [], 0.0
+    for schedule, decay in product(*LEVELS[1:]):
+        seeds = (0, 1) if decay == 0 else (0,)
+        pair = [
+            ends["none", schedule, decay, seed] - ends["crop-flip", schedule, decay, seed] for seed in seeds
+        ]
+        of_setting.append(np.mean(pair))
+        squares += 2 / len(seeds) / 9**2
+    shown = factorial.effects_table(courses).iloc[0]["explained variance"]
+    mean, half = (float(part.split(" ")[0]) for part in shown.split(" ± "))
+    rest = factorial.analysis_of_variance(factorial._complete(courses, "explained_variance")).loc["rest"]
+    error = np.sqrt(rest["squares"] / rest["freedom"] * squares)
+    assert mean == pytest.approx(np.mean(of_setting), abs=5e-4)  # three decimals
+    assert half == pytest.approx(stats.t.ppf(0.975, rest["freedom"]) * error, rel=0.05)  # two digits
+    (case,) = factorial._lost(courses, "augmentation")
+    unseen = factorial.pairs(courses, "augmentation", "none", "crop-flip")
+    keep = [key for key in unseen.index if not all((a, *key) in factorial.SEEN for a in LEVELS[0])]
+    expected = -unseen.loc[keep, "explained_variance"].groupby(level=[0, 1]).mean().mean()
+    assert (case.low + case.high) / 2 == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("lost", "verdict"), [(0.1, "not observed"), (0.35, "undecided"), (0.6, "observed")])
 def test_at_equal_accuracy_both_bounds_have_to_agree(lost, verdict):
     """Without augmentation 0.7 is passed between epochs 2 and 4, at shares of 0.4 and 0.2."""

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from pandas.api.typing import DataFrameGroupBy
 from scipy.stats import kendalltau
 from scipy.stats import t as student_t
 
@@ -127,11 +128,11 @@ def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
         found = pairs(courses, factor, level, against)
         if found.empty:
             continue
-        of_setting = found.groupby(level=[name for name in FACTORS if name != factor]).mean()
+        of_setting = _by_setting(found).mean()
         row = {"compared": _named(factor, level, against), "settings": str(len(of_setting))}
         row |= {"seeds": str(found.index.unique("seed").size)}
         for key, name in ENDS.items():
-            half = _half_width(courses, key, len(found))
+            half = _half_width(courses, key, found)
             ranged = over_seeds(of_setting[key], "{:+.3f}")
             mean, brackets, spread = ranged.partition(" (")
             row[name] = f"{mean} ± {half:.2g}{brackets}{spread}" if half is not None else ranged
@@ -143,6 +144,11 @@ def effects_table(courses: pd.DataFrame) -> pd.DataFrame:
         row["explained variance at the end, other settings"] = over_seeds(elsewhere, "{:+.3f}")
         rows.append(row)
     return pd.DataFrame(rows).set_index("compared")
+
+
+def _by_setting(found: pd.DataFrame) -> DataFrameGroupBy:
+    """``pairs`` by the settings of the other factors: a seed each."""
+    return found.groupby(level=[name for name in found.index.names if name != "seed"])
 
 
 def _named(factor: str, level: object, against: object) -> str:
@@ -190,13 +196,16 @@ def analysis_of_variance(values: np.ndarray) -> pd.DataFrame:
     return table
 
 
-def _half_width(courses: pd.DataFrame, measure: str, n_pairs: int) -> float | None:
-    """Of the 95 % interval of a mean difference over pairs of runs; None without a complete seed."""
+def _half_width(courses: pd.DataFrame, measure: str, found: pd.DataFrame) -> float | None:
+    """Of the 95 % interval of a mean over settings of ``pairs``; None without a complete seed."""
     values = _complete(courses, measure)
     if values is None:
         return None
     squares, freedom = analysis_of_variance(values).loc["rest"]
-    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom / n_pairs))
+    seeds = _by_setting(found).size()  # a setting's difference has the variance 2 / seeds of a run's
+    return float(
+        student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom * (1 / seeds).sum()) / len(seeds)
+    )
 
 
 def shares_table(courses: pd.DataFrame) -> pd.DataFrame:
@@ -286,18 +295,21 @@ def _contrasts(courses: pd.DataFrame, factor: str) -> Iterator[tuple[str, pd.Dat
 
 
 def _lost(courses: pd.DataFrame, factor: str) -> list[Case | Bounded]:
-    """Minus the mean of ``pairs`` over settings at the end: by seed, or of too few of them its interval."""
+    """Minus the mean of ``pairs`` over settings at the end: by seed, or of too few of them its interval.
+
+    A setting's difference is the mean over its seeds, as in ``effects_table``.
+    """
     cases, n = [], int(at_end(courses)["n"].min())
     for name, found in _contrasts(courses, factor):
         if found.empty:
             continue
         of_seed = -found["explained_variance"].groupby(level="seed").mean()
         name = f"{name}, pairs: {len(found)}"
-        half = _half_width(courses, "explained_variance", len(found))
+        half = _half_width(courses, "explained_variance", found)
         if len(of_seed) >= FEWEST_SEEDS or half is None:
             cases.append(Case(name, of_seed.tolist(), n))
         else:
-            mean = -found["explained_variance"].mean()
+            mean = -_by_setting(found)["explained_variance"].mean().mean()
             cases.append(Bounded(name, mean - half, mean + half, len(of_seed), n))
     return cases
 
