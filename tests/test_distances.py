@@ -246,6 +246,10 @@ class TestNeighbours:
         with pytest.raises(ValueError, match=f"k={k}: choose 1 to 2, the smallest coarse class has 3"):
             neighbour_purity(np.eye(7), [0, 1, 0, 2, 2, 2, 3], [0, 0, 0, 1, 1, 1, 1], k=k)
 
+    def test_swapped_labels_are_noticed(self):
+        with pytest.raises(ValueError, match="the order is h, fine, coarse"):
+            neighbour_purity(np.eye(6), [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2], k=1)
+
 
 class TestReconstruction:
     @pytest.mark.parametrize("method", CLUSTERINGS)

@@ -200,6 +200,15 @@ class TestDegenerateFeatures:
         with pytest.raises(ValueError, match="one per sample"):
             outlier_scores(feature_set(np.eye(4), [0, 0, 1, 1]), np.eye(4), [0, 1])
 
+    def test_training_features_come_with_their_head(self):
+        with pytest.raises(TypeError, match="train must be a FeatureSet, with its head; got ndarray"):
+            outlier_scores(np.eye(4), np.eye(4))
+
+    def test_one_name_is_one_score(self):
+        h, fine = collapsed()
+        train = feature_set(h, fine % 3)
+        assert list(outlier_scores(train, h, scores="knn")) == ["knn"]
+
     def test_repeated_calls_agree_and_leave_the_input(self):
         h, fine = collapsed()
         train = feature_set(h, fine % 3)

@@ -130,6 +130,11 @@ class TestPermutationP:
         label = np.array([7, 3, 3, 3])  # nothing can change places that differs
         assert per_class_probes.permutation_p([1, 2, 3, 4], y, label) == 1
 
+    @pytest.mark.parametrize("x", [[1, 2, np.nan, 4], [1, 2, np.inf, 4], [1, 2, 3]])
+    def test_permutations_refuse_what_is_no_number_a_class(self, x):
+        with pytest.raises(ValueError, match="one finite number a class"):
+            per_class_probes.permutation_p(x, [1, 2, 3, 4], [0, 0, 1, 1])
+
     def test_right_one_time_in_twenty_where_siblings_share(self):
         rng = np.random.default_rng(0)
         label, rejected = np.repeat(np.arange(6), 2), {"restricted": 0, "classes": 0}

@@ -87,6 +87,19 @@ class TestClosedForms:
         assert two_layer.both_layers_exponent(0.1) == 2
         assert two_layer.both_layers_exponent(0, members=3) == pytest.approx(2 - 2 * (2 / 3) ** 0.5)
 
+    @pytest.mark.parametrize("rho", [-1.01, 1.5, np.nan])
+    @pytest.mark.parametrize(
+        "formula", [two_layer.limit_cosine, two_layer.limit_ratio, two_layer.both_layers_exponent]
+    )
+    def test_no_cosine(self, formula, rho):
+        with pytest.raises(ValueError, match="rho"):
+            formula(rho)
+
+    @pytest.mark.parametrize("rho", [-0.5, 0.0])
+    def test_collapsed_ratio_is_one_of_positive_cosines(self, rho):
+        with pytest.raises(ValueError, match="only for rho > 0"):
+            two_layer.collapsed_ratio(rho, 0.1)
+
     def test_bayes_accuracy_is_that_of_the_nearest_centre(self):
         rho, sigma = 0.3, 0.5
         noise = sigma * np.random.default_rng(0).standard_normal((400_000, 2))
@@ -137,6 +150,16 @@ class TestTraining:
         nets = two_layer.descend(start, time, decay=0.5)
         shrunk = nets.rest / start.rest
         torch.testing.assert_close(shrunk, torch.full_like(shrunk, (1 - 0.5 * time / steps) ** steps))
+
+    @pytest.mark.parametrize(("time", "step"), [(-5.0, 0.1), (np.nan, 0.1), (np.inf, 0.1), (1.0, 0.0)])
+    def test_descend_goes_forwards(self, time, step):
+        nets = two_layer.start([0.3], 1.0)
+        with pytest.raises(ValueError, match="no time or more, in steps above 0"):
+            two_layer.descend(nets, time, step=step)
+
+    def test_decay_sweep_refuses_times_that_descend(self):
+        with pytest.raises(ValueError, match="no time or more"):
+            two_layer.decay_sweep([0.3], [0.0], [2, 1], [0], width=4)
 
     def test_descend_without_decay_takes_the_path_of_the_flow(self):
         nets = two_layer.descend(two_layer.start([0.3, -0.2], 1.0, 1), 100, step=0.05)

@@ -208,8 +208,16 @@ def permutation_p(x: ArrayLike, y: ArrayLike, group: ArrayLike, permutations: in
     x, y : (C,) one number a class.
     group : (C,) super-classes. Those of one size change places as a whole, then classes inside each.
     permutations : drawn at random; the arrangement that was observed counts as one more.
+
+    Raises
+    ------
+    ValueError : arrays of different lengths, or a number that is not finite.
     """
     x, y, group = (np.asarray(values) for values in (x, y, group))
+    if not x.shape == y.shape == group.shape or not np.isfinite([x, y]).all():
+        raise ValueError(
+            f"permutations need one finite number a class; got {x}, {y} and super-classes {group}"
+        )
     rng = np.random.default_rng(0)
     by_size: dict[int, list[np.ndarray]] = {}
     for one in np.unique(group):

@@ -75,8 +75,8 @@ def simplex_error(left: Tensor, right: Tensor | None = None) -> float:
 
     Notes
     -----
-    Survey of Kothapalli (2023), arXiv 2206.04041. Both terms have norm one, so the square of the
-    distance is summed entry by entry, in blocks of rows.
+    Zhu et al. (2021), arXiv 2105.02375; survey of Kothapalli (2023), arXiv 2206.04041. Both terms have norm
+    one, so the square of the distance is summed entry by entry, in blocks of rows.
     """
     left = as_features(left, "vectors").to(torch.float64)
     right = left if right is None else as_features(right, "vectors").to(left)
@@ -118,8 +118,9 @@ def uniformity(vectors: ArrayLike, kernel: str = "inverse", s: float = 1.0) -> f
 
     Notes
     -----
-    Hyperspherical uniformity, Liu et al. (2023), arXiv 2303.06484. The kernels' normalisation, a mean
-    over pairs, is as we define it.
+    Hyperspherical uniformity, Liu et al. (2023), arXiv 2303.06484; with the logarithmic kernel, the
+    generalised NC2 of Wu and Papyan (2024), arXiv 2405.17767. The kernels' normalisation, a mean over
+    pairs, is as we define it.
     """
     if kernel not in KERNELS:
         raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(KERNELS)}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nclib.measures.arrays import ArrayLike, as_features, as_labels, as_samples, of_parts
-from nclib.measures.moments import Moments, class_means, require_samples, residual_rows
+from nclib.measures.moments import Moments, class_means, require_moments, require_samples, residual_rows
 
 
 def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
@@ -42,6 +42,7 @@ def class_distances(h: ArrayLike, y: ArrayLike) -> Tensor:
 
 def distances_of(moments: Moments) -> Tensor:
     """``class_distances`` from class moments, (C, C) float64."""
+    require_moments(moments)
     return _distances(moments.counts, moments.means, moments.scatter)
 
 
@@ -118,8 +119,8 @@ def msdr(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
 
     Notes
     -----
-    The mean of D(c, c') over the siblings c' of c, over D(c, c), with D of ``class_distances``. After Yang et
-    al. (2023), Appendix B.
+    The mean of D(c, c') over the siblings c' of c, over D(c, c), with D of ``class_distances``. Yang et al.
+    (2023), Appendix B, name the ratio; their formula was not at hand, and this one is ours.
     """
     return ratio_to_siblings(class_distances(h, fine), coarse_of_fine(fine, coarse))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nclib.measures.arrays import ArrayLike, as_features, as_labels
+from nclib.measures.arrays import SEEDS, ArrayLike, as_features, as_labels, as_whole
 from nclib.measures.subpopulations import principal_axes
 
 
@@ -18,6 +18,7 @@ def like_gaussians(h: ArrayLike, y: ArrayLike, seed: int = 0) -> np.ndarray:
     ----------
     h : (N, D) features.
     y : (N,) labels of the classes.
+    seed : of the draws.
 
     Returns
     -------
@@ -25,9 +26,10 @@ def like_gaussians(h: ArrayLike, y: ArrayLike, seed: int = 0) -> np.ndarray:
 
     Raises
     ------
-    ValueError : features or labels that ``as_features`` and ``as_labels`` refuse.
+    ValueError : features or labels that ``as_features`` and ``as_labels`` refuse, or a seed that is no whole
+        number from 0 on.
     """
-    h = as_features(h)
+    h, seed = as_features(h), as_whole(seed, "seed", *SEEDS)
     y, h = as_labels(y, len(h)).cpu().numpy(), h.double().cpu().numpy()
     rng, drawn = np.random.default_rng(seed), np.empty_like(h)
     for c in np.unique(y):

@@ -24,7 +24,8 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
 
     Raises
     ------
-    ValueError : a coarse class with k samples or fewer, or a k that is no positive whole number.
+    ValueError : a coarse class with k samples or fewer, a fine class with two coarse labels, or a k that is
+        no positive whole number.
 
     Notes
     -----
@@ -32,6 +33,8 @@ def neighbour_purity(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike, k: int = 
     """
     h = as_features(h)
     fine, coarse = (as_labels(labels, len(h)).cpu().numpy() for labels in (fine, coarse))
+    if len(np.unique(np.stack([fine, coarse]), axis=1).T) > len(np.unique(fine)):
+        raise ValueError("a fine class lies in two coarse classes; the order is h, fine, coarse")
     smallest = np.unique(coarse, return_counts=True)[1].min()
     k = as_whole(k, "k", 0)
     if smallest < 2:

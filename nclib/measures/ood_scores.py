@@ -40,7 +40,10 @@ NOISE = 1e-6  # spread, relative to the size of features, below which float32 ho
 
 
 def outlier_scores(
-    train: FeatureSet, h: ArrayLike, labels: ArrayLike | None = None, scores: Iterable[str] | None = None
+    train: FeatureSet,
+    h: ArrayLike,
+    labels: ArrayLike | None = None,
+    scores: str | Iterable[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Outlier scores of some features.
 
@@ -52,18 +55,37 @@ def outlier_scores(
     h : (N, D) features to judge.
     labels : (N_train,) classes of the training features, by default ``train.coarse``. Numbers may be
         missing, as those of a class that was held out.
-    scores : names among ``SCORES``; None: all.
+    scores : names of scores, or one; None: all.
 
     Returns
     -------
-    dict by name of (N,) float64, higher for more unusual samples. Units differ from score to score.
+    dict by name of (N,) float64, higher for more unusual samples. Units differ from score to score:
+
+    * "softmax": one minus the largest softmax probability. Hendrycks and Gimpel (2017).
+    * "energy": minus the log-sum-exp of the logits. Liu et al. (2020).
+    * "norm": minus the Euclidean norm of the feature.
+    * "nearest-mean": Euclidean distance to the nearest class mean.
+    * "gaussian": squared Mahalanobis distance to the nearest class mean, one covariance for all classes, on
+      the last layer only and without perturbing the input. After Lee et al. (2018).
+    * "gmm": minus the log density of a mixture of Gaussians, one a class, weighted by class frequency;
+      without spectral normalisation of the network. After Mukhoti et al. (2023).
+    * "knn": distance to the 50th nearest training feature, all scaled to norm one. Sun et al. (2022).
+    * "neco": minus the share of the centred feature's norm that lies in the first C - 1 principal components
+      of the training features, C classes; not standardised, and not multiplied by the largest logit. After
+      Ben Ammar et al. (2024).
+
+    The covariances of "gaussian" and "gmm" are shrunk as Ledoit and Wolf (2004) propose, which is our choice:
+    classes can have fewer samples than features.
 
     Raises
     ------
+    TypeError : ``train`` is no FeatureSet.
     ValueError : an unknown score, features, labels or a head that are refused or do not fit each other,
         or a class with fewer than two samples.
     """
-    names = list(SCORES if scores is None else scores)
+    if not isinstance(train, FeatureSet):
+        raise TypeError(f"train must be a FeatureSet, with its head; got {type(train).__name__}")
+    names = [scores] if isinstance(scores, str) else list(SCORES if scores is None else scores)
     if unknown := [name for name in names if name not in SCORES]:
         raise ValueError(f"unknown scores {unknown}; choose among {', '.join(SCORES)}")
     h = _exact(as_features(h))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nclib.measures.arrays import ArrayLike, as_labels, as_samples
 from nclib.measures.distances import coarse_of_fine, means_and_scatter
-from nclib.measures.moments import Moments, first_rows, require_samples
+from nclib.measures.moments import Moments, first_rows, require_moments, require_samples
 
 
 def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tensor:
@@ -54,6 +54,7 @@ def explained_variance(h: ArrayLike, fine: ArrayLike, coarse: ArrayLike) -> Tens
 
 def explained_variance_of(moments: Moments, group: ArrayLike) -> Tensor:
     """``explained_variance`` from the moments of the fine classes and the super-class of each, (G,)."""
+    require_moments(moments)
     return _explained(moments.counts, moments.means, moments.scatter, as_labels(group, len(moments.counts)))
 
 

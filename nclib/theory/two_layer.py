@@ -43,22 +43,37 @@ CHUNK = 2**13  # units of all networks that are trained side by side; what a pro
 def unit_shares(rho: float) -> tuple[float, float]:
     """Probability that a unit starts by seeing both clusters of a label, and that it sees one given one only.
 
+    Raises
+    ------
+    ValueError : a rho outside [-1, 1].
+
     Notes
     -----
     The signs of two Gaussians of correlation rho: Sheppard's formula, with theta = arccos(rho).
     """
+    if not -1 <= rho <= 1:
+        raise ValueError(f"rho={rho}: a cosine lies from -1 to 1")
     theta = np.arccos(rho)
     return (np.pi - theta) / (2 * np.pi), theta / (2 * np.pi)
 
 
 def limit_cosine(rho: float) -> float:
-    """cos(h_1, h_2) of two clusters of a label as eps goes to 0; first layer trained, width infinite."""
+    """cos(h_1, h_2) of two clusters of a label as eps goes to 0; first layer trained, width infinite.
+
+    Raises
+    ------
+    ValueError : a rho outside [-1, 1].
+    """
     both, one = unit_shares(rho)
     return 1.0 if rho > 0 else (1 + rho) ** 2 * both / ((1 + rho) ** 2 * both + one)
 
 
 def limit_ratio(rho: float) -> float:
     """Fine over coarse squared distance as eps goes to 0; first layer trained, width infinite.
+
+    Raises
+    ------
+    ValueError : a rho outside [-1, 1].
 
     Notes
     -----
@@ -91,6 +106,10 @@ def frozen_spread(rho: float) -> float:
 def collapsed_ratio(rho: float, eps: float, dim: int = 8, margin: float = MARGIN) -> float:
     """Leading order of the ratio of ``limit_ratio`` for rho > 0: a number times (eps / margin)^2.
 
+    Raises
+    ------
+    ValueError : a rho outside (0, 1].
+
     Notes
     -----
     Let a share P of the units of a label see it. They grow like (1 + rho) s, so that the margin is
@@ -101,11 +120,17 @@ def collapsed_ratio(rho: float, eps: float, dim: int = 8, margin: float = MARGIN
     Weight decay lambda for a time t acts like the start eps exp(-lambda t): see ``descend``.
     """
     both, one = unit_shares(rho)
+    if rho <= 0:
+        raise ValueError(f"rho={rho}: only for rho > 0 does the ratio go to 0; limit_ratio has the others")
     return (both + 2 * one) * frozen_spread(rho) * eps**2 / (8 * dim * margin**2)
 
 
 def both_layers_exponent(rho: float, members: int = 2) -> float:
     """Power of eps that the ratio follows as eps goes to 0 at a given margin, both layers trained.
+
+    Raises
+    ------
+    ValueError : fewer than two clusters, or a rho that so many cannot have.
 
     Notes
     -----
@@ -114,6 +139,7 @@ def both_layers_exponent(rho: float, members: int = 2) -> float:
     see all outgrow them, unless rho is so low that it is the other way round. For rho > 0 all units end by
     seeing all.
     """
+    check_rho(rho, rho, members)
     if rho > 0:
         return 2.0
     growth = [np.sqrt(j * (1 + (j - 1) * rho)) for j in (members - 1, members)]
@@ -201,6 +227,10 @@ def descend(nets: Networks, time: float, *, decay: float = 0.0, step: float = 0.
     time : of the flow dw_j / dt = -m dL / dw_j - decay w_j, not negative.
     step : of this time in every step, at most: steps are of one length and end at ``time``.
 
+    Raises
+    ------
+    ValueError : a time below 0, or a step that is not above.
+
     Notes
     -----
     With decay, v = exp(decay t) w moves as w does without, on a clock that runs exp(decay t) times as fast:
@@ -208,6 +238,8 @@ def descend(nets: Networks, time: float, *, decay: float = 0.0, step: float = 0.
     after the time t stands for exp(decay t) times as much: in ``collapsed_ratio`` the start eps becomes
     eps exp(-decay t).
     """
+    if not (0 <= time < math.inf and step > 0):
+        raise ValueError(f"time={time}, step={step}: training takes no time or more, in steps above 0")
     y = signs(nets.u.shape[1] * nets.u.shape[2])
     u, rest = nets.u, nets.rest
     steps = math.ceil(time / step - 1e-9)  # 1.1 / 0.1 is a little more than 11
@@ -269,13 +301,18 @@ def entries(rho: ArrayLike, eps: ArrayLike, *others: ArrayLike) -> tuple[Tensor,
     return rho.double(), eps.double(), *others
 
 
-def check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
+def check_rho(lowest: float, highest: float, members: int) -> None:
     if members < 2:
         raise ValueError(f"a label has two clusters at least; got members={members}")
-    if not (-1 / (members - 1) < rho.min() and rho.max() < 1):
+    if not (-1 / (members - 1) < lowest and highest < 1):
         raise ValueError(
-            f"rho must lie in ({-1 / (members - 1):.3g}, 1) for {members} clusters a label; got {rho}"
+            f"rho must lie in ({-1 / (members - 1):.3g}, 1) for {members} clusters a label; got {lowest} to"
+            f" {highest}"
         )
+
+
+def check(rho: Tensor, eps: Tensor, width: int, dim: int, members: int) -> None:
+    check_rho(float(rho.min()), float(rho.max()), members)
     if not eps.min() > 0:
         raise ValueError(f"eps must be positive; got {eps}")
     if width < 2 or width % 2 or dim < 2 * members:
@@ -437,6 +474,10 @@ def decay_sweep(
     -------
     one row for each combination: "rho", "decay", "time", "seed", "ratio", the mean "margin", and "theory",
     the ratio of infinite width at this margin, time and decay.
+
+    Raises
+    ------
+    ValueError : times that descend, or as ``start``.
     """
     pairs = pd.DataFrame(list(product(rhos, seeds)), columns=["rho", "seed"])
     parts = []
