@@ -30,9 +30,10 @@ def rows(auroc, outliers: str = "held-out classes", trainings=("coarse", "fine")
     return pd.DataFrame(found)
 
 
-def decided(live, losses, kept=None) -> list[dict[str, str]]:
+def decided(live, losses, kept=None, normalised=None) -> list[dict[str, str]]:
     """Verdicts by data, of every statement."""
-    made = ood_detection.statements("digits", live, live.iloc[:0] if kept is None else kept, losses)
+    kept, normalised = (live.iloc[:0] if table is None else table for table in (kept, normalised))
+    made = ood_detection.statements("digits", live, kept, losses, normalised)
     found = conclusions.show(*made).rows
     return [{r["data"]: r["verdict"] for r in found if r["statement"] == s.text} for s in made]
 
@@ -54,6 +55,22 @@ def test_scores_are_compared_seed_by_seed():
     )
     assert ood_detection._case("x", rows, one, other).values == pytest.approx([0.7 - 0.6, 0.9 - 0.4])
     assert ood_detection._case("x", rows, one).values == pytest.approx([0.7 - 0.5, 0.9 - 0.5, 0.2 - 0.5])
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdicts"), [(0.1, {"holds", "observed"}), (-0.1, {"does not hold", "not observed"})]
+)
+def test_normalised_features_are_compared_with_free_ones_of_the_same_labels(gain, verdicts):
+    base = {"fine": 0.7, "coarse": 0.6}
+    table = rows(
+        lambda trained, *_: base[trained.partition(",")[0]] + gain * ("normalised" in trained),
+        trainings=tuple(ood_detection.NORMALISED),
+    )
+    directions = ood_detection.of_directions(table)
+    assert set(directions["score"]) == set(SCORE_NAMES) - {"norm"}
+    last = decided(rows(lambda *_: 0.8), of_losses("NC loss"), normalised=directions)[-1]
+    assert len(last) == 2 * len(directions["score"].unique())
+    assert set(last.values()) == verdicts  # of coarse labels all seeds gain equally much
 
 
 def test_statements_change_with_the_scores():

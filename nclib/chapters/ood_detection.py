@@ -30,6 +30,12 @@ TRAININGS = {"coarse": "super-classes", "fine": "fine labels"}  # of the network
 LABEL_NAMES = {"labels of training": "training labels", "labels found again": "pseudo-labels"}
 HELD_OUT = "held-out classes"
 COUNT_ONLY = ("neco",)  # of labels it takes their number, which pseudo-labels share with the fine classes
+LENGTH_ONE = ", L2-normalised"  # after the name of a training
+NORMALISED = {
+    name + (LENGTH_ONE if l2 else ""): fields | {"l2_features": l2}
+    for name, fields in {"fine": {"grouping": "none"}, "coarse": {}}.items()
+    for l2 in (False, True)
+}
 EQUAL = "both about equally well"  # answers to the reader's guess
 DEPENDS = "it depends on the score"
 
@@ -38,6 +44,11 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``nclib.runs.detection.detections`` with the field's names for the keys of released runs."""
     rows = rows.replace({"score": SCORE_NAMES, "labels": LABEL_NAMES})
     return rows.rename(columns={"outliers": "OOD samples"})
+
+
+def of_directions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``nclib.runs.detection.detections`` without the norm, which says nothing where all have one."""
+    return rows[rows["score"] != "norm"]
 
 
 def held_out() -> dict[str, list[ReleasedRun]]:
@@ -142,7 +153,9 @@ def _place_of_score(case: str) -> int:
     return list(SCORE_NAMES.values()).index(case.partition(",")[0])
 
 
-def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.DataFrame) -> list[Statement]:
+def statements(
+    data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.DataFrame, normalised: pd.DataFrame
+) -> list[Statement]:
     """What the page's runs decide about labels, networks and losses, a case for each data set and score.
 
     Parameters
@@ -152,6 +165,7 @@ def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.Dat
         the held-out classes leave siblings behind.
     kept : the same of released runs on FashionMNIST.
     losses : the same of released runs by loss, without held-out classes.
+    normalised : the same of ``NORMALISED``, on the data set of ``live``.
 
     Notes
     -----
@@ -238,6 +252,19 @@ def statements(data: str, live: pd.DataFrame, kept: pd.DataFrame, losses: pd.Dat
                 )
                 for kind in losses["outliers"].unique()
                 for s in SCORE_NAMES
+            ],
+        ),
+        Statement(
+            "With L2-normalised features, held-out classes are detected better than with free ones",
+            "AUROC, L2-normalised minus free features, by score",
+            [
+                _case(
+                    f"{data}, {TRAININGS[of]}, {SCORE_NAMES[s]}",
+                    normalised,
+                    *(_as_trained(s, name, HELD_OUT) for name in (of + LENGTH_ONE, of)),
+                )
+                for of in ("fine", "coarse")
+                for s in normalised["score"].unique()
             ],
         ),
     ]
