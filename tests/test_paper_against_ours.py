@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -207,6 +208,15 @@ class TestMeasures:
         assert got.value == pytest.approx(np.prod(ratios) ** (1 / len(runs)))
         assert got.low < got.value < got.high and got.null == 1
         assert paper_against_ours.alike(runs, "").value == pytest.approx(np.mean(shares))
+
+    def test_fall_of_several_measures_is_that_of_the_least(self):
+        runs = nclib.released_runs("fashion-terminal-seed0")
+        each = [
+            paper_against_ours.fall(runs, f"nc2_{name}_{of}").value
+            for name, of in product(("equinorm", "equiangular", "maxangle"), ("means", "weights"))
+        ]
+        assert paper_against_ours.fall(runs, "nc2").value == pytest.approx(min(each))
+        assert min(each) < max(each)
 
     def test_runs_that_end_with_the_terminal_phase_have_no_fall(self, narrow):
         assert paper_against_ours.fall(narrow, "nc1") is None  # 98 % of train

@@ -95,6 +95,7 @@ class Claim:
     bound: float | None = None
     margin: float = 0.0
     own: str = ""
+    close: bool = False
     others: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
 
@@ -199,7 +200,7 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
     interval (of two seeds the range), "effect size", "p (Holm)", "verdict", "seeds", "published" (the
     number, less its margin), "nothing" (the value if there were nothing), "reference" (the most of pixels
     and of networks at initialisation), "setting" ("source's" for the experiment that repeats it as far as
-    we know it), "tier", "n train / test" and "commit".
+    we know it, "close" where we know what differs), "tier", "n train / test" and "commit".
 
     Notes
     -----
@@ -214,7 +215,8 @@ def compare(claims: Iterable[Claim], live: Mapping[str, Sequence[Run]]) -> pd.Da
             if not name:
                 continue
             runs, compared = experiment_runs(name, live), experiment_runs(other, live)
-            rows[-1] |= {"data": name.rstrip("*"), "setting": "source's" if name == claim.own else "another"}
+            own = "close" if claim.close else "source's"
+            rows[-1] |= {"data": name.rstrip("*"), "setting": own if name == claim.own else "another"}
             rows[-1]["tier"] = tier(name, live)
             if runs and (compared or not other):
                 measure = PAIRED[claim.measure] if other else MEASURES[claim.measure]
@@ -469,9 +471,17 @@ def msdr_correlation(runs: Sequence[Run], _: str) -> Found:
 
 
 def fall(runs: Sequence[Run], key: str) -> Found | None:
-    """How many times smaller a measure is in the terminal phase, its median there, than at its start."""
-    ratios = [rows[0][key] / np.median([row[key] for row in rows[1:]]) for rows in _terminal_rows(runs)]
-    return _mean_ratio(ratios)
+    """How many times smaller a measure is in the terminal phase, its median there, than at its start.
+
+    Of several measures whose names begin with the key, the one that falls least.
+    """
+    names = [name for name in COLLAPSE_NAMES if name.startswith(key)]
+    return _mean_ratio(
+        [
+            min(rows[0][name] / np.median([row[name] for row in rows[1:]]) for name in names)
+            for rows in _terminal_rows(runs)
+        ]
+    )
 
 
 def alike(runs: Sequence[Run], _: str) -> Found | None:
