@@ -179,12 +179,17 @@ def _release(options: argparse.Namespace) -> None:
     chosen = _config(options)
     from nclib.runs.get import find_run
     from nclib.runs.publish import release
+    from nclib.runs.released import find_released
+    from nclib.runs.sweep_table import folder_name
 
     run = find_run(chosen, released=False)
     if run is None:
         raise NclibError("the store has no such run; `nclib train` makes it")
-    changed = [text for text in options.set if not text.startswith("seed=")]
-    name = "-".join([options.recipe, *(text.replace("=", "-") for text in changed), f"seed{chosen.seed}"])
+    changed = [name for name in config.field_names() if name in _overrides(options) and name != "seed"]
+    told = " ".join([options.recipe, *(f"{name}={getattr(chosen, name)}" for name in changed)])
+    name = folder_name(f"{told}, seed {chosen.seed}")
+    if (found := find_released(chosen)) and found.folder.name != name:
+        raise NclibError(f"this run is released as {found.folder.name}; delete that folder to name it {name}")
     _say(release(run, name))
 
 

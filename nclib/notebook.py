@@ -29,7 +29,7 @@ from nclib.errors import ConfigError, MissingPackage, NclibError
 from nclib.paths import NOTEBOOKS, REPOSITORY
 
 OWN_RANGES = {  # whole-number parameters of chapters that are no configuration fields
-    "k": (0, 1000),
+    "k": (1, 1000),
     "seeds": (0, 1000),
     "samples": (1000, 1_000_000),
 }

@@ -18,6 +18,7 @@ from conftest import TINY
 
 from nclib import __version__, cli, doctor, notebook
 from nclib.config import recipe_config
+from nclib.runs import evaluation, publish
 from nclib.runs.run import Run
 from nclib.storage import store
 
@@ -104,6 +105,25 @@ class TestGetAndTrain:
         assert cli.main(["release", "digits", *SET]) == 1
         assert "nclib train" in capsys.readouterr().err
         assert not released.exists()
+
+    def test_a_run_has_one_name_however_it_is_asked_for(self, home, released, tiny_run, capsys, monkeypatch):
+        monkeypatch.setattr("nclib.runs.get.find_run", lambda config, released: tiny_run)
+        monkeypatch.setattr("nclib.runs.publish.release", lambda run, name: name)
+        asked = (
+            ["weight_decay=5e-4", "grouping=random5:3", "seed=2"],
+            ["seed=2", "grouping=random5:3", "weight_decay=0.0005"],
+        )
+        for fields in asked:
+            assert cli.main(["release", "digits", "--set", *fields]) == 0
+        names = capsys.readouterr().out.splitlines()
+        assert names == ["digits-grouping-random5-3-weight_decay-0.0005-seed2"] * 2
+
+    def test_a_run_is_not_released_twice(self, stored, released, capsys, monkeypatch):
+        monkeypatch.setattr(evaluation, "results", lambda run, methods: {})
+        publish.release(stored, "another", with_features=False, with_tsne=False)
+        assert cli.main(["release", "digits", *SET]) == 1
+        assert "released as another; delete that folder to name it" in capsys.readouterr().err
+        assert [path.name for path in released.iterdir()] == ["another"]
 
 
 class TestLs:
@@ -236,7 +256,7 @@ class TestRunNotebook:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [("kk", "3", "allowed: recipe, k, "), ("epochz", "3", "did you mean 'epochs'"),
-         ("k", "-1", "from 0 to 1000"), ("k", "three", "whole number"), ("epochs", "0", "from 1 to 100000"),
+         ("k", "0", "from 1 to 1000"), ("k", "three", "whole number"), ("epochs", "0", "from 1 to 100000"),
          ("recipe", "x", "allowed: digits")],
     )  # fmt: skip
     def test_bad_parameter_does_nothing(self, chapter, monkeypatch, capsys, name, value, message):
@@ -346,13 +366,13 @@ class TestRunNotebook:
 
     @pytest.mark.slow
     def test_several_at_once_in_one_folder(self, chapter, start):
-        names = [f"{i}.ipynb" for i in range(4)]
+        names = [f"{i}.ipynb" for i in range(1, 5)]
         command = ["-m", "nclib.cli", "run", "my.ipynb", "-p", "k"]
         running = [start(*command, name[0], "--output", name) for name in names]
         for process in running:
             _, err = process.communicate(timeout=300)
             assert process.returncode == 0, err
-        for i, name in enumerate(names):
+        for i, name in enumerate(names, 1):
             assert f"the answer is {21 * i}" in (chapter / name).read_text(encoding="utf-8")
         assert sorted(path.name for path in chapter.iterdir()) == [*names, "my.ipynb"]
 

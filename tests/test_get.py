@@ -270,24 +270,23 @@ class TestReleased:
         assert find_released(tiny_config) is None
 
 
-def test_release_without_tsne_and_with_detection(released, tiny_run, tiny_config, monkeypatch):
-    rows = pd.DataFrame([{"score": "knn", "auroc": 0.5}])
-    monkeypatch.setattr(publish, "detection", lambda run: rows)
+def test_release_without_tsne(released, tiny_run, tiny_config, monkeypatch):
     monkeypatch.setattr(evaluation, "results", lambda run, methods: {"methods": list(methods)})
-    release(tiny_run, "tiny", with_features=False, with_tsne=False, with_detection=True)
+    release(tiny_run, "tiny", with_features=False, with_tsne=False)
     run = find_released(tiny_config)
     assert run.results["methods"] == ["kmeans", "pca-gmm", "spectral"]
-    assert run.results["detection"] == rows.to_dict("records")
     assert not any("tsne" in name or "features" in name for name in run.arrays)
 
 
 @pytest.mark.parametrize("held_out", [(), (7, 9)])
 def test_detection_is_released_where_classes_were_held_out(released, home, held_out, monkeypatch):
-    monkeypatch.setattr(publish, "detection", lambda run: pd.DataFrame([{"auroc": 0.5}]))
+    rows = pd.DataFrame([{"score": "knn", "auroc": 0.5}])
+    monkeypatch.setattr(publish, "detection", lambda run: rows)
     monkeypatch.setattr(evaluation, "results", lambda run, methods: {})
     run = nclib.get_run("digits", **TINY, held_out=held_out)
     release(run, "tiny", with_features=False, with_tsne=False)
-    assert ("detection" in find_released(run.config).results) == bool(held_out)
+    found = find_released(run.config).results.get("detection")
+    assert found == (rows.to_dict("records") if held_out else None)
 
 
 def test_release_without_openTSNE_leaves_it_out(released, tiny_run, tiny_config, monkeypatch, capsys):

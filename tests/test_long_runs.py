@@ -71,7 +71,9 @@ def test_rise_and_fall_has_start_peak_and_end():
     assert row["peak at epoch"] == "2"
     assert row["first measured at 99.9 % of train"] == "4 of 4"
     missed = long_runs.rise_and_fall_table({"x": [run(0), run(1, terminal=None)]})
-    assert missed.loc["x", "first measured at 99.9 % of train"] == "not reached of 4"
+    assert missed.loc["x", "first measured at 99.9 % of train"] == "4 of 4; not reached by 1"
+    never = long_runs.rise_and_fall_table({"x": [run(0, terminal=None)]})
+    assert never.loc["x", "first measured at 99.9 % of train"] == "not reached"
 
 
 def test_end_has_a_row_for_each_method_that_was_released():

@@ -50,6 +50,7 @@ def by_hand(path, **change):
         (lambda path: nclib.save_features(path, H, Y), "holds no class moments"),
         (lambda path: by_hand(path, means=None), "'means'"),
         (lambda path: by_hand(path, means=torch.ones(3)), "damaged or of another kind"),
+        (lambda path: by_hand(path, means=torch.ones(2, 3, 4)), "damaged or of another kind"),
         (lambda path: by_hand(path, squares=torch.ones(2).double()), "squares"),
         (lambda path: by_hand(path, counts=torch.ones(3)), r"counts are torch\.float32"),
         (lambda path: by_hand(path, counts=torch.tensor([1, -1, 1])), "negative"),

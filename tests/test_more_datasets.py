@@ -60,7 +60,9 @@ def test_experiments_are_compared_seed_by_seed():
     def runs(name: str, seeds: tuple[int, ...]) -> list[SimpleNamespace]:
         moments = SimpleNamespace(counts=torch.tensor([40, 60]))
         return [
-            SimpleNamespace(key=f"{name}{s}", config=SimpleNamespace(seed=s), moments=lambda split: moments)
+            SimpleNamespace(
+                key=f"{name}{s}", config=SimpleNamespace(seed=s), moments=lambda split, epoch=-1: moments
+            )
             for s in seeds
         ]
 
@@ -77,21 +79,6 @@ def test_labels_of_a_run_without_features_come_from_one_with_them(released, tiny
     assert more_datasets.labels_of_test(bare) is None
     release(tiny_run, "b-whole", with_features=True, with_tsne=False)
     assert more_datasets.labels_of_test(bare).equal(tiny_run.features("test").fine)
-
-
-def test_sentence_states_the_best_of_each():
-    def result(kmeans: float, spectral: float) -> dict:
-        return {
-            "reconstruction": {"kmeans": {"train": kmeans}, "spectral": {"train": spectral}},
-            "pixels": {"kmeans": 0.7, "spectral": 0.6},
-        }
-
-    said = more_datasets.against_pixels(
-        {"up": [result(0.5, 0.9), result(0.5, 0.8)], "down": [result(0.5, 0.6)]}
-    )
-    up, down = said.splitlines()
-    assert "2 seeds" in up and "0.850 from features (spectral), 0.150 above pixels (k-means)" in up
-    assert "1 seed)" in down and "0.600 from features (spectral), 0.100 below pixels (k-means)" in down
 
 
 def test_statements_change_with_the_runs(tiny_run, monkeypatch):

@@ -7,18 +7,19 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import t, ttest_1samp
 
 import nclib
-from nclib.chapters import paper_against_ours
+from nclib.chapters import collapse_as_loss, paper_against_ours
 from nclib.chapters.long_runs import planned_runs
 from nclib.chapters.paper_against_ours import Found, verdict
 from nclib.config import recipe_config
-from nclib.errors import ConfigError
 from nclib.paths import WORKFLOW
 from nclib.runs import detection
 from nclib.runs.evaluation import METHOD_NAMES, measures
@@ -136,14 +137,6 @@ class TestFile:
         for name in {name for claim in ALL.values() for name in claim.others}:
             if name not in known and not name.startswith("digits"):
                 recipe_config(name)
-
-    def test_a_recipe_that_is_none_is_noticed(self):
-        with pytest.raises(ConfigError):
-            recipe_config("no-such-laptop")
-
-    def test_published_number_is_the_one_that_the_book_cites(self):
-        assert ALL["Reconstructed labels, 93 %"].bound == 0.93
-        assert ALL["Reconstructed labels, 93 %"].margin == 0.02
 
     def test_margins_belong_to_numbers(self):
         assert all(claim.margin == 0 for claim in ALL.values() if claim.bound is None)
@@ -266,6 +259,34 @@ class TestMeasures:
         assert paper_against_ours.settings(narrow, "").value == 1  # all have 0.1 and 5e-4
         mse = nclib.released_runs("fashion-narrow-mse-seed0")
         assert paper_against_ours.settings(mse, "").value == 0
+
+    def test_siblings_and_others_are_compared_by_brute_force(self, tiny_run):
+        f = tiny_run.features("train")
+        x = f.h.double()
+        d = np.empty((10, 10))
+        for i, j in np.ndindex(10, 10):
+            squares = torch.cdist(x[f.fine == i], x[f.fine == j]) ** 2
+            d[i, j] = squares.sum() / (squares.numel() - (i == j) * len(squares))
+        relative = np.array([[2 * d[i, j] / (d[i, i] + d[j, j]) for j in range(10)] for i in range(10)])
+        same = np.equal.outer(np.arange(10) % 5, np.arange(10) % 5)
+        siblings, others = relative[same & ~np.eye(10, dtype=bool)].mean(), relative[~same].mean()
+        found = paper_against_ours.labels_apart([tiny_run], "")
+        assert found.value == pytest.approx(others / siblings, rel=1e-6)
+
+    def test_earlier_looks_at_a_tenth_of_the_epochs(self, monkeypatch):
+        def run(nc1: float) -> SimpleNamespace:
+            config = SimpleNamespace(seed=0, epochs=10)
+            return SimpleNamespace(config=config, measured_epochs=[0, 1, 10], nc1=[nc1, nc1 / 10, nc1 / 100])
+
+        at = {0: 0, 1: 1, 10: 2, -1: 2}
+        monkeypatch.setattr(collapse_as_loss, "coarse_nc1", lambda run, epoch=-1: run.nc1[at[epoch]])
+        one, plain = run(2.0), run(5.0)
+        plain.nc1[1] = 3.0
+        assert paper_against_ours.earlier([one], [plain], "").value == pytest.approx(3.0 / 0.2)
+
+    def test_without_a_common_seed_nothing_is_compared(self, narrow):
+        for measure in paper_against_ours.PAIRED.values():
+            assert measure(narrow[:1], narrow[1:2], "softmax" if "gain" in measure.__name__ else "") is None
 
     def test_paired_by_seed(self, narrow):
         same = paper_against_ours.earlier(narrow[:3], narrow[::-1], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from base64 import b64decode, b64encode
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -297,6 +298,17 @@ class TestPage:
         found = write_report(tmp_path / "f.npz", tmp_path / "r.html")
         assert [(row["count"], row["separation"]) for row in found["classes"]] == [(2, None)] * 2
         assert json.loads((tmp_path / "r.json").read_text("utf-8")) == found
+
+    def test_copies_of_a_sample_are_no_sign_of_rounding(self, tmp_path):
+        """Of a hundred samples, rounded finely enough, one that stands there a thousand times."""
+        h = np.random.default_rng(0).normal(64, 6, size=(100, 8))
+        h = torch.tensor(np.concatenate([h, np.repeat(h[:1], 900, axis=0)])).to(torch.bfloat16)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", nclib.measures.arrays.PrecisionWarning)
+            nclib.subpopulations(h, np.zeros(1000, dtype=int))
+        nclib.save_features(tmp_path / "f.npz", h, np.zeros(1000, dtype=int))
+        (row,) = write_report(tmp_path / "f.npz", tmp_path / "r.html")["classes"]
+        assert row["rounded"] is None
 
     def test_a_class_that_half_precision_split_is_no_evidence(self, tmp_path):
         """One Gaussian of standard deviations below a step of bfloat16, beside one that is wide."""

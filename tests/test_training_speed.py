@@ -64,7 +64,7 @@ def test_speed_of_released_runs_counts_all_of_their_time(monkeypatch):
         folder=SimpleNamespace(name="x-seed0"),
         config=SimpleNamespace(epochs=30, batch_size=128),
         provenance={"seconds": 60.0, "device": "a toaster"},
-        moments=lambda split: SimpleNamespace(counts=np.array([400, 600])),
+        moments=lambda split, epoch=-1: SimpleNamespace(counts=np.array([400, 600])),
     )
     monkeypatch.setattr(training_speed, "released_runs", lambda *names: [run])
     assert training_speed.of_released("x-*").loc["x-seed0"].tolist() == [128, 30, "500", "a toaster"]

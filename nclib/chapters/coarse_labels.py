@@ -24,7 +24,7 @@ from nclib.measures.distances import msdr_of
 from nclib.measures.moments import Moments, centred
 from nclib.measures.variance import explained_variance_of
 from nclib.runs.baselines import pixel_distances
-from nclib.runs.evaluation import halfway, mean_explained_variance
+from nclib.runs.evaluation import count_images, halfway, mean_explained_variance
 from nclib.runs.run import Run
 
 SOME = 0.05  # explained variance: a twentieth; the choice is ours
@@ -111,7 +111,7 @@ def directions_statements(runs_of: Mapping[str, Sequence[Run]]) -> list[Statemen
             Case(
                 f"{name}, {split}",
                 [effect(run, split) for run in runs],
-                int(runs[0].moments(split).counts.sum()),
+                count_images(runs[0], split),
             )
             for name, runs in runs_of.items()
             for split in SPLITS

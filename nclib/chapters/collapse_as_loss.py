@@ -25,6 +25,7 @@ from nclib.runs.evaluation import (
     METHOD_NAMES,
     METHODS,
     coarse_nc1,
+    count_images,
     mean_explained_variance,
     measures,
     results,
@@ -223,7 +224,7 @@ def _paired(
 
 
 def _case(data: str, runs: Sequence[Run], values: Sequence[float], split: str = "test") -> Case:
-    return Case(data, values, int(runs[0].moments(split).counts.sum()))
+    return Case(data, values, count_images(runs[0], split))
 
 
 def _accuracy(run: Run) -> float:

@@ -23,7 +23,7 @@ from nclib.chapters.statistics import NOT_NEGATIVE, UNLIMITED, with_interval
 from nclib.data.grouping import Grouping
 from nclib.measures.distances import distances_of, ratio_to_siblings, relative_distances, sibling_pairs
 from nclib.runs.baselines import pixel_distances
-from nclib.runs.evaluation import terminal_epoch
+from nclib.runs.evaluation import fewest_images, terminal_epoch
 from nclib.runs.run import Run
 
 CONTRAST_NAMES = {  # keys of ``contrasts``: title, what is possible, how a cell is written
@@ -146,11 +146,7 @@ def _contrasts_of(
 def statements(runs_of: Mapping[str, Sequence[Run]]) -> list[Statement]:
     """What this chapter's runs decide, from ``contrasts``: a value for each run of a name."""
     contrasts_of = {name: _by_stage(runs) for name, runs in runs_of.items()}
-    n_of = {
-        name: {split: int(runs[0].moments(split).counts.sum()) for split in SPLITS}
-        for name, runs in runs_of.items()
-    }
-    return statements_of(contrasts_of, n_of)
+    return statements_of(contrasts_of, fewest_images(runs_of))
 
 
 def _by_stage(runs: Sequence[Run]) -> list[dict[str, dict[str, dict[str, float]]]]:

@@ -41,7 +41,7 @@ from nclib.measures.embedding import tsne
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.measures.variance import explained_variance_of
 from nclib.paths import REPOSITORY
-from nclib.runs.evaluation import fine_per_coarse
+from nclib.runs.evaluation import count_images, fine_per_coarse
 from nclib.runs.provenance import provenance
 from nclib.runs.run import Run
 from nclib.storage.files import write_bytes, write_json
@@ -150,7 +150,7 @@ def caption(run: Run) -> str:
     c = run.config
     network = {"resnet18": "ResNet-18"}.get(c.arch, c.arch)
     augment = {"crop-flip": "random crops and flips", "none": "no augmentation"}.get(c.augment, c.augment)
-    measured = int(run.moments("test").counts.sum())
+    measured = count_images(run, "test")
     return (
         f"One run: {TITLES.get(c.dataset, c.dataset)}, {network} of width {c.width}, {c.epochs} epochs, "
         f"{augment}, seed {c.seed}. "

@@ -32,6 +32,7 @@ from nclib.runs.evaluation import (
     TERMINAL_ACCURACY,
     chance_of,
     coarse_nc1,
+    count_images,
     fine_per_coarse,
     mean_explained_variance,
     terminal_epoch,
@@ -160,9 +161,10 @@ def rise_and_fall_table(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> pd.Data
                 row[f"{title}, {when}"] = over_seeds((each[measure] for each in chosen), "{:.2f}")
         row["peak at epoch"] = over_seeds((each["epoch"] for each in peaks), "{:.0f}")
         begins = [terminal_epoch([run]) for run in runs]
+        reached = [begin for begin in begins if begin is not None]
         row["first measured at 99.9 % of train"] = (
-            "not reached" if None in begins else over_seeds(begins, "{:.0f}")
-        ) + f" of {runs[0].config.epochs}"
+            f"{over_seeds(reached, '{:.0f}')} of {config.epochs}" if reached else "not reached"
+        ) + (f"; not reached by {len(runs) - len(reached)}" if 0 < len(reached) < len(runs) else "")
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else ["experiment"]).set_index("experiment")
 
@@ -402,7 +404,7 @@ def _below(
                 if method in run.results["reconstruction"] and run.config.seed in reference[name]
             ]
             if gaps:
-                cases.append(Case(f"{name}, {title}", gaps, int(runs[0].moments("test").counts.sum())))
+                cases.append(Case(f"{name}, {title}", gaps, count_images(runs[0], "test")))
     return cases
 
 
@@ -413,7 +415,7 @@ def _more_by_tsne(runs_of: Mapping[str, Sequence[ReleasedRun]]) -> list[Case]:
         found = [run.results["reconstruction"] for run in runs]
         for split in STYLES:
             gains = [r["tsne-kmeans"][split] - r["kmeans"][split] for r in found]
-            cases.append(Case(f"{name}, {split}", gains, int(runs[0].moments(split).counts.sum())))
+            cases.append(Case(f"{name}, {split}", gains, count_images(runs[0], split)))
     return cases
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from nclib.chapters.statistics import paired_by_seed
 from nclib.config import recipe_config
 from nclib.data.datasets import missing_files
 from nclib.errors import StoreError
-from nclib.runs.evaluation import METHOD_NAMES
+from nclib.runs.evaluation import count_images
 from nclib.runs.released import ReleasedRun, released_runs
 from nclib.runs.run import Run
 
@@ -80,34 +79,6 @@ def _data(run: Run) -> tuple[str, tuple[int, ...]]:
     return run.config.dataset, run.config.held_out
 
 
-def against_pixels(results_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Whether training helps clustering, data set by data set, as Markdown.
-
-    Parameters
-    ----------
-    results_of : of ``nclib.runs.evaluation.results``, several of one name are seeds.
-
-    Notes
-    -----
-    The best method on features against the best on pixels, both on train and chosen with hindsight among the
-    methods that all seeds have.
-    """
-    lines = []
-    for name, seeds in results_of.items():
-        methods = [m for m in seeds[0]["reconstruction"] if all(m in r["reconstruction"] for r in seeds)]
-        features = {m: float(np.mean([r["reconstruction"][m]["train"] for r in seeds])) for m in methods}
-        pixels = {m: seeds[0]["pixels"][m] for m in methods}
-        best, plain = max(methods, key=features.get), max(methods, key=pixels.get)
-        gain = features[best] - pixels[plain]
-        word = "above" if gain > 0 else "below"
-        lines.append(
-            f"* **{name}** ({len(seeds)} seed{'s' * (len(seeds) > 1)}): {features[best]:.3f} from features "
-            f"({METHOD_NAMES[best]}), {abs(gain):.3f} {word} pixels ({METHOD_NAMES[plain]}); k-means alone "
-            f"{features['kmeans']:.3f} from features, {pixels['kmeans']:.3f} from pixels."
-        )
-    return "\n".join(lines)
-
-
 def statements(
     results_of: Mapping[str, Sequence[Mapping[str, Any]]], runs_of: Mapping[str, Sequence[Run]]
 ) -> list[Statement]:
@@ -155,7 +126,7 @@ def _each(
     effect: Callable[[Mapping[str, Any]], float],
 ) -> list[Case]:
     return [
-        Case(name, [effect(result) for result in results_of[name]], _images(runs[0], "train"))
+        Case(name, [effect(result) for result in results_of[name]], count_images(runs[0], "train"))
         for name, runs in runs_of.items()
     ]
 
@@ -179,9 +150,5 @@ def _paired(
         }
         if pairs_of_seed := paired_by_seed(runs_of[name], runs_of[other]):
             values = [effects[name, one.key] - effects[other, two.key] for one, two in pairs_of_seed]
-            cases.append(Case(name, values, _images(runs_of[name][0], split)))
+            cases.append(Case(name, values, count_images(runs_of[name][0], split)))
     return cases
-
-
-def _images(run: Run, split: str) -> int:
-    return int(run.moments(split).counts.sum())

@@ -298,7 +298,7 @@ def probe_by_method(claim: Claim) -> pd.DataFrame:
         found = _reconstruction(runs, method, "probe")
         if found is None:
             continue
-        images = int(runs[0].moments("test").counts.sum())
+        images = evaluation.count_images(runs[0], "test")
         row = {"data": claim.own, "method": title, "accuracy": f"{found.value:.4f}"}
         row[f"above {claim.bound:g} - {claim.margin:g} by"] = (
             f"{found.value - claim.bound + claim.margin:+.4f}"
@@ -317,7 +317,7 @@ def gains_in_words(runs: Sequence[Run], plain: Sequence[Run]) -> str:
         "of its lowest over seeds": worst_gain(runs, plain, "softmax"),
         "of a Gaussian mixture": gain(runs, plain, "gmm"),
     }
-    gains = ", ".join(f"{name} by {_with_interval(each, '+.3g')}" for name, each in found.items())
+    gains = ", ".join(f"{name} by {_with_interval(each, '+.3g')}" for name, each in found.items() if each)
     seeds = len(statistics.paired_by_seed(runs, plain))
     return fill(f"L2 normalisation changes the AUROC {gains}; {seeds} seeds.", 100)
 
@@ -354,7 +354,7 @@ def _with_interval(found: Found, form: str = ".3g") -> str:
 
 
 def _provenance(runs: Sequence[Run]) -> dict[str, str]:
-    samples = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
+    samples = (evaluation.count_images(runs[0], split) for split in ("train", "test"))
     return {
         "n train / test": " / ".join(f"{n:,}" for n in samples),
         "commit": ", ".join(sorted({tables.short_commit(run.provenance["commit"]) for run in runs})),
@@ -547,7 +547,8 @@ def gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
 
 def worst_gain(runs: Sequence[Run], plain: Sequence[Run], key: str) -> Found | None:
     """The same for the lowest AUROC over seeds that both have. An extreme of few has no interval."""
-    pairs = statistics.paired_by_seed(runs, plain)
+    if not (pairs := statistics.paired_by_seed(runs, plain)):
+        return None
     change = float(
         np.subtract(*np.min([[held_out_auroc(run, key) for run in pair] for pair in pairs], axis=0))
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nclib.chapters.statistics import SHARE, over_seeds, with_interval
 from nclib.config import RunConfig, recipe_config
-from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, mean_explained_variance, mean_msdr
+from nclib.runs.evaluation import METHOD_NAMES, coarse_nc1, count_images, mean_explained_variance, mean_msdr
 from nclib.runs.released import ReleasedRun, find_released, released_runs
 from nclib.runs.run import Run
 
@@ -98,7 +98,7 @@ def provenance_table(runs_of: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     rows = []
     for name, runs in runs_of.items():
         c, made = runs[0].config, [run.provenance for run in runs]
-        n_train, n_test = (int(runs[0].moments(split).counts.sum()) for split in ("train", "test"))
+        n_train, n_test = (count_images(runs[0], split) for split in ("train", "test"))
         rows.append(
             {
                 "data": name,
@@ -138,6 +138,14 @@ def describe(run: Run) -> str:
     rule = f"grouping {c.grouping}" if isinstance(c.grouping, str) else "grouped one by one"
     labels = f"all {n} labels" if c.grouping == "none" else f"{n} super-classes ({rule})"
     return f"{c.dataset}, {labels}, {network(c)}, {c.epochs} epochs"
+
+
+def followed(run: Run) -> str:
+    """On how many train images a run was measured before the end, for a caption; nothing if on all."""
+    images = count_images(run, "train", run.measured_epochs[0])
+    return (
+        f" Before the end, train is {images:,} of its images." if images < count_images(run, "train") else ""
+    )
 
 
 def network(config: RunConfig) -> str:

@@ -21,6 +21,7 @@ from nclib.chapters.benchmarks import benchmark
 from nclib.chapters.figures import INK, described, theme
 from nclib.chapters.statistics import NOT_NEGATIVE, SHARE, interval, with_interval
 from nclib.chapters.tables import short_commit
+from nclib.runs.evaluation import count_images
 from nclib.runs.released import released_runs
 
 LEARNT = {  # keys of same_learning.json: title, what is possible, how a number is written
@@ -67,7 +68,7 @@ def of_released(*names: str) -> pd.DataFrame:
     rows = []
     for run in released_runs(*names):
         c, made = run.config, run.provenance
-        seen = c.epochs * int(run.moments("train").counts.sum())
+        seen = c.epochs * count_images(run, "train")
         row = {"run": run.folder.name, "batch size": c.batch_size, "epochs": c.epochs}
         row |= {"images/s": f"{seen / made['seconds']:,.0f}", "device": made["device"]}
         rows.append(row)

@@ -36,6 +36,7 @@ from nclib.networks.models import initial_model
 from nclib.runs.baselines import pixels
 from nclib.runs.evaluation import (
     coarse_nc1,
+    count_images,
     fine_per_coarse,
     halfway,
     mean_explained_variance,
@@ -306,7 +307,7 @@ def _rows(run: ReleasedRun) -> list[dict[str, Any]]:
         epoch, split = measured["epoch"], measured["split"]
         row = same | {"epoch": epoch, "split": split, "accuracy": recorded[epoch][f"{split}_accuracy"]}
         row |= {"explained_variance": mean_explained_variance(run, split, epoch), "nc1": measured["nc1"]}
-        row["n"] = int(run.moments(split, epoch).counts.sum())
+        row["n"] = count_images(run, split, epoch)
         at_end = epoch == run.measured_epochs[-1]
         end = run.results["reconstruction"]["kmeans"][split] if at_end else np.nan
         rows.append(row | {"kmeans": measured.get("kmeans", end)})
@@ -544,7 +545,7 @@ def _changed(name: str, questions: Mapping[str, Mapping[str, Sequence[Run]]]) ->
         found = ends({case: runs[case] for case in (before, after)})
         found = found.pivot_table(index="seed", columns="case", values="found").dropna()
         if len(found):
-            n = int(runs[before][0].moments("train").counts.sum())
+            n = count_images(runs[before][0], "train")
             cases.append(Case(f"{name}: {change}", (found[before] - found[after]).tolist(), n))
     return cases
 

@@ -131,11 +131,11 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     h = as_features(h)
     labels = as_labels(y, len(h)).cpu().numpy()
     members = rows_by_class(labels, labels.max() + 1)
-    features = [_distinct(h[rows].double().cpu().numpy()) for rows in members]
+    features = [distinct(h[rows].double().cpu().numpy()) for rows in members]
     _warn_of_rounding(h, [x for x, _ in features])
     # every class has a generator of its own, alike, so that its answer depends on its samples alone
     rngs = [np.random.default_rng(seed) for _ in features]
-    tested = [c for c, (x, _) in enumerate(features) if _is_testable(x)]
+    tested = [c for c, (x, _) in enumerate(features) if why_not_tested(x) is None]
     p = np.ones(len(features))
     p[tested] = holm([_p_value(features[c][0], rngs[c]) for c in tested])
     count, found = np.array([min(len(x), 1) for x, _ in features]), np.zeros(len(labels), dtype=np.int64)
@@ -155,7 +155,7 @@ def _warn_of_rounding(h: Tensor, classes: Sequence[np.ndarray]) -> None:
     """Warn if half precision has rounded features (N, D) so that its steps show in a class (n, D)."""
     if (form := half_format(h)) is None:
         return
-    steps = np.array([steps_in_deviation(x, form) if len(x) >= LEAST else np.inf for x in classes])
+    steps = np.array([np.inf if why_not_tested(x) else steps_in_deviation(x, form) for x in classes])
     if (steps < FINE).any():
         worst, coarse = int(steps.argmin()), int((steps < FINE).sum())
         warnings.warn(
@@ -168,7 +168,7 @@ def _warn_of_rounding(h: Tensor, classes: Sequence[np.ndarray]) -> None:
         )
 
 
-def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows (k, D) of (n, D) features that differ, in their order, and (n,) which of them each row is.
 
     All rows where so few differ that the features take a few values only: equal rows need not be copies.
@@ -203,7 +203,7 @@ def _halves_of(x: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> lis
 
 def _p_value(x: np.ndarray, rng: np.random.Generator) -> float:
     """That (n, D) features are one population; 1 where they cannot be tested."""
-    if not _is_testable(x):
+    if why_not_tested(x):
         return 1.0
     values = []
     for _ in range(SPLITS):
@@ -217,9 +217,11 @@ def _p_value(x: np.ndarray, rng: np.random.Generator) -> float:
     return _combined(values)
 
 
-def _is_testable(x: np.ndarray) -> bool:
-    """Whether (n, D) features are enough samples, and not all equal."""
-    return len(x) >= LEAST and bool(np.ptp(x, axis=0).any())
+def why_not_tested(x: np.ndarray) -> str | None:
+    """Why (n, D) features are not tested, in words; None if they are."""
+    if len(x) < LEAST:
+        return f"fewer than {LEAST} samples"
+    return None if np.ptp(x, axis=0).any() else "all samples are equal"
 
 
 def _combined(values: Sequence[float]) -> float:
@@ -316,7 +318,7 @@ def unseen_half(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Valley | None
     the other half are equal.
     """
     rng = np.random.default_rng(seed)
-    x, _ = _distinct(x)
+    x, _ = distinct(x)
     order = rng.permutation(len(x))
     axis, valley = _direction(x[order[: len(x) // 2]], rng)
     return x[order[len(x) // 2 :]] @ axis, valley

@@ -33,14 +33,18 @@ class Valley(NamedTuple):
     middle_width: float
 
     @property
+    def widths(self) -> np.ndarray:
+        """Of the three windows, (3,)."""
+        return np.array([self.width, self.middle_width, self.width])
+
+    @property
     def bottom(self) -> float:
         """Where to divide the sample."""
         return self.middle + self.middle_width / 2
 
     def counts(self, x: np.ndarray) -> np.ndarray:
         """Numbers of a sample (n,) in the three windows, (3,)."""
-        widths = np.array([self.width, self.middle_width, self.width])
-        return _counts(np.sort(x), np.array(self[:3]), widths)
+        return _counts(np.sort(x), np.array(self[:3]), self.widths)
 
 
 def deepest_valley(x: np.ndarray) -> Valley | None:

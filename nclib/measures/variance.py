@@ -3,9 +3,8 @@
     explained_variance(h, fine, coarse)       # (C_coarse,) shares: 0 no structure, 1 nothing else
 
 This is the eta squared of a one-way analysis of variance without its bias in small samples, that is omega
-squared where classes are equally large. Unlike the
-mean square distance ratio it can come out as "nothing": classes of one mean score 0 on average, however
-different their widths are.
+squared where classes are equally large. Unlike the mean square distance ratio it can come out as "nothing":
+classes of one mean score 0 on average, however different their widths are.
 """
 
 from __future__ import annotations

@@ -14,7 +14,14 @@ from nclib.measures.collapse import variability
 from nclib.measures.gaussians import like_gaussians
 from nclib.measures.moments import Moments
 from nclib.measures.rounding import FINE, half_format, steps_in_deviation
-from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations, unseen_half
+from nclib.measures.subpopulations import (
+    LEAST,
+    Subpopulations,
+    distinct,
+    subpopulations,
+    unseen_half,
+    why_not_tested,
+)
 from nclib.report.geometry import agreement, closeness, separation
 from nclib.storage.feature_files import LabelledFeatures
 
@@ -70,7 +77,7 @@ def _class(
     """The row of a class; ``form`` is that of 16 bits that holds all features, if any does."""
     count = int(found.count[c])
     x, labels = features.h[rows].astype(np.float64), found.labels[rows]
-    rounded = _rounded(x, form)
+    rounded = _rounded(distinct(x)[0], form)  # of copies, one counts
     return {
         "label": c,
         "name": class_name(features, c),
@@ -86,7 +93,7 @@ def _class(
 
 def _rounded(x: np.ndarray, form: torch.dtype | None) -> dict[str, Any] | None:
     """Format, and its steps in a standard deviation, if these are too few to judge a class (n, D)."""
-    if form is None or len(x) < LEAST or (steps := steps_in_deviation(x, form)) >= FINE:
+    if form is None or why_not_tested(x) or (steps := steps_in_deviation(x, form)) >= FINE:
         return None
     return {"format": str(form).removeprefix("torch."), "steps": steps}
 
@@ -97,10 +104,8 @@ def class_name(features: LabelledFeatures, c: int) -> str:
 
 def verdict(count: int, x: np.ndarray) -> str:
     """What is said of a class (n, D) in words."""
-    if len(x) < LEAST:
-        return f"not tested: fewer than {LEAST} samples"
-    if not np.ptp(x, axis=0).any():
-        return "not tested: all samples are equal"
+    if why := why_not_tested(x):
+        return f"not tested: {why}"
     return "no evidence for more than one" if count == 1 else f"{number_in_words(count)} sub-populations"
 
 
@@ -199,7 +204,7 @@ def _profile(x: np.ndarray, seed: int) -> dict[str, Any]:
     windows = None
     if valley is not None:
         starts = (np.array(valley[:3]) - centre) / width
-        spans = np.array([valley.width, valley.middle_width, valley.width]) / width
+        spans = valley.widths / width
         windows = {
             "starts": starts.tolist(),
             "widths": spans.tolist(),

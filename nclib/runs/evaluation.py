@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -42,14 +42,14 @@ TERMINAL_ACCURACY = 0.999  # on train
 DRAWS = 1000  # of random labels for more classes than two
 
 
-def results(run: Run, k: int = 0, methods: Sequence[str] = METHODS) -> dict[str, Any]:
+def results(run: Run, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     """Reconstruction and probes of a run.
 
     Parameters
     ----------
     run : of the store, or a released one, which carries its results.
-    k : clusters inside each super-class; 0 means as many as it has fine classes.
-    methods : of the reconstruction; a released run has those that it was released with.
+    methods : of the reconstruction, with as many clusters inside each super-class as it has fine classes; a
+        released run has those that it was released with.
 
     Returns
     -------
@@ -63,12 +63,12 @@ def results(run: Run, k: int = 0, methods: Sequence[str] = METHODS) -> dict[str,
     "chance", "chance_test" : ``chance_of`` train and of test, also of a released run.
     "seconds" : that all this took now; little where it was remembered.
     """
-    chance = {"chance": chance_of(run, "train", k), "chance_test": chance_of(run, "test", k)}
-    if run.results and k == 0:
+    chance = {"chance": chance_of(run, "train"), "chance_test": chance_of(run, "test")}
+    if run.results:
         return run.results | chance
     start = time.perf_counter()
     images = {name: getattr(run.config, name) for name in ("dataset", "grouping", "held_out")}
-    clusters = k or tuple(fine_per_coarse(run))
+    clusters = tuple(fine_per_coarse(run))
     return {
         "reconstruction": {m: remembered(run, _reconstruction_of, clusters, m) for m in methods},
         "pixels": {m: remembered_of_data(_pixel_accuracy, images, clusters, m) for m in methods},
@@ -87,8 +87,24 @@ def _probe_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _reconstruction_of(run: Run, k: int | Sequence[int], method: str) -> dict[str, Any]:
+def _reconstruction_of(run: Run, k: Sequence[int], method: str) -> dict[str, Any]:
     return _reconstruction(run.features("train"), run.features("test"), k, method)
+
+
+def count_images(run: Run, split: str, epoch: int = -1) -> int:
+    """How many images of a split were measured at an epoch; before the end it can be a part of train."""
+    return int(run.moments(split, epoch).counts.sum())
+
+
+def fewest_images(runs_of: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, int]]:
+    """By name and split, images of the first run at the measured epoch that has fewest of them."""
+    return {
+        name: {
+            split: min(count_images(runs[0], split, epoch) for epoch in runs[0].measured_epochs)
+            for split in ("train", "test")
+        }
+        for name, runs in runs_of.items()
+    }
 
 
 def fine_per_coarse(run: Run) -> list[int]:
@@ -96,10 +112,10 @@ def fine_per_coarse(run: Run) -> list[int]:
     return [len(run.grouping.members(c)) for c in range(run.grouping.num_coarse)]
 
 
-def chance_of(run: Run, split: str, k: int = 0) -> float:
-    """``chance_accuracy`` on all images of a split; k as in ``results``."""
+def chance_of(run: Run, split: str) -> float:
+    """``chance_accuracy`` on all images of a split, of as many clusters as there are fine classes."""
     sizes = run.moments(split).counts.long().tolist()
-    return chance_accuracy(sizes, run.grouping.fine_to_coarse.tolist(), k or fine_per_coarse(run))
+    return chance_accuracy(sizes, run.grouping.fine_to_coarse.tolist(), fine_per_coarse(run))
 
 
 def chance_accuracy(sizes: Sequence[int], group: Sequence[int], k: int | Sequence[int]) -> float:
@@ -197,15 +213,17 @@ def _measures(run: Run) -> list[dict[str, Any]]:
         {"epoch": epoch, "split": split}
         | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
         | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
-        | (_structure(run, split, epoch) if max(fine_per_coarse(run)) > 1 else {})
+        | (
+            {
+                "msdr": mean_msdr(run, split, epoch),
+                "explained_variance": mean_explained_variance(run, split, epoch),
+            }
+            if max(fine_per_coarse(run)) > 1
+            else {}
+        )
         for epoch in run.measured_epochs
         for split in ("train", "test")
     ]
-
-
-def _structure(run: Run, split: str, epoch: int) -> dict[str, float]:
-    explained = mean_explained_variance(run, split, epoch)
-    return {"msdr": mean_msdr(run, split, epoch), "explained_variance": explained}
 
 
 def trajectory(run: Run) -> list[dict[str, Any]]:

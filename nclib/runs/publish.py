@@ -42,9 +42,8 @@ def release(
     name: str,
     with_features: bool = True,
     with_tsne: bool | None = None,
-    with_detection: bool | None = None,
 ) -> Path:
-    """Publish a finished run under ``book/released``.
+    """Publish a finished run under ``book/released``, with the detection of classes that were held out.
 
     Parameters
     ----------
@@ -53,8 +52,6 @@ def release(
     with_features : whether features go with it, see ``nclib.runs.released``; meant for one run per data set.
     with_tsne : whether t-SNE is computed, to be shown and to be clustered; on large data it takes longer than
         everything else. By default if openTSNE is installed; if it is not, stderr says what is left out.
-    with_detection : whether the detection of outliers goes with it, see ``nclib.runs.detection``. By default
-        if classes were held out of training.
 
     Returns
     -------
@@ -75,9 +72,7 @@ def release(
         arrays[EMBEDDING] = torch.as_tensor(evaluation.embedding(run)).float()
     methods = [method for method in evaluation.METHODS if with_tsne or "tsne" not in method]
     results = evaluation.results(run, methods=methods) | {"measures": evaluation.trajectory(run)}
-    if with_detection is None:
-        with_detection = bool(run.config.held_out)
-    if with_detection:
+    if run.config.held_out:
         results["detection"] = detection(run).to_dict("records")
     for split in ("train", "test"):
         results[f"distances_{split}"] = distances_of(run.moments(split)).tolist()

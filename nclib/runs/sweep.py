@@ -313,7 +313,7 @@ def _failures(sweep: Sweep, output: Path, code: int) -> list[str]:
 
 def _failure(sweep: Sweep, output: Path, rule: str, message: str, target: str, logs: str) -> str:
     """A line on a job that failed: what it was to make, what the scheduler and its own log say."""
-    own, *others = re.split(", ", logs.partition(" (check")[0])
+    own, *others = logs.partition(" (check")[0].split(", ")
     said = [] if message == "None" else [message.partition(". ")[0]]
     said += [reason for log in others for reason in SLURM.findall(_read(output / log))[:1]]
     said += _read(output / own).strip().splitlines()

@@ -74,7 +74,8 @@ def _read(path: Path) -> ClassMoments:
         raise DataError(f"{path} holds no class moments: write it with nclib.save_moments")
     refuse_newer(path, metadata.get("version"), VERSION)
     try:
-        moments = ClassMoments(*tensors["means"].shape)
+        num_classes, dim = tensors["means"].shape
+        moments = ClassMoments(num_classes, dim)
         for name, own in vars(moments).items():
             found = tensors[name.strip("_")]
             if found.shape != own.shape or found.dtype != own.dtype or not torch.isfinite(found).all():

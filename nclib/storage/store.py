@@ -290,8 +290,23 @@ def unfinished() -> list[Path]:
 
 
 def is_busy(key: str) -> bool:
-    """Whether a process is working on this key now."""
-    return _held(part("locks") / key)
+    """Whether a process is working on this key now: only the holder of its lock may write.
+
+    Where a lock lies that is not ours, or there are none, it may be.
+    """
+    try:
+        file = os.open(part("locks") / key, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:  # of another user, who may hold it
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # FileLock's own would need the right to write
+        return False
+    except OSError:  # held, or a file system without locks, where it may be
+        return True
+    finally:
+        os.close(file)
 
 
 def leftovers() -> list[Path]:
@@ -331,25 +346,8 @@ def stale(is_stale: Callable[[Path], bool]) -> list[Path]:
     return [entry for entry in idle if is_stale(entry)]
 
 
-def _held(lock: Path) -> bool:
-    """Whether a process holds this lock; only its holder may write where one that is not ours lies."""
-    try:
-        file = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:  # of another user, who may hold it
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # FileLock's own would need the right to write
-        return False
-    except OSError:  # held, or a file system without locks, where it may be
-        return True
-    finally:
-        os.close(file)
-
-
-def delete(path: Path) -> int:
-    """Delete what ``leftovers`` or ``stale`` listed; bytes freed.
+def delete(path: Path) -> None:
+    """Delete what ``leftovers`` or ``stale`` listed.
 
     Raises
     ------
@@ -360,8 +358,6 @@ def delete(path: Path) -> int:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             with lock.acquire(timeout=0):
-                size = sum(inner.stat().st_size for inner in [path, *path.rglob("*")] if inner.is_file())
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         except Timeout:
             raise StoreError(f"a process works on run {key_of(path)[:12]}, so {path} stays.") from None
-    return size
