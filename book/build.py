@@ -25,7 +25,8 @@ DECIDES_PAGES = (
     "_config.yml",
     "_toc.yml",
     "book/**/*",
-    "nclib/chapters/explorer.*",
+    "nclib/chapters/explorer.py",
+    "nclib/report/explorer.*",
     "notebooks/*.md",
     "notebooks/*.py",
 )  # beside what decides outputs

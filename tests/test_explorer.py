@@ -9,12 +9,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
+import nclib
 from nclib.chapters import explorer
 from nclib.data.datasets import load, missing_files
 from nclib.measures.variance import explained_variance_of
 from nclib.paths import PACKAGE
+from nclib.report.explorer import LARGEST
 from nclib.runs.evaluation import measures
 from nclib.runs.released import released_runs
 
@@ -120,7 +123,7 @@ def test_neighbours_in_the_plane_are_as_alike_as_in_the_released_embedding(data,
 
 def test_the_origin_is_the_mean_and_every_epoch_has_one_size(data):
     for view in range(len(data["views"])):
-        points = points_of(data, view) / (explorer.LARGEST / 2) - 1
+        points = points_of(data, view) / (LARGEST / 2) - 1
         np.testing.assert_allclose(points.mean(axis=1), 0, atol=1e-4)
         sizes = np.square(points).mean(axis=(1, 2))
         np.testing.assert_allclose(sizes, sizes[0], rtol=1e-3)
@@ -163,7 +166,7 @@ def test_what_a_page_carries_is_light_and_closes_no_script():
     assert len(light) < 350_000
     assert "</" not in light
     assert "http" not in light
-    script = (PACKAGE / "chapters" / "explorer.js").read_text("utf-8")
+    script = (PACKAGE / "report" / "explorer.js").read_text("utf-8")
     assert len(script) < 20_480
     assert "</" not in script
 
@@ -182,3 +185,65 @@ def test_thumbnails_are_the_images(data):
         errors = [np.abs(tile - images[i].permute(1, 2, 0).numpy()).mean() for i in ids]
         assert np.argmin(errors) == row
         assert min(errors) < 12
+
+
+@pytest.fixture(scope="module")
+def written(tiny_run, tmp_path_factory):
+    """What ``write`` makes of a small run."""
+    folder = tmp_path_factory.mktemp("explorer")
+    explorer.write(tiny_run, folder)
+    return folder, json.loads((folder / "data.json").read_text("utf-8"))
+
+
+class TestOfARun:
+    """What is written of a run, against its features."""
+
+    def test_labels_are_those_of_the_images(self, written, tiny_run):
+        _, data = written
+        f, rows = tiny_run.features("test"), words(data["ids"])
+        assert sorted(rows) == list(range(len(f.h)))  # fewer than are asked for: all
+        assert (values_of(data, "Class")[0] == f.fine.numpy()[rows]).all()
+        assert (values_of(data, "Super-class")[0] == f.coarse.numpy()[rows]).all()
+        for at, epoch in enumerate(tiny_run.measured_epochs):
+            shown = tiny_run.features("test", epoch).logits().argmax(1).numpy()[rows]
+            assert (values_of(data, "Predicted super-class")[at] == shown).all()
+            assert (values_of(data, "Prediction")[at] == (shown != f.coarse.numpy()[rows])).all()
+
+    def test_an_embedding_starts_from_the_one_before(self, written, tiny_run):
+        _, data = written
+        (name, *_), rows = [view["name"] for view in data["views"]], words(data["ids"])
+        assert name == tiny_run.grouping.coarse_names[0]
+        rows = rows[words(data["views"][0]["rows"])]
+        assert (tiny_run.features("test").coarse[rows] == 0).all()
+        start = "pca"
+        for epoch, shown in zip(tiny_run.measured_epochs, points_of(data, 0), strict=True):
+            start = nclib.tsne(tiny_run.features("test", epoch).h[rows], initialization=start)
+            expected, found = pdist(start), pdist(shown)  # turned, mirrored, scaled and rounded since
+            np.testing.assert_allclose(found / found.mean(), expected / expected.mean(), atol=1e-3)
+
+    def test_curves_are_measured_on_all_test_images(self, written, tiny_run):
+        _, data = written
+        for at, epoch in enumerate(tiny_run.measured_epochs):
+            f = tiny_run.features("test", epoch)
+            shares = nclib.explained_variance(f.h, f.fine, f.coarse).tolist()
+            found = curve_of(data, "Explained variance")[:, at]
+            np.testing.assert_allclose(found, [*shares, np.mean(shares)], atol=1e-5)  # five decimals
+            nc1 = nclib.collapse_metrics(f.h, f.coarse, f.weight)["nc1"]
+            np.testing.assert_allclose(curve_of(data, "NC1")[:, at], nc1, atol=1e-5)
+            pseudo = nclib.reconstruct_labels(f.h, f.coarse, 2, "kmeans")
+            right = nclib.match_labels(pseudo, f.fine).labels == f.fine.numpy()
+            each = [right[f.coarse.numpy() == c].mean() for c in range(5)]
+            np.testing.assert_allclose(
+                curve_of(data, "Pseudo-labels")[:, at], [*each, right.mean()], atol=1e-5
+            )
+
+    def test_sheets_are_the_images(self, written):
+        folder, data = written
+        images, rows = load("digits").test.images, words(data["ids"])
+        sheet = np.asarray(Image.open(sorted(folder.glob("sheet-*.webp"))[1]).convert("RGB"), dtype=float)
+        tile, place = data["sheets"]["tile"], 13  # the second row's fourth
+        at = np.s_[tile : 2 * tile, 3 * tile : 4 * tile]
+        shown = images[rows[data["sheets"]["each"] + place]].permute(1, 2, 0).numpy().astype(float)
+        others = [images[row].permute(1, 2, 0).numpy().astype(float) for row in rows[:20]]
+        gap = abs(sheet[at] - shown).mean()  # WebP is not exact
+        assert gap < min(abs(sheet[at] - other).mean() for other in others) / 2

@@ -18,8 +18,8 @@ FLOORS = {  # folder: folders that it may import, besides itself and the modules
     "training": ("data", "networks", "measures", "storage"),
     "runs": ("data", "networks", "measures", "storage", "training"),
     "theory": (),
-    "chapters": ("data", "networks", "measures", "storage", "training", "runs", "theory"),
-    "report": ("measures", "storage", "chapters"),
+    "report": ("measures", "storage"),
+    "chapters": ("data", "networks", "measures", "storage", "training", "runs", "theory", "report"),
 }
 GROUND = {"__init__.py", "config.py", "errors.py", "paths.py"}  # what every folder may import
 ROOF = {

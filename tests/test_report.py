@@ -20,12 +20,12 @@ from scipy.spatial.distance import pdist
 from scipy.stats import beta
 
 import nclib
-from nclib.chapters.explorer import decoded
 from nclib.cli import main
 from nclib.errors import DataError, NclibError, StoreError
 from nclib.measures.subpopulations import subpopulations
 from nclib.report import findings as module
 from nclib.report import geometry, pictures, plane
+from nclib.report.explorer import decoded
 from nclib.report.page import shown_classes, write_report
 from nclib.storage.feature_files import LabelledFeatures
 

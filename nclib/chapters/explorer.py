@@ -3,24 +3,11 @@
     write(run, folder)                        # data.json and sheets of images, once, from a run of the store
     browser_data(folder, images=50)           # as the page carries it, with the first 50 images of each class
 
-``explorer.js``, beside this module, reads one JSON object. Arrays are little-endian and in base64:
-
-    title, caption   text
-    unit             what a point is, for example "test image"
-    ids              the name of each point: uint16 (N,), its number in its data set, or a list of text
-    epochs           measured epochs, ascending; one is enough
-    views            which points are shown together: {"name", "rows": uint16 (n,) of N,
-                     "points": uint16 (E, n, 2), both axes on one scale}
-    colourings       labels of the points: {"name", "categories", "values": uint8 (N,) or (E, N)}, and with
-                     "groups", the group of each category, one colour a group where several are shown
-    curves           numbers over epochs: {"name", "values": (views, E), "digits"}, and "log" or "percent"
-    sheets           images, or none: {"tile": pixels, "columns", "each": images on a sheet, "urls"}
+The form of both is that of ``nclib.report.explorer``.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
@@ -41,6 +28,17 @@ from nclib.measures.embedding import tsne
 from nclib.measures.reconstruction import match_labels, reconstruct_labels
 from nclib.measures.variance import explained_variance_of
 from nclib.paths import REPOSITORY
+from nclib.report.explorer import (
+    COLUMNS,
+    EACH,
+    decoded,
+    encoded,
+    for_script,
+    of_one_size,
+    quantised,
+    sheets,
+    webp_url,
+)
 from nclib.runs.evaluation import count_images, fine_per_coarse
 from nclib.runs.provenance import provenance
 from nclib.runs.run import Run
@@ -48,11 +46,7 @@ from nclib.storage.files import write_bytes, write_json
 
 FOLDER = REPOSITORY / "book" / "explorer"
 PER_CLASS = 150  # test images, the first of each class in the data set's order
-EACH = 50  # images of one class on a sheet
-COLUMNS = 10  # of a sheet
 PANELS = 4  # epochs side by side, where there is no JavaScript
-QUALITY = 80  # of WebP: 0.3 kB an image
-LARGEST = 2**16 - 1  # of a coordinate
 TITLES = {"cifar10": "CIFAR-10"}
 LICENCES = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, Learning multiple layers of features from tiny images, technical "
@@ -85,20 +79,6 @@ def chosen_images(fine: np.ndarray, per_class: int) -> np.ndarray:
     return np.concatenate(
         [rows[start : start + EACH] for start in range(0, per_class, EACH) for rows in of_class]
     )
-
-
-def sheets(images: Tensor) -> list[bytes]:
-    """Every ``EACH`` of the images (N, C, H, W) on one WebP image, in rows of ``COLUMNS``."""
-    from PIL import Image
-
-    encoded = []
-    for part in images.split(EACH):
-        rows = part.expand(-1, 3, -1, -1).unflatten(0, (-1, COLUMNS))  # (rows, columns, 3, H, W)
-        pixels = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # (rows H, columns W, 3)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels.numpy()).save(buffer, "WEBP", quality=QUALITY, method=6)
-        encoded.append(buffer.getvalue())
-    return encoded
 
 
 def run_data(run: Run, rows: np.ndarray) -> dict[str, Any]:
@@ -197,17 +177,6 @@ def along(points: np.ndarray) -> np.ndarray:
     return points @ np.linalg.svd(points.reshape(-1, 2), full_matrices=False)[2].T
 
 
-def of_one_size(points: np.ndarray) -> np.ndarray:
-    """Embeddings (E, n, 2), each about its mean and of mean square 1; t-SNE does not fix place and scale."""
-    points = points - points.mean(axis=1, keepdims=True)
-    return points / np.sqrt(np.square(points).mean(axis=(1, 2), keepdims=True))
-
-
-def quantised(points: np.ndarray) -> np.ndarray:
-    """Coordinates (E, n, 2) as whole numbers from 0 to ``LARGEST``, the origin in the middle."""
-    return np.rint((points / np.abs(points).max() + 1) / 2 * LARGEST)
-
-
 def curves(run: Run, pseudo: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     """Numbers of every view and epoch: of each super-class, then of all.
 
@@ -237,16 +206,6 @@ def rounded(values: ArrayLike) -> list[list[float]]:
     return np.round(values, 5).tolist()
 
 
-def encoded(values: ArrayLike, dtype: DTypeLike = np.uint8) -> str:
-    """An array as the browser reads it."""
-    return base64.b64encode(np.asarray(values).astype(np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
-
-
-def decoded(text: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
-    """What ``encoded`` was given, flat."""
-    return np.frombuffer(base64.b64decode(text), np.dtype(dtype).newbyteorder("<")).astype(np.int64)
-
-
 def browser_data(folder: Path, images: int = PER_CLASS) -> str:
     """JSON text for a page: the first ``images`` of each class, and these images.
 
@@ -268,16 +227,6 @@ def browser_data(folder: Path, images: int = PER_CLASS) -> str:
     files = sorted(folder.glob("sheet-*.webp"))[: count // EACH]
     data["sheets"]["urls"] = [webp_url(path.read_bytes()) for path in files]
     return for_script(data)
-
-
-def webp_url(image: bytes) -> str:
-    """A WebP image as the address of its own content."""
-    return "data:image/webp;base64," + base64.b64encode(image).decode()
-
-
-def for_script(data: Any) -> str:
-    """JSON for an element ``script`` of a page: no text in it can end that element or hide its end."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def first_points(data: dict[str, Any], count: int) -> dict[str, Any]:

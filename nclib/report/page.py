@@ -16,12 +16,12 @@ from markupsafe import Markup, escape
 from threadpoolctl import threadpool_limits
 
 import nclib
-from nclib.chapters.explorer import for_script, of_one_size
 from nclib.measures.arrays import PrecisionWarning
 from nclib.measures.rounding import FINE
 from nclib.measures.subpopulations import LEAST, Subpopulations, subpopulations
 from nclib.paths import PACKAGE
 from nclib.report import drawings, numbers_path
+from nclib.report.explorer import for_script, of_one_size
 from nclib.report.findings import (
     COVERAGE,
     DETAILED,
@@ -37,7 +37,7 @@ from nclib.report.plane import CLASSES, chosen_rows, embedded, explorer_data
 from nclib.storage.feature_files import LabelledFeatures, load_features
 from nclib.storage.files import json_bytes, sha256, write_bytes
 
-EXPLORER = PACKAGE / "chapters"  # where the explorer's script and style lie
+EXPLORER = PACKAGE / "report"  # where the explorer's script and style lie
 
 
 def write_report(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from nclib.chapters.explorer import webp_url
 from nclib.errors import DataError
+from nclib.report.explorer import webp_url
 from nclib.storage.feature_files import readable
 from nclib.storage.files import storage_errors
 

@@ -1,4 +1,4 @@
-"""A random part of the features in the plane, for the explorer of ``nclib.chapters.explorer``."""
+"""A random part of the features in the plane, for the explorer of ``nclib.report.explorer``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nclib.chapters.explorer import COLUMNS, EACH, encoded, of_one_size, quantised, sheets, webp_url
 from nclib.measures.arrays import rows_by_class
 from nclib.measures.embedding import FEWEST, tsne
+from nclib.report.explorer import COLUMNS, EACH, encoded, of_one_size, quantised, sheets, webp_url
 from nclib.report.findings import shortened
 from nclib.report.pictures import TILE, tile
 
