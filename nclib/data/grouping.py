@@ -1,6 +1,6 @@
 """Which fine classes are joined into which coarse label.
 
-grouping = make_grouping("mod5", train)
+grouping = make_grouping("mod5", "digits", load("digits").train)
 coarse = grouping.coarse(fine)
 """
 

@@ -158,7 +158,7 @@ def as_labels(y: ArrayLike, n: int | None = None, num_classes: int | None = None
 def as_samples(h: ArrayLike, y: ArrayLike, num_classes: int | None = None) -> tuple[Tensor, Tensor, int]:
     """Features (N, D), their labels (N,) on the same device, and C.
 
-    C is the largest label plus one unless it is given. Raises what the two functions above raise.
+    C is the largest label plus one unless it is given. Raises what ``as_features`` and ``as_labels`` raise.
     """
     h = as_features(h)
     if num_classes is not None:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from nclib.measures.arrays import ArrayLike, as_features, as_labels
 
-Objective = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 NC_TERMS = (
     "nc1",
     "nc2_equinorm_means",
@@ -189,7 +188,7 @@ def _collapse(h: Tensor, logits: Tensor, labels: Tensor, weight: Tensor, terms: 
     return sum(measures[term] for term in terms).to(h.dtype)
 
 
-LOSSES: dict[str, Objective] = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "cross-entropy": cross_entropy,
     "mse": squared_error,
     "nc": partial(_collapse, terms=NC_TERMS),

@@ -38,7 +38,6 @@ from nclib.training.optimizer import SGD
 
 def train_together(
     configs: Sequence[RunConfig],
-    device: torch.device | None = None,
     folders: Sequence[Path] | None = None,
 ) -> list[Trained]:
     """Train configurations that differ in their seed only, as one program, without checkpoints.
@@ -46,7 +45,6 @@ def train_together(
     Parameters
     ----------
     configs : one or more; their results come back in this order. ``Trained.seconds`` is each one's share.
-    device : by default ``nclib.training.loop.default_device()``.
     folders : of the unfinished runs, for the weights of measured epochs; by default these are not kept.
 
     Raises
@@ -56,7 +54,7 @@ def train_together(
     """
     if len({replace(config, seed=0) for config in configs}) != 1:
         raise ValueError("only configurations that differ in nothing but the seed train together")
-    device = device or default_device()
+    device = default_device()
     splits, grouping = training_task(configs[0])
     places = folders or [None] * len(configs)
     each = [Training(c, splits, grouping, device, place) for c, place in zip(configs, places, strict=True)]
