@@ -167,7 +167,7 @@ def test_statements_change_with_the_runs():
     def verdicts(pseudo: float, normal: float) -> list[str]:
         runs = {"x": [run(0)], "the same on fine labels": [run(0, joined=False)]}
         of_x = runs["x"][0]
-        of_x.moments = lambda split: SimpleNamespace(counts=torch.tensor([50, 50]))
+        of_x.moments = lambda split, epoch=-1: SimpleNamespace(counts=torch.tensor([50, 50]))
         of_x.results["reconstruction"]["tsne-kmeans"] = {"probe": pseudo, "train": 0.95, "test": 0.81}
         runs["the same on fine labels"][0].history[-1]["test_accuracy"] = normal
         *rows, train, test = conclusions.show(*long_runs.statements(runs)).rows  # k-means has 0.9 and 0.8
