@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import nclib
 from nclib.chapters import coarse_labels, conclusions
 from nclib.data.datasets import load
 from nclib.runs import evaluation
@@ -41,6 +42,16 @@ def test_statements_on_directions_compare_both_ends_and_both_places(tiny_run, mo
         "observed" if sum(offsets) > 1 else "not observed"
     ] * 2
     assert [row["n"] for row in rows[:2]] == [len(tiny_run.features(split).h) for split in ("test", "train")]
+
+
+def test_structure_is_that_of_the_test_features_at_the_end(tiny_run):
+    f = tiny_run.features("test")
+    table = coarse_labels.structure_table(tiny_run)
+    assert table["super-class"].tolist() == [c for c in range(5) for _ in range(2)]
+    for c in range(10):
+        row = table.loc[tiny_run.grouping.fine_names[c]]
+        share, ratio = (measure(f.h, f.fine, f.coarse) for measure in (nclib.explained_variance, nclib.msdr))
+        assert row.tolist() == [c % 5, round(float(share[c % 5]), 2), round(float(ratio[c]), 2)]
 
 
 def test_ten_labels_are_joined_modulo_five(tiny_run):

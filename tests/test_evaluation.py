@@ -191,7 +191,6 @@ class TestDistances:
         f = tiny_run.features("test")
         *_, last = found.values()
         assert torch.allclose(last, nclib.class_distances(f.h, f.fine))
-        assert torch.equal(last, distance_heatmaps.distances(tiny_run)["test"])
 
     def test_contrasts_of_a_known_matrix(self):
         d = torch.tensor([[1.0, 9, 3, 9], [9, 2, 9, 4], [3, 9, 1, 9], [9, 4, 9, 2]])

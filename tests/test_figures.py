@@ -362,13 +362,13 @@ class TestDistances:
         return np.asarray(panel.collections[0].get_array()).reshape(4, 4)
 
     def test_raw_is_drawn_in_two_scales(self):
-        axes = distance_heatmaps.raw_distances_figure({"train": self.matrix, "test": self.matrix}, GROUPING)
+        axes = distance_heatmaps.raw_distances_figure(self.matrix, GROUPING)
         panels = [panel for panel in axes.figure.axes if panel.get_title()]
-        assert len(panels) == 4
+        assert len(panels) == 2
         assert all(np.array_equal(self.drawn(panel), self.ordered) for panel in panels)
-        assert [panel.collections[0].norm.vmax for panel in panels] == [9, 6.5, 9, 6.5]
+        assert [panel.collections[0].norm.vmax for panel in panels] == [9, 6.5]
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "c", "b", "d"]
-        assert "train: inside one class 1.5, between classes of one super-class 4.75, of two 8.75" in (
+        assert "distances: inside one class 1.5, between classes of one super-class 4.75, of two 8.75" in (
             figures.alt_text(axes)
         )
 

@@ -49,11 +49,6 @@ def stages(run: Run) -> dict[str, int]:
     return dict(zip(STAGES, (epochs[0], between, epochs[-1]), strict=True))
 
 
-def distances(run: Run) -> dict[str, Tensor]:
-    """Class distances (C, C) of both splits at the end of training."""
-    return {split: distances_of(run.moments(split)) for split in ("train", "test")}
-
-
 def distances_over_training(run: Run, split: str) -> dict[str, Tensor]:
     """Class distances (C, C) of pixels and at the ``stages`` of a run, by a title for each."""
     accuracy = {record["epoch"]: record.get("train_accuracy") for record in run.history}
@@ -232,32 +227,28 @@ MOST_CHARACTERS = 4  # of such a number
 
 
 @theme()
-def raw_distances_figure(distances: Mapping[str, ArrayLike], grouping: Grouping) -> Axes:
+def raw_distances_figure(distances: ArrayLike, grouping: Grouping) -> Axes:
     """Class distances in two colour scales: of all of them, and of those inside one super-class.
 
     Parameters
     ----------
-    distances : (C, C) of ``nclib.class_distances`` by split; a row of panels for each.
+    distances : (C, C) of ``nclib.class_distances``.
     """
-    figure, panels = plt.subplots(
-        len(distances), 2, figsize=(9, 0.6 + 3.7 * len(distances)), squeeze=False, layout="constrained"
-    )
-    inside, words = _inside(grouping), []
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained")
+    matrix, inside = np.asarray(distances), _inside(grouping)
     siblings = sibling_pairs(grouping.fine_to_coarse).numpy()
-    for row, (name, matrix) in zip(panels, distances.items(), strict=True):
-        matrix = np.asarray(matrix)
-        norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
-        for panel, norm, scale in zip(row, norms, ("all distances", "inside super-classes"), strict=True):
-            image = _heatmap(panel, matrix, grouping, norm)
-            extend = "max" if norm is norms[1] else "neither"
-            figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
-            panel.set_title(f"{name}: {scale}", fontsize="medium")
-        words.append(
-            f"{name}: inside one class {np.diag(matrix).mean():.3g}, between classes of one super-class "
-            f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
-        )
+    norms = Normalize(0, matrix.max()), Normalize(0, matrix[inside].max())
+    for panel, norm, scale in zip(panels, norms, ("all distances", "inside super-classes"), strict=True):
+        image = _heatmap(panel, matrix, grouping, norm)
+        extend = "max" if norm is norms[1] else "neither"
+        figure.colorbar(image, ax=panel, extend=extend, label="squared feature units")
+        panel.set_title(scale, fontsize="medium")
     figure.suptitle("Class distances in two colour scales: of all pairs, and of pairs inside a super-class")
-    return described(panels[0, 0], f"Mean squared class distances. {'; '.join(words)}.")
+    words = (
+        f"inside one class {np.diag(matrix).mean():.3g}, between classes of one super-class "
+        f"{matrix[siblings].mean():.3g}, of two {matrix[~inside].mean():.3g}"
+    )
+    return described(panels[0], f"Mean squared class distances: {words}.")
 
 
 @theme()
