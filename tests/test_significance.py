@@ -115,10 +115,10 @@ class TestInterval:
             covered.append(float(test.low) <= share <= float(test.high))
         assert np.mean(covered) > 0.95 - 4 * (0.95 * 0.05 / 200) ** 0.5
 
-    def test_narrows_with_samples_and_widens_with_level(self):
+    def test_narrows_with_samples_and_widens_with_confidence(self):
         rng = np.random.default_rng(6)
         few, many = (drawn(rng, [n, n], [1, 1], share=0.3) for n in (30, 1000))
-        tests = [nclib.explained_variance_test(*few, level=level) for level in (0.5, 0.95)]
+        tests = [nclib.explained_variance_test(*few, confidence=share) for share in (0.5, 0.95)]
         tests.append(nclib.explained_variance_test(*many))
         half, wide, narrow = (float(t.high - t.low) for t in tests)
         assert half < wide
@@ -251,8 +251,8 @@ class TestBoth:
         ("change", "reason"),
         [
             ({"permutations": 0}, "permutations"),
-            ({"level": 1.0}, "level must lie between 0 and 1"),
-            ({"level": float("nan")}, "level must lie between 0 and 1"),
+            ({"confidence": 1.0}, "confidence must lie between 0 and 1"),
+            ({"confidence": float("nan")}, "confidence must lie between 0 and 1"),
             ({"fine": [0, 0, 1]}, r"shape \(4,\)"),
             ({"fine": [0, 0, 0, 1]}, "needs 2 samples"),
             ({"coarse": [0, 1, 0, 0]}, "must lie in one coarse class"),

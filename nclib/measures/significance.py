@@ -39,7 +39,7 @@ class VarianceTest(NamedTuple):
     share : what ``explained_variance`` returns, below 0 at times where the means coincide.
     low, high : ends of an interval for the share of the population, in [0, 1].
     p : probability of a T as large where the fine classes share one mean.
-    null : the share at which T reaches the quantile ``level`` of that case.
+    null : the share at which T reaches the quantile ``confidence`` of that case.
     """
 
     share: Tensor
@@ -54,7 +54,7 @@ def explained_variance_test(
     fine: ArrayLike,
     coarse: ArrayLike,
     permutations: int = 999,
-    level: float = 0.95,
+    confidence: float = 0.95,
     seed: int = 0,
 ) -> VarianceTest:
     """Test whether fine classes explain variance inside their super-class, and estimate how much.
@@ -64,7 +64,7 @@ def explained_variance_test(
     h : (N, D) features, any float dtype; measured in float64, with whatever rounding they have.
     fine, coarse : (N,) labels, as for ``explained_variance``.
     permutations : of the fine labels inside every super-class, and resamples of the bootstrap.
-    level : of the interval and of ``null``.
+    confidence : of the interval, and of ``null``.
     seed : of both. A super-class draws independently of the others.
 
     Returns
@@ -74,7 +74,8 @@ def explained_variance_test(
 
     Raises
     ------
-    ValueError : as ``explained_variance``, permutations outside 1 to 100,000, or a level not between 0 and 1.
+    ValueError : as ``explained_variance``, permutations outside 1 to 100,000, or a confidence not between 0
+        and 1.
 
     Notes
     -----
@@ -94,7 +95,7 @@ def explained_variance_test(
     variances, widths 1 : 5, classes of 20 and 80 samples, two, three and five classes.
     """
     permutations, seed = as_whole(permutations, "permutations", 1, MOST), as_whole(seed, "seed", *SEEDS)
-    check_level(level)
+    check_share(confidence, "confidence")
     h, fine, num_fine = as_samples(h, fine)
     group = coarse_of_fine(fine, coarse)  # (C,)
     require_samples(torch.bincount(fine, minlength=num_fine), at_least=2)
@@ -106,7 +107,7 @@ def explained_variance_test(
             labels = torch.searchsorted(classes, fine[rows])
             x = h[rows].to(torch.float64)
             rng = np.random.default_rng([seed, g])
-            result[:, g] = torch.tensor(_of_super_class(x, labels, permutations, level, rng))
+            result[:, g] = torch.tensor(_of_super_class(x, labels, permutations, confidence, rng))
     return VarianceTest(*result.to(h.device))
 
 
@@ -123,14 +124,14 @@ class VarianceNull(NamedTuple):
     null: Tensor
 
 
-def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0.95) -> VarianceNull:
+def explained_variance_null(moments: Moments, group: ArrayLike, confidence: float = 0.95) -> VarianceNull:
     """The p-value of ``explained_variance_test`` without features, from moments, by an F distribution.
 
     Parameters
     ----------
     moments : of the fine classes.
     group : (C,) super-class of every fine class.
-    level : of ``null``.
+    confidence : of ``null``.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
 
     Raises
     ------
-    ValueError : a class with fewer than two samples, or a level not between 0 and 1.
+    ValueError : a class with fewer than two samples, or a confidence not between 0 and 1.
     TypeError : no ``Moments``.
 
     Notes
@@ -157,13 +158,13 @@ def explained_variance_null(moments: Moments, group: ArrayLike, level: float = 0
     20. The quotient describes the noise only where gaps are noise, so that no interval for the share
     follows from it.
     """
-    check_level(level)
+    check_share(confidence, "confidence")
     require_moments(moments)
     group = as_labels(group, len(moments.counts)).to(moments.counts.device)
     share = explained_variance_of(moments, group)
     result = torch.full((2, len(share)), torch.nan, dtype=torch.float64)
     for g in share.isfinite().nonzero().flatten().tolist():
-        result[:, g] = torch.tensor(_by_f(moments, group == g, level))
+        result[:, g] = torch.tensor(_by_f(moments, group == g, confidence))
     return VarianceNull(share, *result.to(share.device))
 
 
@@ -180,14 +181,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def check_level(level: object) -> None:
-    """Raise ValueError for a level that does not lie between 0 and 1."""
-    if not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1; got {level!r}")
+def check_share(value: object, name: str) -> None:
+    """Raise ValueError for anything but a number between 0 and 1."""
+    if not isinstance(value, Real) or not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1; got {value!r}")
 
 
 def _of_super_class(
-    x: Tensor, labels: Tensor, draws: int, level: float, rng: np.random.Generator
+    x: Tensor, labels: Tensor, draws: int, confidence: float, rng: np.random.Generator
 ) -> tuple[float, ...]:
     """The five numbers of a super-class from its features (n, D) and labels (n,) in [0, K)."""
     x = x - x[0]  # equal samples: zero, exactly
@@ -202,14 +203,14 @@ def _of_super_class(
         return (np.nan,) * 5
     null_t = _permuted_t(x, labels, n, draws, rng)
     p = (1 + np.sum(null_t >= gaps / (gaps + expected) - TIE)) / (1 + draws)
-    quantile = np.quantile(null_t, level, method="higher")
+    quantile = np.quantile(null_t, confidence, method="higher")
     null = _share(quantile / max(1 - quantile, TIE) * expected - expected, within)
     between = gaps - expected
     if within == 0:
         return 1.0, 1.0, 1.0, p, null
     lows, highs = _resampled_lengths(x - means[labels], labels, deltas, between / within, draws, rng)
-    low = np.quantile(lows, (1 - level) / 2, method="lower")
-    high = np.quantile(highs, (1 + level) / 2, method="higher")
+    low = np.quantile(lows, (1 - confidence) / 2, method="lower")
+    high = np.quantile(highs, (1 + confidence) / 2, method="higher")
     return _share(between, within), _share(low, within), _share(high, within), p, null
 
 
@@ -308,7 +309,7 @@ def _in_units_of(variance: float, moments: Moments) -> Moments:
     )
 
 
-def _by_f(moments: Moments, inside: Tensor, level: float) -> tuple[float, float]:
+def _by_f(moments: Moments, inside: Tensor, confidence: float) -> tuple[float, float]:
     """p and null of the super-class of the classes ``inside``, (C,) bool."""
     n = moments.counts.to(torch.float64)
     total = float(n @ moments.scatter / n.sum())  # tr Sigma_W
@@ -330,5 +331,5 @@ def _by_f(moments: Moments, inside: Tensor, level: float) -> tuple[float, float]
     f = expected * gaps / float((n * variances) @ along)
     concentration = float(n @ along) / gaps  # tr(Sigma^2) / (tr Sigma)^2
     rest = expected**2 / float((parts.square() / (n - 1)).sum()) / concentration
-    null = float(fdtri(f, rest, level)) * expected - expected
+    null = float(fdtri(f, rest, confidence)) * expected - expected
     return float(fdtrc(f, rest, gaps / expected)), _share(null, within)

@@ -33,7 +33,7 @@ from nclib.measures.arrays import (
     rows_by_class,
 )
 from nclib.measures.rounding import FINE, half_format, steps_in_deviation
-from nclib.measures.significance import check_level, holm
+from nclib.measures.significance import check_share, holm
 from nclib.measures.valley import Valley, deepest_valley, valley_p_value
 
 COMPONENTS = 10  # principal components, at most, in which a half is clustered
@@ -126,7 +126,7 @@ def subpopulations(h: ArrayLike, y: ArrayLike, level: float = 0.05, seed: int = 
     equal size those nearer than two standard deviations. Small ones need more distance. A curved population
     that has two modes along a line counts as two.
     """
-    check_level(level)
+    check_share(level, "level")
     seed = as_whole(seed, "seed", *SEEDS)
     h = as_features(h)
     labels = as_labels(y, len(h)).cpu().numpy()
