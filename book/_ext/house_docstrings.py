@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-LISTS = {"Parameters", "Attributes", "Raises"}  # sections of "name : description"; others are text
+LISTS = {"Parameters", "Attributes", "Raises", "Scores"}  # sections of "name : description"; others are text
 LITERAL = re.compile(r"(``.*?``)")
 
 

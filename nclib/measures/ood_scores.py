@@ -59,29 +59,33 @@ def outlier_scores(
 
     Returns
     -------
-    dict by name of (N,) float64, higher for more unusual samples. Units differ from score to score:
+    dict by name of (N,) float64, higher for more unusual samples. Units differ from score to score.
 
-    * "softmax": one minus the largest softmax probability. Hendrycks and Gimpel (2017).
-    * "energy": minus the log-sum-exp of the logits. Liu et al. (2020).
-    * "norm": minus the Euclidean norm of the feature.
-    * "nearest-mean": Euclidean distance to the nearest class mean.
-    * "gaussian": squared Mahalanobis distance to the nearest class mean, one covariance for all classes, on
-      the last layer only and without perturbing the input. After Lee et al. (2018).
-    * "gmm": minus the log density of a mixture of Gaussians, one a class, weighted by class frequency;
-      without spectral normalisation of the network. After Mukhoti et al. (2023).
-    * "knn": distance to the 50th nearest training feature, all scaled to norm one. Sun et al. (2022).
-    * "neco": minus the share of the centred feature's norm that lies in the first C - 1 principal components
-      of the training features, C classes; not standardised, and not multiplied by the largest logit. After
-      Ben Ammar et al. (2024).
-
-    The covariances of "gaussian" and "gmm" are shrunk as Ledoit and Wolf (2004) propose, which is our choice:
-    classes can have fewer samples than features.
+    Scores
+    ------
+    softmax : one minus the largest softmax probability. Hendrycks and Gimpel (2017).
+    energy : minus the log-sum-exp of the logits. Liu et al. (2020).
+    norm : minus the Euclidean norm of the feature.
+    nearest-mean : Euclidean distance to the nearest class mean.
+    gaussian : squared Mahalanobis distance to the nearest class mean, one covariance for all classes, on the
+        last layer only and without perturbing the input. After Lee et al. (2018).
+    gmm : minus the log density of a mixture of Gaussians, one a class, weighted by class frequency; without
+        spectral normalisation of the network. After Mukhoti et al. (2023).
+    knn : distance to the 50th nearest training feature, all scaled to norm one. Sun et al. (2022).
+    neco : minus the share of the centred feature's norm that lies in the first C - 1 principal components of
+        the training features, C classes; not standardised, and not multiplied by the largest logit. After
+        Ben Ammar et al. (2024).
 
     Raises
     ------
     TypeError : ``train`` is no FeatureSet.
     ValueError : an unknown score, features, labels or a head that are refused or do not fit each other,
         or a class with fewer than two samples.
+
+    Notes
+    -----
+    The covariances of "gaussian" and "gmm" are shrunk as Ledoit and Wolf (2004) propose, which is our choice:
+    classes can have fewer samples than features.
     """
     if not isinstance(train, FeatureSet):
         raise TypeError(f"train must be a FeatureSet, with its head; got {type(train).__name__}")
