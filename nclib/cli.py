@@ -185,7 +185,8 @@ def _release(options: argparse.Namespace) -> None:
     run = find_run(chosen, released=False)
     if run is None:
         raise NclibError("the store has no such run; `nclib train` makes it")
-    changed = [name for name in config.field_names() if name in _overrides(options) and name != "seed"]
+    given = _overrides(options)
+    changed = [name for name in config.field_names() if name in given and name != "seed"]
     told = " ".join([options.recipe, *(f"{name}={getattr(chosen, name)}" for name in changed)])
     name = folder_name(f"{told}, seed {chosen.seed}")
     if (found := find_released(chosen)) and found.folder.name != name:

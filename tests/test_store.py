@@ -419,16 +419,14 @@ class TestIdentity:
             store.verified(stored.key)
 
     @pytest.mark.parametrize(
-        ("name", "value"),
-        [("history", []), ("history", [{"epoch": 0}]), ("history", None), ("key", 3), ("config", []),
-         ("config", {"arch": "mlp"}), ("config", {"arch": "mlp", "epochs": -1}),
-         ("config", {"arch": "mlp", "epochs": 10**12}), ("grouping", None), ("provenance", 1),
-         ("format", "x"), ("format", 0)],
+        "fields",
+        [{"history": []}, {"history": [{"epoch": 0}]}, {"history": None}, {"key": 3}, {"config": []},
+         {"config": {"arch": "mlp"}}, {"config": {"arch": "mlp", "epochs": -1}, "history": []},
+         {"config": {"arch": "mlp", "epochs": 10**12}}, {"grouping": None}, {"provenance": 1},
+         {"format": "x"}, {"format": 0}],
     )  # fmt: skip
-    def test_record_of_no_run(self, stored, released, capsys, name, value):
-        if value == {"arch": "mlp", "epochs": -1}:
-            rewritten(stored.folder, lambda record: record.__setitem__("history", []))
-        rewritten(stored.folder, lambda record: record.__setitem__(name, value))
+    def test_record_of_no_run(self, stored, released, capsys, fields):
+        rewritten(stored.folder, lambda record: record.update(fields))
         assert cli.main(["ls"]) == 0
         out, err = capsys.readouterr()
         assert out == "" and "unreadable: run.json is no record of a run" in err

@@ -82,7 +82,7 @@ def chosen_images(fine: np.ndarray, per_class: int) -> np.ndarray:
 
 
 def run_data(run: Run, rows: np.ndarray) -> dict[str, Any]:
-    """The JSON object of the module's docstring for the test images ``rows``, without addresses of sheets."""
+    """What ``nclib.report.explorer`` describes, of the test images ``rows``, without addresses of sheets."""
     epochs = run.measured_epochs
     features = [run.features("test", epoch) for epoch in epochs]
     grouping = run.grouping

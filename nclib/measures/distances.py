@@ -157,13 +157,22 @@ def coarse_of_fine(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
 
     Raises ValueError for a fine class with several coarse labels, or with no sample.
     """
+    group = parents(fine, coarse)
+    require_samples((group >= 0).long())
+    return group
+
+
+def parents(fine: ArrayLike, coarse: ArrayLike) -> Tensor:
+    """``coarse_of_fine``, with -1 for a fine class without samples."""
     fine = as_labels(fine)
     coarse = as_labels(coarse, len(fine)).to(fine.device)
     group = coarse.new_full((int(fine.max()) + 1,), -1).scatter_(0, fine, coarse)
     stray = (group[fine] != coarse).nonzero().flatten()
     if len(stray):
         label = int(fine[stray[0]])
-        parents = coarse[fine == label].unique().tolist()
-        raise ValueError(f"fine class {label} must lie in one coarse class; it lies in {parents}")
-    require_samples(torch.bincount(fine))
+        several = coarse[fine == label].unique().tolist()
+        raise ValueError(
+            f"fine class {label} must lie in one coarse class; it lies in {several}. "
+            "Labels swapped? the order is h, fine, coarse"
+        )
     return group

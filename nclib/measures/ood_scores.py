@@ -140,35 +140,25 @@ def detection_of(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
 
 
 def softmax(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """One minus the largest softmax probability. Hendrycks and Gimpel (2017).
-
-    Summed from the other probabilities: the difference loses the digits of confident samples, and ties.
-    """
+    """Summed from the other probabilities: the difference loses the digits of confident samples, and ties."""
     p = _logits(train, h).softmax(dim=1)  # (N, C)
     return p.scatter(1, p.argmax(dim=1, keepdim=True), 0).sum(dim=1)
 
 
 def energy(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Energy at temperature one, minus the log-sum-exp of the logits. Liu et al. (2020)."""
     return -_logits(train, h).logsumexp(dim=1)
 
 
 def norm(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Minus the Euclidean norm of the feature."""
     return -h.norm(dim=1)
 
 
 def nearest_mean(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Euclidean distance to the nearest class mean."""
     _, means = _class_means(train, labels)
     return euclidean(h, means).amin(dim=1)
 
 
 def gaussian(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes.
-
-    Lee et al. (2018), on the last layer only and without their perturbation of the input.
-    """
     _, means = _class_means(train, labels)
     root = _covariance_root(train.h - means[labels], _floor(train.h))
     origin = means.mean(dim=0)
@@ -176,10 +166,6 @@ def gaussian(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
 
 
 def gmm(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Minus the log density of a mixture of Gaussians, one a class, weighted by class frequency.
-
-    Mukhoti et al. (2023), without their spectral normalisation of the network.
-    """
     counts, means = _class_means(train, labels)
     floor = _floor(train.h)
     joint = []  # log of weight times density, a column a class
@@ -192,25 +178,16 @@ def gmm(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
 
 
 def knn(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Distance to the k-th nearest training feature, all scaled to norm one. Sun et al. (2022).
-
-    k is ``NEIGHBOURS``, or the number of training features where there are fewer. A zero feature
-    stays zero.
-    """
+    """k is ``NEIGHBOURS``, or the number of training features where there are fewer; zero stays zero."""
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train.h)), algorithm="brute")
     search.fit(_of_norm_one(train.h).numpy())
     return torch.from_numpy(search.kneighbors(_of_norm_one(h).numpy())[0][:, -1])
 
 
 def neco(train: FeatureSet, labels: Tensor, h: Tensor) -> Tensor:
-    """Minus the share of the feature's norm that lies in the leading principal components.
+    """-||P z|| / ||z||, with z = h minus the training mean and P the first C - 1 principal directions.
 
-    Notes
-    -----
-    Ben Ammar et al. (2024). With z = h minus the training mean and P the first C - 1 principal
-    directions of the training features, C the number of classes in ``labels``: -||P z|| / ||z||.
-    C - 1 is the dimension of a simplex of C class means. The features are centred but not standardised,
-    and the ratio is not multiplied by the largest logit. Zero for z = 0.
+    C - 1 is the dimension of a simplex of C class means. Zero for z = 0.
     """
     mean = train.h.mean(dim=0)
     z = train.h - mean
@@ -234,7 +211,7 @@ SCORES: dict[str, Callable[[FeatureSet, Tensor, Tensor], Tensor]] = {
     "knn": knn,
     "neco": neco,
 }
-"""Name -> score(train, labels, h), all float64, labels in [0, C): (N,) float64."""
+"""Name -> score(train, labels, h), all float64, labels in [0, C): (N,) float64; see ``outlier_scores``."""
 
 
 def noise_like(images: Tensor, seed: int) -> Tensor:

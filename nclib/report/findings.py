@@ -77,7 +77,7 @@ def _class(
     """The row of a class; ``form`` is that of 16 bits that holds all features, if any does."""
     count = int(found.count[c])
     x, labels = features.h[rows].astype(np.float64), found.labels[rows]
-    rounded = _rounded(distinct(x)[0], form)  # of copies, one counts
+    rounded = _rounded(x, form)
     return {
         "label": c,
         "name": class_name(features, c),
@@ -93,7 +93,10 @@ def _class(
 
 def _rounded(x: np.ndarray, form: torch.dtype | None) -> dict[str, Any] | None:
     """Format, and its steps in a standard deviation, if these are too few to judge a class (n, D)."""
-    if form is None or why_not_tested(x) or (steps := steps_in_deviation(x, form)) >= FINE:
+    if form is None or why_not_tested(x):
+        return None
+    steps = steps_in_deviation(distinct(x)[0], form)  # of copies, one counts
+    if steps >= FINE:
         return None
     return {"format": str(form).removeprefix("torch."), "steps": steps}
 

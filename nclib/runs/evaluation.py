@@ -209,18 +209,14 @@ def measures(run: Run) -> list[dict[str, Any]]:
 
 def _measures(run: Run) -> list[dict[str, Any]]:
     recorded = {record["epoch"]: record for record in run.history}
+    inside = {"msdr": mean_msdr, "explained_variance": mean_explained_variance}
+    if max(fine_per_coarse(run)) == 1:
+        inside = {}  # trained on its fine classes: nothing is inside them
     return [
         {"epoch": epoch, "split": split}
         | collapse_of(run.moments(split, epoch).grouped(run.grouping.fine_to_coarse), run.head(epoch)[0])
         | {name: recorded[epoch][f"{split}_{name}"] for name in ("nc4", "accuracy")}
-        | (
-            {
-                "msdr": mean_msdr(run, split, epoch),
-                "explained_variance": mean_explained_variance(run, split, epoch),
-            }
-            if max(fine_per_coarse(run)) > 1
-            else {}
-        )
+        | {name: measure(run, split, epoch) for name, measure in inside.items()}
         for epoch in run.measured_epochs
         for split in ("train", "test")
     ]
